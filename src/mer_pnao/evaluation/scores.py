@@ -1,0 +1,47 @@
+"""The challenge's metric: Dis, Dim and Com."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import f1_score, mean_squared_error
+
+DIM_WEIGHT = 0.25  # Com = Dis - 0.25 Dim, MER 2023
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Dis: weighted F1 of the emotions; Dim: mean squared error of valence; Com = Dis - 0.25 Dim.
+
+    Without valence there is no Dim, and Com is Dis.
+    """
+
+    dis: float
+    dim: float | None
+    com: float
+
+
+def combine(dis: float, dim: float | None) -> Scores:
+    """The scores with their combination."""
+    return Scores(dis, dim, dis if dim is None else dis - DIM_WEIGHT * dim)
+
+
+def score(
+    emotion_true: ArrayLike, emotion_pred: ArrayLike, valence_true: ArrayLike, valence_pred: ArrayLike
+) -> Scores:
+    """Score N clips: labels (N,) of any kind, valences (N,) with NaN where a clip has none.
+
+    Raises ValueError when the lengths differ, when there are no clips, or when a predicted valence is not finite.
+    """
+    true, pred = np.asarray(emotion_true), np.asarray(emotion_pred)
+    valence, estimate = np.asarray(valence_true, dtype=float), np.asarray(valence_pred, dtype=float)
+    if len(true) == 0 or not len(true) == len(pred) == len(valence) == len(estimate):
+        lengths = [len(true), len(pred), len(valence), len(estimate)]
+        raise ValueError(f"score takes four arrays of one length of at least 1, got lengths {lengths}")
+    dis = float(f1_score(true, pred, average="weighted", zero_division=0))
+    known = np.isfinite(valence)
+    if not known.any():
+        return combine(dis, None)
+    if not np.isfinite(estimate[known]).all():
+        raise ValueError("a predicted valence is not finite")
+    return combine(dis, float(mean_squared_error(valence[known], estimate[known])))

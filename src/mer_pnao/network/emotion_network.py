@@ -1,0 +1,213 @@
+"""The whole network: z-scoring, one AFG branch and joint decoder an acoustic set, and decision fusion.
+
+Shapes: M branches, B clips, C classes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mer_pnao.checks import at_least, between, one_of
+from mer_pnao.network.decoding import JointDecoder
+from mer_pnao.network.fusion import AttentionFusion, entropy_fusion_from_log, weighted_decision
+from mer_pnao.network.gathering import SCORERS, AttentionGathering
+
+FUSIONS = ("entropy", "attention")
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """The dense network's size. Raises ValueError naming key, value and range."""
+
+    hidden: int = 256  # the official baseline's inner width a modality
+    width: int = 128  # D, the official baseline's fused width
+    dropout: float = 0.3  # inside the modality MLPs; the corpora are small
+    scorer: str = "tanh"  # tanh: additive attention, linear: a softmax of one map, mlp: the official baseline's
+
+    def __post_init__(self) -> None:
+        at_least("hidden", self.hidden, 1)
+        at_least("width", self.width, 1)
+        between("dropout", self.dropout, 0, 0.95)
+        one_of("scorer", self.scorer, SCORERS)
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Everything but the weights that determines the dense network."""
+
+    widths: Mapping[str, int]  # feature set -> its width
+    acoustic: tuple[str, ...]  # one branch each
+    visual: tuple[str, ...]  # in every branch
+    classes: int
+    fusion: str  # entropy: eq. 5-7; attention: the former strategy
+    config: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def __post_init__(self) -> None:
+        one_of("fusion", self.fusion, FUSIONS)
+        at_least("classes", self.classes, 2)
+        at_least("number of acoustic sets", len(self.acoustic), 1)
+        for name in (*self.acoustic, *self.visual):
+            if name not in self.widths or "." in name:
+                raise ValueError(f"feature set {name!r} has no width, or a dot in its name")
+
+    def branches(self) -> dict[str, tuple[str, ...]]:
+        """The sets of each branch, its acoustic one first; a branch bears its acoustic set's name."""
+        return {acoustic: (acoustic, *self.visual) for acoustic in self.acoustic}
+
+
+class Prediction(NamedTuple):
+    """What the network returns for B clips."""
+
+    log_posteriors: Tensor  # (M, B, C) of the branches
+    valences: Tensor  # (M, B) of the branches
+    weights: Tensor  # (M, B) of the decision fusion, summing to one
+    posterior: Tensor  # (B, C) of the joint decision
+    valence: Tensor  # (B,) of the joint decision
+
+
+class ZScore(nn.Module):
+    """(x - mean) / std with the statistics of the fold's training clips, part of the saved model."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def fit(self, features: Tensor) -> None:
+        """Take the statistics of (N, width); a constant dimension is centred and not scaled."""
+        self.mean.copy_(features.mean(dim=0))
+        std = features.std(dim=0, correction=0)
+        self.std.copy_(torch.where(std > 1e-8, std, 1.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, width) -> (B, width)."""
+        return (features - self.mean) / self.std
+
+
+class Branch(nn.Module):
+    """AFG and joint decoder over one acoustic set and the visual sets."""
+
+    def __init__(self, gathering: AttentionGathering, classes: int) -> None:
+        super().__init__()
+        self.gathering = gathering
+        self.decoder = JointDecoder(gathering.fused_width, classes)
+
+    def forward(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the fused vectors (B, P), log-posteriors (B, C) and valences (B,)."""
+        fused = self.gathering(features)
+        return fused, *self.decoder(fused)
+
+
+class EmotionNetwork(nn.Module):
+    """The network of Figure 1, dense or with the nodes that pruning has kept."""
+
+    def __init__(self, blueprint: Blueprint, kept: Mapping[str, Tensor] | None = None) -> None:
+        """Build with random weights; `kept` maps a prunable layer to its nodes' dense indices (default: all)."""
+        super().__init__()
+        self.blueprint = blueprint
+        config = blueprint.config
+        nodes = dict(kept or {})
+        dense = {"inner": config.hidden, "outer": config.width}
+
+        def kept_of(branch: str, name: str) -> tuple[Tensor, Tensor]:
+            inner, outer = (
+                nodes.pop(f"branches.{branch}.gathering.modalities.{name}.{layer}", torch.arange(dense[layer]))
+                for layer in ("inner", "outer")
+            )
+            return inner, outer
+
+        self.zscore = nn.ModuleDict({name: ZScore(width) for name, width in blueprint.widths.items()})
+        self.branches = nn.ModuleDict(
+            {
+                branch: Branch(
+                    AttentionGathering(
+                        {name: blueprint.widths[name] for name in sets},
+                        {name: kept_of(branch, name) for name in sets},
+                        config.hidden,
+                        config.width,
+                        config.dropout,
+                        config.scorer,
+                    ),
+                    blueprint.classes,
+                )
+                for branch, sets in blueprint.branches().items()
+            }
+        )
+        if nodes:
+            raise ValueError(f"{next(iter(nodes))} is not a prunable layer of this network")
+        self.fusion: AttentionFusion | None = None
+        if blueprint.fusion == "attention":
+            self.fusion = AttentionFusion([self.branch(name).gathering.fused_width for name in self.branches])
+
+    def branch(self, name: str) -> Branch:
+        """One branch by its name."""
+        branch = self.branches[name]
+        assert isinstance(branch, Branch)
+        return branch
+
+    def prunable(self) -> dict[str, nn.Linear]:
+        """The hidden layers whose nodes may go, by name: inner and outer layer of each modality's MLP.
+
+        Inputs, scorers, decoders and the decision fusion are never pruned; only their columns follow.
+        """
+        return {
+            name: layer
+            for name, layer in self.named_modules()
+            if ".modalities." in name and isinstance(layer, nn.Linear)
+        }
+
+    def kept(self) -> dict[str, Tensor]:
+        """The dense indices of the nodes that each prunable layer has left, (rows,) int64."""
+        return kept_in_state(self.state_dict())
+
+    def weight_matrices(self) -> list[nn.Parameter]:
+        """All weight matrices (no biases): what the sparsity term and the weight decay act on."""
+        return [parameter for parameter in self.parameters() if parameter.ndim == 2]
+
+    def fit_zscore(self, features: Mapping[str, Tensor]) -> None:
+        """Take every set's statistics from the training clips, each (N, width)."""
+        for name, module in self.zscore.items():
+            assert isinstance(module, ZScore)
+            module.fit(features[name])
+
+    def forward(self, features: Mapping[str, Tensor]) -> Prediction:
+        """Predict for features (B, width of the set) a set."""
+        scaled = {name: zscore(features[name]) for name, zscore in self.zscore.items()}
+        fused, log_posteriors, valences = zip(*(branch(scaled) for branch in self.branches.values()), strict=True)
+        log_posteriors, valences = torch.stack(log_posteriors), torch.stack(valences)
+        if self.fusion is None:
+            posterior, valence, weights = entropy_fusion_from_log(log_posteriors, valences)
+        else:
+            weights = self.fusion(list(fused))
+            posterior, valence = weighted_decision(log_posteriors.exp(), valences, weights)
+        return Prediction(log_posteriors, valences, weights, posterior, valence)
+
+
+def kept_in_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The kept nodes recorded in a state dict, by prunable layer."""
+    return {
+        name.removesuffix("_kept"): nodes
+        for name, nodes in state.items()
+        if name.endswith(("inner_kept", "outer_kept"))
+    }
+
+
+def dtype_of(state: Mapping[str, Tensor]) -> torch.dtype:
+    """The floating-point type of a state dict's weights."""
+    return next(tensor.dtype for tensor in state.values() if tensor.is_floating_point())
+
+
+def from_state(blueprint: Blueprint, state: Mapping[str, Tensor]) -> EmotionNetwork:
+    """Rebuild a dense or compact network from its state dict, in eval mode.
+
+    Raises RuntimeError (torch's, naming the key) when the state does not fit the blueprint.
+    """
+    network = EmotionNetwork(blueprint, kept_in_state(state)).to(dtype_of(state))
+    network.load_state_dict(dict(state))
+    return network.eval()

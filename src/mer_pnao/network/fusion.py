@@ -1,0 +1,72 @@
+"""Decision fusion of the branches: by entropy (equations 5-7) and the former attention.
+
+Shapes: M branches, B clips, C classes.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def entropy(posterior: Tensor) -> Tensor:
+    """Information entropy in nats along the last axis (eq. 5): (..., C) -> (...); 0 log 0 is 0."""
+    return torch.special.entr(posterior).sum(dim=-1)
+
+
+def entropy_weights(entropies: Tensor) -> Tensor:
+    """Confidence weights of the branches from their entropies (eq. 6): (M, B) -> (M, B).
+
+    w_i = (1 - H_i / sum_j H_j) / (M - 1); they sum to one and none exceeds 1 / (M - 1). Equation 6 leaves two
+    cases open: when all entropies are zero the weights are uniform, and a single branch has weight one.
+    """
+    branches = entropies.shape[0]
+    if branches == 1:
+        return torch.ones_like(entropies)
+    total = entropies.sum(dim=0, keepdim=True)
+    certain = total <= 0
+    share = torch.where(certain, 1 / branches, entropies / torch.where(certain, 1.0, total))
+    return (1 - share) / (branches - 1)
+
+
+def weighted_decision(posteriors: Tensor, valences: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Joint decision (eq. 7): (M, B, C), (M, B) and weights (M, B) -> posterior (B, C), valence (B,)."""
+    return (weights.unsqueeze(-1) * posteriors).sum(dim=0), (weights * valences).sum(dim=0)
+
+
+def entropy_fusion(emotion: Tensor, valence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Fuse the branches' decisions by their entropies (eq. 5-7).
+
+    Takes the posteriors (M, B, C), each row a distribution, and the valences (M, B); returns the joint
+    posterior (B, C), the joint valence (B,) and the weights (M, B).
+
+    Raises ValueError when the shapes do not fit each other.
+    """
+    if emotion.ndim != 3 or valence.shape != emotion.shape[:2]:
+        raise ValueError(
+            "entropy_fusion takes posteriors (M, B, C) and valences (M, B), "
+            f"got {tuple(emotion.shape)} and {tuple(valence.shape)}"
+        )
+    weights = entropy_weights(entropy(emotion))
+    return *weighted_decision(emotion, valence, weights), weights
+
+
+def entropy_fusion_from_log(log_posteriors: Tensor, valences: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`entropy_fusion` of log-posteriors (M, B, C): the same decision, with a gradient that stays finite.
+
+    The gradient of p log p with respect to p is infinite at 0; through log p it is (1 + log p) p, which is not.
+    """
+    posteriors = log_posteriors.exp()
+    weights = entropy_weights(-(posteriors * log_posteriors.clamp_min(-1e4)).sum(dim=-1))
+    return *weighted_decision(posteriors, valences, weights), weights
+
+
+class AttentionFusion(nn.Module):
+    """The former strategy: weights from a softmax of a linear map of the concatenated fused vectors."""
+
+    def __init__(self, fused_widths: list[int]) -> None:
+        super().__init__()
+        self.score = nn.Linear(sum(fused_widths), len(fused_widths))
+
+    def forward(self, fused: list[Tensor]) -> Tensor:
+        """Return the weights (M, B) of the branches' fused vectors, M tensors (B, D_i)."""
+        weights: Tensor = self.score(torch.cat(fused, dim=-1)).softmax(dim=-1)
+        return weights.T

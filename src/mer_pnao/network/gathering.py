@@ -1,0 +1,139 @@
+"""Attention-guided feature gathering (AFG): the sets of one branch become one fused vector.
+
+The paper names the block and points to its references without a formula; `docs/paper.md` gives the ruling.
+Shapes: B clips, n modalities, H hidden width, D fused width, P fused positions that some modality still feeds.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SCORERS = ("tanh", "linear", "mlp")
+
+
+class ModalityMLP(nn.Module):
+    """h_m = ReLU(W_2 dropout(ReLU(W_1 f_m))), the two prunable layers of one modality.
+
+    A ReLU keeps a node whose row and bias are zero at exactly zero, so that removing it changes nothing.
+    `inner_kept` (H') and `outer_kept` (D') are the nodes' indices in the dense network; a dense one keeps all.
+    """
+
+    inner_kept: Tensor
+    outer_kept: Tensor
+
+    def __init__(self, inputs: int, inner_kept: Tensor, outer_kept: Tensor, dropout: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(inputs, len(inner_kept))
+        self.outer = nn.Linear(len(inner_kept), len(outer_kept))
+        self.dropout = dropout
+        self.register_buffer("inner_kept", inner_kept.clone())
+        self.register_buffer("outer_kept", outer_kept.clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (B, width of the set) to the kept nodes of h_m, (B, D')."""
+        inner = F.dropout(self.inner(features).relu(), self.dropout, self.training)
+        return F.dropout(self.outer(inner).relu(), self.dropout, self.training)
+
+
+class TanhScorer(nn.Module):
+    """score_m = w^T tanh(W_F h_m), the same w and W_F for every modality."""
+
+    def __init__(self, positions: int, attention: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(positions, attention, bias=False)
+        self.score = nn.Linear(attention, 1, bias=False)
+
+    def forward(self, kept: Sequence[Tensor], spread: Sequence[Tensor]) -> Tensor:
+        """Score the modalities (B, n) from their h_m spread over the fused positions, n tensors (B, P)."""
+        return self.score(self.project(torch.stack(list(spread), dim=1)).tanh()).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class LinearScorer(nn.Module):
+    """scores = W [h_1 .. h_n] + b."""
+
+    def __init__(self, kept: int, modalities: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(kept, modalities)
+
+    def forward(self, kept: Sequence[Tensor], spread: Sequence[Tensor]) -> Tensor:
+        """Score the modalities (B, n) from the concatenation of their kept nodes."""
+        return self.score(torch.cat(list(kept), dim=-1))  # type: ignore[no-any-return]
+
+
+class MLPScorer(nn.Module):
+    """The official baseline's scorer: a two-layer perceptron on the concatenation, then a linear map."""
+
+    def __init__(self, kept: int, modalities: int, hidden: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.inner = nn.Linear(kept, hidden)
+        self.outer = nn.Linear(hidden, width)
+        self.score = nn.Linear(width, modalities)
+        self.dropout = dropout
+
+    def forward(self, kept: Sequence[Tensor], spread: Sequence[Tensor]) -> Tensor:
+        """Score the modalities (B, n) from the concatenation of their kept nodes."""
+        inner = F.dropout(self.inner(torch.cat(list(kept), dim=-1)).relu(), self.dropout, self.training)
+        outer = F.dropout(self.outer(inner).relu(), self.dropout, self.training)
+        return self.score(outer)  # type: ignore[no-any-return]
+
+
+class AttentionGathering(nn.Module):
+    """fused = sum_m alpha_m h_m, with alpha from the modalities' scores.
+
+    alpha is a softmax over the modalities for the scorers `tanh` and `linear`; the official baseline's code
+    (`mlp`) uses the scores as they are, and so does this.
+    """
+
+    fused_kept: Tensor
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        kept: Mapping[str, tuple[Tensor, Tensor]],
+        hidden: int,
+        width: int,
+        dropout: float,
+        scorer: str,
+    ) -> None:
+        """Build for sets of the given widths, each with the (inner, outer) nodes it keeps."""
+        super().__init__()
+        self.modalities = nn.ModuleDict(
+            {name: ModalityMLP(inputs, *kept[name], dropout) for name, inputs in widths.items()}
+        )
+        outer = [kept[name][1] for name in widths]
+        self.register_buffer("fused_kept", torch.cat(outer).unique())  # sorted; a position nobody feeds is gone
+        self._places = [torch.searchsorted(self.fused_kept, nodes) for nodes in outer]
+        total = sum(len(nodes) for nodes in outer)
+        self.scorer: nn.Module
+        match scorer:
+            case "tanh":
+                self.scorer = TanhScorer(len(self.fused_kept), width)
+            case "linear":
+                self.scorer = LinearScorer(total, len(widths))
+            case "mlp":
+                self.scorer = MLPScorer(total, len(widths), hidden, width, dropout)
+            case _:
+                raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
+        self._softmax = scorer != "mlp"
+
+    @property
+    def fused_width(self) -> int:
+        """P, the number of fused positions left."""
+        return len(self.fused_kept)
+
+    def _spread(self, nodes: Tensor, places: Tensor) -> Tensor:
+        """Put the kept nodes (B, D') at their fused positions (B, P), zeros elsewhere."""
+        if len(places) == self.fused_width:
+            return nodes
+        return nodes.new_zeros(len(nodes), self.fused_width).index_copy(1, places.to(nodes.device), nodes)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Gather the sets' features, each (B, width of the set), into the fused vector (B, P)."""
+        kept = [modality(features[name]) for name, modality in self.modalities.items()]
+        spread = [self._spread(nodes, places) for nodes, places in zip(kept, self._places, strict=True)]
+        scores = self.scorer(kept, spread)
+        alpha = scores.softmax(dim=-1) if self._softmax else scores
+        fused: Tensor = torch.einsum("bn,nbp->bp", alpha, torch.stack(spread))
+        return fused

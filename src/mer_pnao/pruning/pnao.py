@@ -1,0 +1,224 @@
+"""Pruning-based network architecture optimisation (Algorithm 1).
+
+Shapes: M branches, N training clips, C classes.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mer_pnao.checks import at_least, between, one_of
+from mer_pnao.evaluation.scores import Scores, score
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, Prediction, from_state
+from mer_pnao.pruning.importance import importances
+from mer_pnao.pruning.mask import SCOPES, node_masks
+from mer_pnao.pruning.surgery import compact, keep_only
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import Epoch, TrainingConfig, constant_floor, fit, predict, warm_cosine
+
+ALGORITHM = 1  # raise when a change of this code changes results: stored rounds are then not re-used
+REWINDS = ("learning_rate", "weights", "none")
+
+
+@dataclass(frozen=True)
+class PruningConfig:
+    """One round's pruning. Raises ValueError naming key, value and range."""
+
+    naor: float = 0.05  # k of eq. 11, the paper's
+    scope: str = "network"  # where eq. 11 takes its maximum
+    rewind: str = "learning_rate"  # the paper's; "weights" and "none" are controls
+    min_nodes: int = 4  # an emptied layer would kill its branch
+
+    def __post_init__(self) -> None:
+        between("naor", self.naor, 0, 1)
+        one_of("scope", self.scope, SCOPES)
+        one_of("rewind", self.rewind, REWINDS)
+        at_least("min_nodes", self.min_nodes, 1)
+
+
+class FoldResult(NamedTuple):
+    """What one fold brings out of a round."""
+
+    state: dict[str, Tensor]  # the fold's network at its early-stop point
+    curves: tuple[Epoch, ...]
+    pruned: int  # nodes removed before this round's training
+    held_out: Prediction  # for the clips that the fold holds out
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round: a network a fold, and the predictions for every clip by the fold that held it out."""
+
+    number: int
+    key: str
+    blueprint: Blueprint
+    folds: tuple[FoldResult, ...]
+    out_of_fold: Prediction  # for all N clips, in their order
+    scores: Scores  # Train&Val: of the out-of-fold predictions
+
+    @property
+    def pruned(self) -> int:
+        """Nodes removed before this round's training, over all folds."""
+        return sum(fold.pruned for fold in self.folds)
+
+    def networks(self) -> list[EmotionNetwork]:
+        """The folds' networks, in eval mode."""
+        return [from_state(self.blueprint, fold.state) for fold in self.folds]
+
+
+class RoundStore(Protocol):
+    """Where finished rounds are remembered by key: a killed run goes on, a search shares."""
+
+    def load(self, key: str) -> tuple[FoldResult, ...] | None:
+        """The folds of a finished round, or None."""
+        ...
+
+    def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
+        """Remember a finished round, whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """Everything that one fold's work in one round depends on; it travels to another process."""
+
+    blueprint: Blueprint
+    examples: Examples
+    held_out: NDArray[np.bool_]  # (N,) the fold's validation clips
+    training: TrainingConfig
+    alpha: float
+    initial_seed: int  # of the dense network's weights
+    round_seed: int  # of shuffling and dropout
+    state: dict[str, Tensor] | None  # the last round's network; None: the first round
+    pruning: PruningConfig | None  # None: train without pruning
+
+
+RunTasks = Callable[[Callable[[FoldTask], FoldResult], Iterable[FoldTask]], Iterable[FoldResult]]
+
+
+def optimise_architecture(
+    blueprint: Blueprint,
+    examples: Examples,
+    folds: NDArray[np.int64],
+    training: TrainingConfig,
+    pruning: PruningConfig,
+    alpha: float,
+    rounds: int,
+    seed: int,
+    store: RoundStore,
+    run: RunTasks = map,
+) -> Iterator[Round]:
+    """Algorithm 1: sparse-train the dense network, then prune, rewind and retrain for `rounds` rounds.
+
+    Yields round 0 (line 1) and each round after it as it is finished. `folds` (N,) gives the fold that holds a clip
+    out; every fold prunes its own network, for a mask learnt on all clips would have seen the held-out ones. `alpha`
+    weighs the sparsity of equation 8. `run` maps the folds' work, in this process or in others. Rounds that the store
+    holds are not computed again. `rounds=0` is a dense system.
+
+    Which round is best is not decided here: see `best_round`.
+    """
+    key = _key(ALGORITHM, examples.digest(), folds.tolist(), blueprint, training, alpha, seed)
+    states: list[dict[str, Tensor] | None] = [None] * (int(folds.max()) + 1)
+    for number in range(rounds + 1):
+        step = pruning if number else None
+        key = _key(key, step) if step else key
+        finished = store.load(key)
+        if finished is None:
+            tasks = [
+                FoldTask(
+                    blueprint,
+                    examples,
+                    folds == fold,
+                    training,
+                    alpha,
+                    initial_seed=_seed(seed, fold),
+                    round_seed=_seed(seed, fold, number),
+                    state=state,
+                    pruning=step,
+                )
+                for fold, state in enumerate(states)
+            ]
+            finished = tuple(run(run_fold, tasks))
+            store.save(key, finished)
+        states = [fold.state for fold in finished]
+        yield _round(number, key, blueprint, examples, folds, finished)
+
+
+def run_fold(task: FoldTask) -> FoldResult:
+    """One fold's work in one round: prune (lines 3 and 4) unless it is the first, rewind and train (line 5)."""
+    train = task.examples.select(np.flatnonzero(~task.held_out))
+    validation = task.examples.select(np.flatnonzero(task.held_out))
+    network, pruned = _starting_network(task, train)
+    fine_tuning = task.pruning is not None and task.pruning.rewind == "none"
+    schedule = constant_floor if fine_tuning else warm_cosine
+    fitted = fit(network, train, validation, task.training, task.alpha, task.round_seed, schedule)
+    trained = from_state(task.blueprint, fitted.state)
+    return FoldResult(fitted.state, fitted.curves, pruned, predict(trained, validation.tensors()))
+
+
+def best_round(rounds: Iterable[tuple[float, int]]) -> int:
+    """The position of the best (Train&Val Com, parameters) pair: the highest Com, the smaller network at a tie."""
+    pairs = list(rounds)
+    return max(range(len(pairs)), key=lambda i: (pairs[i][0], -pairs[i][1]))
+
+
+def _starting_network(task: FoldTask, train: Examples) -> tuple[EmotionNetwork, int]:
+    if task.state is None or task.pruning is None:
+        return _initial(task, train), 0
+    before = from_state(task.blueprint, task.state)
+    layers = before.prunable()
+    masks = node_masks(importances(layers), task.pruning.naor, task.pruning.scope, task.pruning.min_nodes)
+    pruned = sum(int((~mask).sum()) for mask in masks.values())
+    after = compact(before, masks)
+    if task.pruning.rewind == "weights":
+        after = keep_only(_initial(task, train), after.kept())
+    return after, pruned
+
+
+def _initial(task: FoldTask, train: Examples) -> EmotionNetwork:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.initial_seed)
+        network = EmotionNetwork(task.blueprint)
+    network.fit_zscore(train.tensors())
+    return network
+
+
+def _round(
+    number: int,
+    key: str,
+    blueprint: Blueprint,
+    examples: Examples,
+    folds: NDArray[np.int64],
+    finished: tuple[FoldResult, ...],
+) -> Round:
+    # Held-out predictions come fold by fold; this puts every clip back into its place.
+    place = torch.from_numpy(np.argsort(np.argsort(folds, kind="stable"), kind="stable"))
+    parts = zip(*(fold.held_out for fold in finished), strict=True)
+    clip_axis = (1, 1, 1, 0, 0)
+    joined = Prediction(
+        *(torch.cat(part, dim=axis).index_select(axis, place) for part, axis in zip(parts, clip_axis, strict=True))
+    )
+    scores = score(
+        examples.emotion, joined.posterior.argmax(dim=-1).numpy(), examples.valence, joined.valence.numpy()
+    )
+    return Round(number, key, blueprint, finished, joined, scores)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def _key(*parts: Any) -> str:
+    """A hash of plain values and of dataclasses of them."""
+
+    def plain(value: Any) -> Any:
+        return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+    return hashlib.sha256(json.dumps([plain(part) for part in parts], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,172 @@
+"""Training one network on one fold.
+
+Shapes: B clips, N training clips.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mer_pnao.checks import above, at_least, between
+from mer_pnao.evaluation.scores import Scores, score
+from mer_pnao.network.emotion_network import EmotionNetwork, Prediction
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.objective import (
+    UncertaintyWeights,
+    add_sparsity_gradient,
+    emotion_loss,
+    uncertainty_weighted,
+    valence_loss,
+)
+from mer_pnao.training.schedule import learning_rate
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How one network is trained. Raises ValueError naming key, value and range."""
+
+    epochs: int = 60  # the schedule's length; the early stop usually ends it sooner
+    batch: int = 32  # the official baseline's
+    learning_rate: float = 1e-3  # the peak
+    warmup: float = 0.1  # share of the steps; a rewound network starts from trained weights
+    floor: float = 0.01  # last learning rate as a share of the peak
+    weight_decay: float = 1e-2  # decoupled (AdamW), on weight matrices only
+    patience: int = 15  # epochs without a better validation Com before the stop
+
+    def __post_init__(self) -> None:
+        at_least("epochs", self.epochs, 1)
+        at_least("batch", self.batch, 2)
+        above("learning_rate", self.learning_rate, 0)
+        between("warmup", self.warmup, 0, 0.9)
+        between("floor", self.floor, 0, 1)
+        at_least("weight_decay", self.weight_decay, 0)
+        at_least("patience", self.patience, 1)
+
+
+class Epoch(NamedTuple):
+    """One row of the training curves; dis, dim and com are the validation fold's."""
+
+    epoch: int
+    learning_rate: float
+    train_loss: float
+    emotion_loss: float
+    valence_loss: float
+    delta1: float
+    delta2: float
+    dis: float
+    dim: float | None
+    com: float
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The network at its best epoch, and every epoch's figures."""
+
+    state: dict[str, Tensor]
+    curves: tuple[Epoch, ...]
+
+
+EpochCallback = Callable[[Epoch], None]
+Schedule = Callable[[int, int, TrainingConfig], float]
+
+
+def warm_cosine(step: int, steps: int, config: TrainingConfig) -> float:
+    """The schedule from its start: what a first training and a learning-rate rewind use."""
+    return learning_rate(step, steps, config.learning_rate, config.warmup, config.floor)
+
+
+def constant_floor(step: int, steps: int, config: TrainingConfig) -> float:
+    """The last learning rate of the schedule, for fine-tuning without a rewind."""
+    return config.learning_rate * config.floor
+
+
+def fit(
+    network: EmotionNetwork,
+    train: Examples,
+    validation: Examples,
+    config: TrainingConfig,
+    alpha: float,
+    seed: int,
+    schedule: Schedule = warm_cosine,
+    callbacks: Sequence[EpochCallback] = (),
+) -> Fitted:
+    """Train to the early-stop point: the epoch of the best validation Com (Algorithm 1, lines 1 and 5).
+
+    `alpha` weighs the L1 term of equation 8. The network is trained in place. The same arguments on the same
+    machine with the same thread count give the same numbers.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        shuffle = np.random.default_rng(seed)
+        features, emotion = train.tensors(), torch.tensor(train.emotion)
+        valence = torch.tensor(train.valence)
+        held_out = validation.tensors()
+        uncertainty = UncertaintyWeights(train.has_valence)
+        matrices = network.weight_matrices()
+        optimiser = _optimiser(network, uncertainty, config)
+        steps_per_epoch = max(1, len(train) // config.batch)
+        steps, best, best_epoch = config.epochs * steps_per_epoch, -np.inf, 0
+        state: dict[str, Tensor] = {}
+        curves: list[Epoch] = []
+        for epoch in range(config.epochs):
+            network.train()
+            order = torch.from_numpy(shuffle.permutation(len(train)))
+            sums = torch.zeros(3)
+            for position, rows in enumerate(order.tensor_split(steps_per_epoch)):
+                rate = schedule(epoch * steps_per_epoch + position, steps, config)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                prediction = network({name: values[rows] for name, values in features.items()})
+                of_emotion = emotion_loss(prediction, emotion[rows])
+                of_valence = valence_loss(prediction, valence[rows])
+                loss = uncertainty_weighted(of_emotion, of_valence, *uncertainty())
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                add_sparsity_gradient(matrices, alpha)
+                optimiser.step()
+                sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
+            scores = score_of(predict(network, held_out), validation)
+            delta1, delta2 = (float(delta.detach()) for delta in uncertainty())
+            losses = (sums / steps_per_epoch).tolist()
+            if not np.isfinite(losses[0]):
+                raise ValueError(f"training diverged in epoch {epoch}: learning_rate {config.learning_rate} is too high")
+            curves.append(Epoch(epoch, rate, *losses, delta1, delta2, scores.dis, scores.dim, scores.com))
+            for callback in callbacks:
+                callback(curves[-1])
+            if scores.com > best:
+                best, best_epoch = scores.com, epoch
+                state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            elif epoch - best_epoch >= config.patience:
+                break
+    return Fitted(state, tuple(curves))
+
+
+def predict(network: EmotionNetwork, features: Mapping[str, Tensor]) -> Prediction:
+    """The network's prediction in eval mode, without gradients, for features (B, width of the set) a set."""
+    network.eval()
+    with torch.inference_mode():
+        return network(features)  # type: ignore[no-any-return]
+
+
+def score_of(prediction: Prediction, examples: Examples) -> Scores:
+    """Score the joint decision against the examples' labels."""
+    chosen = prediction.posterior.argmax(dim=-1).numpy()
+    return score(examples.emotion, chosen, examples.valence, prediction.valence.numpy())
+
+
+def _optimiser(
+    network: EmotionNetwork, uncertainty: UncertaintyWeights, config: TrainingConfig
+) -> torch.optim.Optimizer:
+    matrices = network.weight_matrices()
+    decayed = {id(matrix) for matrix in matrices}
+    others = [parameter for parameter in network.parameters() if id(parameter) not in decayed]
+    free = [parameter for parameter in uncertainty.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others + free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
