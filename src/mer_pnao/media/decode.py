@@ -1,0 +1,209 @@
+"""Sound and pictures out of a clip, within limits and with a reason for each refusal."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+SAMPLE_RATE = 16_000  # what HuBERT was trained on
+_MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more only burns time
+# Containers that hold their own data. Others (playlists, concatenations) name further files or addresses.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
+# By how much a track may end before its header says: containers round, and codecs pad.
+_MISSING_SHARE, _MISSING_SECONDS = 0.05, 0.25
+
+
+class ClipError(Exception):
+    """A clip that cannot be used; the message is the reason, such as `has no audio track`."""
+
+
+@dataclass(frozen=True)
+class MediaLimits:
+    """What a clip may be. Headers are checked before anything is decoded, the rest while decoding.
+
+    Raises:
+        ValueError: a limit is out of range, naming it.
+    """
+
+    max_seconds: float = 60.0  # attention costs grow with the square; MER 2023's longest clip has 16 s
+    min_seconds: float = 0.1  # a handful of HuBERT's 20 ms frames; less is a cutting error
+    max_pixels: int = 3840 * 2160  # 4K UHD: a decoded frame of 25 MB
+    silence: float = 1e-4  # a peak under -80 dBFS is the hiss of an empty track
+    frame_side: int = 720  # kept frames are shrunk to this short side: faces stay sharp, memory small
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("max_seconds", 1.0, 3600.0),
+            ("min_seconds", 0.025, 10.0),  # 25 ms: the receptive field of one HuBERT frame
+            ("max_pixels", 64 * 64, 16384 * 16384),
+            ("silence", 0.0, 1.0),
+            ("frame_side", 64, 4096),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"{name} must be between {low} and {high}, not {value}")
+
+
+@dataclass(frozen=True)
+class _Tracks:
+    container: InputContainer
+    audio: AudioStream
+    video: VideoStream
+
+
+def check_clip(path: Path, limits: MediaLimits) -> None:
+    """Reads a clip's header only, for what every encoder needs: both tracks, and a size within the limits.
+
+    Raises:
+        ClipError: the clip is no video file, lacks a track, or is too long or too large by its header.
+    """
+    with _opened(path, limits):
+        pass
+
+
+def decode_audio(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
+    """The sound of a clip, mixed to mono at 16 kHz: (samples,) float32, full scale 1.
+
+    Raises:
+        ClipError: as `check_clip`, and for sound that is damaged, truncated, silent, too short or too long.
+    """
+    chunks: list[NDArray[np.float32]] = []
+    samples = 0
+    with _opened(path, limits) as tracks:
+        for chunk in _sound(tracks):
+            chunks.append(chunk)
+            samples += len(chunk)
+            if samples > limits.max_seconds * SAMPLE_RATE:
+                raise ClipError(f"has more than {limits.max_seconds:g} s of sound")
+        expected = _header_seconds(tracks.audio)
+    seconds = samples / SAMPLE_RATE
+    if seconds < expected - max(_MISSING_SECONDS, _MISSING_SHARE * expected):
+        raise ClipError(f"is truncated: {seconds:.2f} of {expected:.2f} s of sound")
+    if seconds < limits.min_seconds:
+        raise ClipError(f"has only {seconds:.3f} s of sound")
+    waveform = np.concatenate(chunks)
+    if not np.isfinite(waveform).all():
+        raise ClipError("has sound with values that are not numbers")
+    if np.abs(waveform).max() <= limits.silence:
+        raise ClipError("is silent")
+    return waveform
+
+
+def decode_frames(path: Path, count: int, limits: MediaLimits) -> NDArray[np.uint8]:
+    """Frames evenly spread over a clip: (n, H, W, 3) uint8 RGB, upright.
+
+    Each is the middle one of n equal parts, where n is `count`, or all frames when there are fewer. Only kept
+    frames are held in memory, shrunk to `limits.frame_side` when their short side is longer.
+
+    Raises:
+        ClipError: as `check_clip`, and for pictures that are damaged, truncated, too long or too large.
+        ValueError: count is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, not {count}")
+    with _opened(path, limits) as tracks:
+        total = tracks.video.frames or _count_packets(tracks)
+        wanted = _spread(total, count)
+        kept: list[NDArray[np.uint8]] = []
+        seen = 0
+        for frame in tracks.container.decode(tracks.video):
+            _refuse_oversized(frame, seen, limits)
+            if seen in wanted:
+                kept.append(_upright_rgb(frame, limits, kept[0].shape if kept else None))
+            seen += 1
+    if seen < (1 - _MISSING_SHARE) * total:
+        raise ClipError(f"is truncated: {seen} of {total} frames")
+    if not kept:
+        raise ClipError("has no frames")
+    return np.stack(kept)
+
+
+@contextmanager
+def _opened(path: Path, limits: MediaLimits) -> Iterator[_Tracks]:
+    """The two tracks of a clip whose header is within the limits; every error of the library has a reason."""
+    try:
+        if path.stat().st_size == 0:
+            raise ClipError("is empty")
+        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+        container = av.open(str(path), options=options, metadata_errors="ignore")
+    except OSError as error:  # the library's own errors for files are kinds of this one
+        raise ClipError(f"cannot be opened ({error.strerror})") from error
+    except av.error.FFmpegError as error:
+        raise ClipError(f"is not a readable video file ({error.strerror})") from error
+    with container:
+        tracks = _checked_tracks(container, limits)
+        try:
+            yield tracks
+        except av.error.FFmpegError as error:
+            raise ClipError(f"is damaged or truncated ({error.strerror})") from error
+
+
+def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        raise ClipError("has no video track")
+    if not container.streams.audio:
+        raise ClipError("has no audio track")
+    video, audio = videos[0], container.streams.audio[0]
+    seconds = max((container.duration or 0) / av.time_base, _header_seconds(video), _header_seconds(audio))
+    if seconds > limits.max_seconds:
+        raise ClipError(f"lasts {seconds:.1f} s, more than {limits.max_seconds:g} s")
+    if video.width * video.height > limits.max_pixels:
+        raise ClipError(f"is {video.width}x{video.height}, more than {limits.max_pixels} pixels")
+    # Clips are decoded side by side, and threads of each one's own would only take turns.
+    video.codec_context.thread_count = 1
+    return _Tracks(container, audio, video)
+
+
+def _header_seconds(stream: AudioStream | VideoStream) -> float:
+    if stream.duration is None or stream.time_base is None:
+        return 0.0
+    return float(stream.duration * stream.time_base)
+
+
+def _sound(tracks: _Tracks) -> Iterator[NDArray[np.float32]]:
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    for frame in tracks.container.decode(tracks.audio):
+        for part in resampler.resample(frame):
+            yield part.to_ndarray()[0]
+    for part in resampler.resample(None):
+        yield part.to_ndarray()[0]
+
+
+def _count_packets(tracks: _Tracks) -> int:
+    """Number of frames where the header does not tell it (Matroska): one a packet, without decoding."""
+    total = sum(packet.size > 0 for packet in tracks.container.demux(tracks.video))
+    tracks.container.seek(0)
+    return total
+
+
+def _spread(total: int, count: int) -> frozenset[int]:
+    kept = min(total, count)
+    return frozenset((2 * part + 1) * total // (2 * kept) for part in range(kept))
+
+
+def _refuse_oversized(frame: VideoFrame, index: int, limits: MediaLimits) -> None:
+    if frame.width * frame.height > limits.max_pixels:
+        raise ClipError(f"has a frame of {frame.width}x{frame.height}, more than {limits.max_pixels} pixels")
+    if index >= _MAX_FRAME_RATE * limits.max_seconds:
+        raise ClipError(f"has more frames than {limits.max_seconds:g} s can hold")
+
+
+def _upright_rgb(frame: VideoFrame, limits: MediaLimits, shape: tuple[int, ...] | None) -> NDArray[np.uint8]:
+    """(H, W, 3), rotated as a player would; of the first frame's shape when the size changes midway."""
+    scale = min(1.0, limits.frame_side / min(frame.width, frame.height))
+    turned = frame.rotation % 180 != 0
+    width, height = round(frame.width * scale), round(frame.height * scale)
+    if shape is not None:
+        height, width = (shape[1], shape[0]) if turned else (shape[0], shape[1])
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    return np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90)))
