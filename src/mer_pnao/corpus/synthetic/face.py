@@ -84,8 +84,8 @@ def _eyes(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sha
             _disc(iris_x, iris_y, 5.4, look.iris),
             _disc(iris_x, iris_y, 2.6, (12.0, 12.0, 14.0)),
             _disc(iris_x + 1.7, iris_y - 1.9, 1.1, (250.0, 250.0, 250.0)),
-            _area(x, np.broadcast_to(socket_top, lid_top.shape), lid_top, _shade(look.skin, 0.74)),
-            _area(x, lid_bottom, np.broadcast_to(socket_bottom, lid_top.shape), _shade(look.skin, 0.88)),
+            _area(x, np.broadcast_to(socket_top, lid_top.shape), lid_top, _shade(look.skin, 0.68)),
+            _area(x, lid_bottom, np.broadcast_to(socket_bottom, lid_top.shape), _shade(look.skin, 0.8)),
             _curve(x, lid_bottom, _shade(look.skin, 0.6), 1),
             _curve(x, lid_top, line, 2),
         ]
@@ -105,7 +105,7 @@ def _brows(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sh
         raised = 6.5 * inner * (1 - outward) ** 1.2 + 5.5 * outer * outward + 3.0 * _ARCH
         middle = CENTRE[1] - 12.0 - look.brow_height - raised + 2.0 + 1.5 * furrow
         half = 0.5 * look.brow_thickness * (1.15 - 0.75 * outward**1.5) + 0.3
-        shapes.append(_area(x, middle - half, middle + half, _shade(look.hair, 0.8)))
+        shapes.append(_area(x, middle - half, middle + half, _shade(look.hair, 0.6)))
     # The crease between the brows.
     y = np.linspace(CENTRE[1] - 29.0, CENTRE[1] - 20.0, 4)[None, :] + np.zeros_like(furrow)
     depth = float(np.clip(face.furrow, 0.0, 1.0))
@@ -117,16 +117,16 @@ def _brows(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sh
 
 def _mouth(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
     apex = motion.apex[:, None]
-    corner = np.clip(look.mouth_corner + face.mouth_corner, -1.6, 1.6) * apex
+    corner = np.clip(look.mouth_corner + face.mouth_corner, -1.3, 1.5) * apex
     width = look.mouth_width * (1 + 0.3 * np.clip(face.mouth_width, -1.2, 1.4) * apex)
     gap = 15.0 * np.clip(face.mouth_open, 0.0, 1.3) * apex + 7.5 * motion.jaw[:, None]
     x = CENTRE[0] + width * _U
-    middle = CENTRE[1] + 35.0 - 8.5 * corner * (_U**2 - 0.35)
+    middle = CENTRE[1] + 33.5 - 8.5 * corner * (_U**2 - 0.35)
     inner_top, inner_bottom = middle - 0.3 * gap * _ARCH, middle + 0.7 * gap * _ARCH
     swell = np.sqrt(_ARCH)
     bow = 1.0 - 0.3 * np.exp(-((_U / 0.18) ** 2))
     outer_top, outer_bottom = inner_top - look.lip * swell * bow, inner_bottom + 1.2 * look.lip * swell
-    teeth = np.minimum(0.55 * gap, 5.0 * np.clip(face.teeth + 0.25, 0.0, 1.3)) * _ARCH
+    teeth = np.minimum(0.55 * gap, 5.0 * np.clip(face.teeth, 0.0, 1.3)) * _ARCH**1.5
     lip = tuple(0.55 * skin + 0.45 * red for skin, red in zip(look.skin, (70.0, 60.0, 170.0), strict=True))
     crease = _shade(look.skin, 0.92 - 0.3 * float(np.clip(face.cheek_raise, 0.0, 1.0)))
     smiling = face.cheek_raise * motion.apex > 0.25

@@ -55,16 +55,17 @@ def _scene(look: FaceLook) -> _Plane:
 def _skin(look: FaceLook, face: FaceExpression, light: float) -> _Plane:
     """Skin with the light and dark places that make an ellipse a face (and that the Haar cascade looks for)."""
     x, y = (_X - CENTRE[0]) / look.face_width, (_Y - CENTRE[1]) / look.face_height
-    shading = 1.06 - 0.3 * (x**2 + y**2) ** 1.5 + light * x
+    # Darker edges would look rounder, but the cascade wants a face as bright at its sides as at its nose.
+    shading = 1.06 - 0.18 * (x**2 + y**2) ** 2 + light * x
     for side in (-1.0, 1.0):
         eye_x = CENTRE[0] + side * look.eye_distance
-        shading -= 0.26 * _bump(eye_x, CENTRE[1] - 14, 13, 9)
-        shading += 0.07 * _bump(CENTRE[0] + side * 27, CENTRE[1] + 12, 13, 10)
+        shading -= 0.28 * _bump(eye_x, CENTRE[1] - 14, 13, 9)
+        shading += 0.13 * _bump(CENTRE[0] + side * 26, CENTRE[1] + 12, 15, 10)
         shading -= 0.16 * _bump(CENTRE[0] + side * 6.5, CENTRE[1] + 17, 3.0, 2.2)  # nostrils
     tip = CENTRE[1] - 10 + look.nose_length
-    shading += 0.12 * _bump(CENTRE[0], CENTRE[1] - 4, 4.5, 18) + 0.07 * _bump(CENTRE[0], tip - 3, 7, 6)
+    shading += 0.13 * _bump(CENTRE[0], CENTRE[1] - 4, 5, 18) + 0.07 * _bump(CENTRE[0], tip - 3, 7, 6)
     shading -= 0.15 * _bump(CENTRE[0], tip + 6.5, 8.5, 2.6)
-    shading += 0.06 * _bump(CENTRE[0], CENTRE[1] - 42, 30, 12)
+    shading += 0.08 * _bump(CENTRE[0], CENTRE[1] - 40, 30, 11)
     shading -= 0.10 * _bump(CENTRE[0], CENTRE[1] + 48, 15, 3.5)
     skin = _tinted(look.skin, shading)
     blood = float(np.clip(face.flush, -1.3, 1.3))
@@ -81,7 +82,7 @@ def _hair(look: FaceLook) -> _Plane:
     if look.hair_style == 0:
         line = CENTRE[1] - 43 + 0.002 * (_X - CENTRE[0]) ** 2
     elif look.hair_style == 1:
-        line = CENTRE[1] - 36 + 1.5 * np.sin(_X / 3.0)
+        line = CENTRE[1] - 41 + 1.5 * np.sin(_X / 3.0)
     elif look.hair_style == 2:
         line = CENTRE[1] - 46 + 0.012 * (_X - CENTRE[0]) ** 2
     else:

@@ -68,6 +68,7 @@ def render_clip(clip: ClipPlan, directory: Path) -> Path:
         picture.options = {"preset": "superfast", "crf": "22", "threads": "1"}
         sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         sound.bit_rate = 48_000
+        sound.options = {"aac_coder": "fast"}  # the default search takes longer than all the drawing
         for image in draw_frames(portrait, clip.speaker.look, clip.face, motion):
             planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
             container.mux(picture.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))

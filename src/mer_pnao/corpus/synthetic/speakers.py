@@ -10,7 +10,7 @@ _SKINS: tuple[Colour, ...] = (
     (176, 202, 238), (160, 188, 228), (142, 174, 216), (122, 156, 204), (104, 140, 190), (88, 122, 172),
 )  # fmt: skip
 _HAIRS: tuple[Colour, ...] = (
-    (30, 28, 32), (36, 46, 70), (48, 72, 110), (92, 140, 176), (120, 122, 126), (40, 60, 128),
+    (30, 28, 32), (36, 46, 70), (48, 72, 110), (74, 116, 150), (98, 98, 104), (40, 60, 128),
 )  # fmt: skip
 _IRISES: tuple[Colour, ...] = ((38, 52, 82), (96, 78, 48), (62, 92, 66), (34, 40, 52))
 
@@ -68,7 +68,7 @@ def _speaker(name: str, high_voice: bool, rng: np.random.Generator) -> Speaker:
         hair=_HAIRS[rng.integers(len(_HAIRS))],
         iris=_IRISES[rng.integers(len(_IRISES))],
         clothes=_muted_colour(rng, 40, 170),
-        backdrop=_muted_colour(rng, 130, 200),
+        backdrop=_muted_colour(rng, 100, 175),
         hair_style=int(rng.choice([1, 2, 3] if high_voice else [0, 0, 1, 3])),
         face_width=float(rng.uniform(49, 55)),
         face_height=float(rng.uniform(64, 70)),
