@@ -17,7 +17,8 @@ from torch.nn.utils import parametrize, rnn
 from transformers import HubertModel
 from transformers.utils import logging as transformers_logging
 
-from mer_pnao.encoders.precision import Precision, placement
+from mer_pnao.encoders.config import Precision
+from mer_pnao.encoders.precision import placement
 from mer_pnao.errors import InputError
 
 SAMPLE_RATE = 16_000
@@ -37,8 +38,9 @@ class HubertLayers:
         precision: see `mer_pnao.encoders.precision.placement`.
 
     Raises:
-        InputError: the folder is no such checkpoint or does not fit, naming the first key.
-        ValueError: no layer or a layer that the model lacks, or an unknown precision.
+        InputError: the folder is no such checkpoint or does not fit, naming the first key; no layer is asked
+            for, one twice, or one that the model lacks.
+        ValueError: an unknown precision.
     """
 
     def __init__(self, checkpoint: Path, layers: Sequence[int], precision: Precision = "auto") -> None:
@@ -46,7 +48,7 @@ class HubertLayers:
         model = _load(checkpoint)
         depth = len(model.encoder.layers)
         if not layers or len(set(layers)) != len(layers) or not all(0 <= k <= depth for k in layers):
-            raise ValueError(f"layers must be distinct and between 0 and {depth}, not {list(layers)}")
+            raise InputError(f"{checkpoint}: layers must be distinct and in [0, {depth}], got {list(layers)}")
         self.layers = tuple(layers)
         self.width: int = model.config.hidden_size
         self.normalize = _wants_normalized_input(checkpoint)

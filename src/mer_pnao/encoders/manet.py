@@ -5,7 +5,7 @@ Legend of shapes: B images, W the width of the stem (64 in the published network
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mer_pnao.checks import one_of
 from mer_pnao.encoders.checkpoints import load_state_dict, load_strictly, shape_of
+from mer_pnao.encoders.config import SplitOrder
 from mer_pnao.encoders.images import resize
 
 IMAGE_SIZE = 224  # fixed: the local branch cuts the 28x28 map into four quarters of 14x14
-
-SplitOrder = Literal["forward", "reverse"]
 
 
 def preprocess(images: NDArray[np.uint8]) -> Tensor:
@@ -51,8 +51,8 @@ class MANet(nn.Module):
         super().__init__()
         if width < 4 or width % 4:
             raise ValueError(f"MANet: width must be a positive multiple of 4, not {width}")
-        if order not in ("forward", "reverse"):
-            raise ValueError(f"MANet: order must be forward or reverse, not {order!r}")
+        one_of("order", order, get_args(SplitOrder))
+        self.embedding_width = 16 * width
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = nn.Sequential(ResidualBlock(width, width, 1), ResidualBlock(width, width, 1))

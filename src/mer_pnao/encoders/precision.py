@@ -1,10 +1,11 @@
 """Where an encoder runs and with what numbers."""
 
-from typing import Literal
+from typing import get_args
 
 import torch
 
-Precision = Literal["auto", "fp32", "bf16"]
+from mer_pnao.checks import one_of
+from mer_pnao.encoders.config import Precision
 
 
 def placement(precision: Precision) -> tuple[torch.device, torch.dtype]:
@@ -16,8 +17,7 @@ def placement(precision: Precision) -> tuple[torch.device, torch.dtype]:
     Raises:
         ValueError: another precision than auto, fp32 or bf16.
     """
-    if precision not in ("auto", "fp32", "bf16"):
-        raise ValueError(f"precision must be auto, fp32 or bf16, not {precision!r}")
+    one_of("precision", precision, get_args(Precision))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if precision == "auto":
         capabilities = torch.cpu.get_capabilities()

@@ -55,6 +55,7 @@ class ResNetFERPlus(nn.Module):
             raise ValueError(
                 f"ResNetFERPlus: width and four depths must be positive, not {width}, {tuple(depths)}"
             )
+        self.embedding_width = 8 * width
         self.conv1_7x7_s2 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.conv1_7x7_s2_bn = nn.BatchNorm2d(width)
         # The published names are flat (conv2_1_1x1_reduce, ...), so a block is a name and not a module.

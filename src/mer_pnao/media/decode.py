@@ -14,6 +14,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from mer_pnao.checks import between
+
 SAMPLE_RATE = 16_000  # what HuBERT was trained on
 _MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more only burns time
 # Containers that hold their own data. Others (playlists, concatenations) name further files or addresses.
@@ -41,16 +43,11 @@ class MediaLimits:
     frame_side: int = 720  # kept frames are shrunk to this short side: faces stay sharp, memory small
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("max_seconds", 1.0, 3600.0),
-            ("min_seconds", 0.025, 10.0),  # 25 ms: the receptive field of one HuBERT frame
-            ("max_pixels", 64 * 64, 16384 * 16384),
-            ("silence", 0.0, 1.0),
-            ("frame_side", 64, 4096),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be between {low} and {high}, not {value}")
+        between("max_seconds", self.max_seconds, 1, 3600)
+        between("min_seconds", self.min_seconds, 0.025, 10)  # 25 ms: the receptive field of a HuBERT frame
+        between("max_pixels", self.max_pixels, 64 * 64, 16384 * 16384)
+        between("silence", self.silence, 0, 1)
+        between("frame_side", self.frame_side, 64, 4096)
 
 
 @dataclass(frozen=True)

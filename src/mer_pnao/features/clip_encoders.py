@@ -1,0 +1,196 @@
+"""From a clip's file to its vectors: what each encoder needs decoded, and how frames become one vector.
+
+Legend of shapes: B clips, n frames of a clip, S the side of a face crop, D the width of a set.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mer_pnao.encoders import manet, resnet
+from mer_pnao.encoders.checkpoints import digest
+from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.encoders.hubert import HubertLayers
+from mer_pnao.encoders.precision import placement
+from mer_pnao.errors import InputError
+from mer_pnao.media.decode import MediaLimits, decode_audio, decode_frames
+from mer_pnao.media.faces import crop_faces
+
+_IMAGES_AT_ONCE = 32  # whatever the number of frames a clip: a full-width MA-Net then needs under a GB
+_VERSION = 1  # of decoding, cropping and averaging; raised when vectors of the same clip change
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """What an encoder takes of a clip: a waveform (samples,), or face crops (n, S, S, 3)."""
+
+    content: NDArray[Any]
+    whole_frame: bool = False  # no face was found, and the crops are the whole frames
+
+
+class ClipEncoder(Protocol):
+    """One encoder of a profile, ready to run."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sets(self) -> Mapping[str, int]:
+        """Width of each feature set that it makes."""
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """All that determines the vectors of a clip, as plain values."""
+
+    @property
+    def batch(self) -> int:
+        """Clips to encode together."""
+
+    def decode(self, path: Path) -> DecodedClip:
+        """Reads a clip; called from several threads. Raises ClipError with the reason for a useless one."""
+
+    def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
+        """B clips -> for each set (B, D) float32; no clip's vector depends on the others."""
+
+
+@dataclass(frozen=True)
+class SpeechEncoder:
+    """HuBERT's layers over the sound of a clip."""
+
+    name: str
+    batch: int
+    limits: MediaLimits
+    identity: Mapping[str, object]
+    layers: HubertLayers
+
+    @property
+    def sets(self) -> Mapping[str, int]:
+        return {f"{self.name}-{layer}": self.layers.width for layer in self.layers.layers}
+
+    def decode(self, path: Path) -> DecodedClip:
+        return DecodedClip(decode_audio(path, self.limits))
+
+    def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
+        vectors = self.layers([clip.content for clip in clips])
+        return {f"{self.name}-{layer}": vectors[layer] for layer in self.layers.layers}
+
+
+@dataclass(frozen=True)
+class FaceEncoder:
+    """A convolutional network over the face in some frames of a clip, averaged over the frames."""
+
+    name: str
+    batch: int
+    limits: MediaLimits
+    identity: Mapping[str, object]
+    frames: int
+    crop_side: int
+    width: int
+    preprocess: Callable[[NDArray[np.uint8]], Tensor]
+    embed: Callable[[Tensor], Tensor]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def sets(self) -> Mapping[str, int]:
+        return {self.name: self.width}
+
+    def decode(self, path: Path) -> DecodedClip:
+        faces = crop_faces(decode_frames(path, self.frames, self.limits), self.crop_side)
+        return DecodedClip(faces.crops, whole_frame=faces.share == 0)
+
+    def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
+        if not clips:
+            return {self.name: np.zeros((0, self.width), dtype=np.float32)}
+        images = np.concatenate([clip.content for clip in clips])
+        with torch.inference_mode():
+            parts = [
+                self._embedded(images[start : start + _IMAGES_AT_ONCE])
+                for start in range(0, len(images), _IMAGES_AT_ONCE)
+            ]
+            of_clips = torch.split_with_sizes(torch.cat(parts), [len(clip.content) for clip in clips])
+            vectors = torch.stack([embeddings.mean(dim=0) for embeddings in of_clips])
+        return {self.name: vectors.numpy()}
+
+    def _embedded(self, images: NDArray[np.uint8]) -> Tensor:
+        prepared = self.preprocess(images).to(self.device, self.dtype, memory_format=torch.channels_last)
+        return self.embed(prepared).float().cpu()
+
+
+def build_encoder(
+    name: str, config: EncoderConfig, root: Path = Path(), limits: MediaLimits | None = None
+) -> ClipEncoder:
+    """Loads an encoder's checkpoint.
+
+    Args:
+        name: the encoder's name in the profile; feature sets are named after it.
+        config: which encoder, and how it runs.
+        root: what the checkpoint's path is relative to.
+        limits: what a clip may be; the defaults when omitted.
+
+    Raises:
+        InputError: the checkpoint is missing or does not fit.
+    """
+    path = root / config.checkpoint
+    if not path.exists():
+        raise InputError(f"{path}: no such checkpoint for {name}; `dvc repro` makes the demo's")
+    limits = limits or MediaLimits()
+    if config.kind == "hubert":
+        return _build_speech_encoder(name, config, path, limits)
+    return _build_face_encoder(name, config, path, limits)
+
+
+def _build_speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits) -> SpeechEncoder:
+    layers = HubertLayers(path, config.layers, config.precision)
+    sets = dict(zip(config.sets(name), [layers.width] * len(config.layers), strict=True))
+    identity = _identity(config, path, sets, limits, layers.dtype) | {"layers": list(config.layers)}
+    return SpeechEncoder(name, config.batch, limits, identity, layers)
+
+
+def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits) -> FaceEncoder:
+    device, dtype = placement(config.precision)
+    network: manet.MANet | resnet.ResNetFERPlus
+    if config.kind == "manet":
+        network, preprocess = manet.load_manet(path, config.order), manet.preprocess
+        crop_side, width = manet.IMAGE_SIZE, network.embedding_width
+    else:
+        network, preprocess = resnet.load_resnet(path), resnet.preprocess
+        crop_side, width = resnet.SHORT_SIDE, network.embedding_width
+    network.to(device=device, dtype=dtype)
+    # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    identity = _identity(config, path, {name: width}, limits, dtype) | {"frames": config.frames}
+    if config.kind == "manet":
+        identity |= {"order": config.order}
+    return FaceEncoder(
+        name,
+        config.batch,
+        limits,
+        identity,
+        config.frames,
+        crop_side,
+        width,
+        preprocess,
+        network.embed,
+        device,
+        dtype,
+    )
+
+
+def _identity(
+    config: EncoderConfig, path: Path, sets: Mapping[str, int], limits: MediaLimits, dtype: torch.dtype
+) -> dict[str, object]:
+    return {
+        "version": _VERSION,
+        "kind": config.kind,
+        "checkpoint_sha256": digest(path),
+        "precision": str(dtype).removeprefix("torch."),
+        "sets": dict(sets),
+        "media": asdict(limits),
+    }
