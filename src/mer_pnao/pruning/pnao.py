@@ -28,16 +28,20 @@ REWINDS = ("learning_rate", "weights", "none")
 
 
 @dataclass(frozen=True)
-class PruningConfig:
-    """One round's pruning. Raises ValueError naming key, value and range."""
+class PnaoConfig:
+    """Algorithm 1's settings. Raises ValueError naming key, value and range."""
 
     naor: float = 0.05  # k of eq. 11, the paper's
+    alpha: float = 1e-4  # weight of the L1 term of eq. 8; the paper gives none
+    rounds: int = 10  # N of line 6, the paper's
     scope: str = "network"  # where eq. 11 takes its maximum
     rewind: str = "learning_rate"  # the paper's; "weights" and "none" are controls
     min_nodes: int = 4  # an emptied layer would kill its branch
 
     def __post_init__(self) -> None:
         between("naor", self.naor, 0, 1)
+        at_least("alpha", self.alpha, 0)
+        between("rounds", self.rounds, 0, 99)
         one_of("scope", self.scope, SCOPES)
         one_of("rewind", self.rewind, REWINDS)
         at_least("min_nodes", self.min_nodes, 1)
@@ -93,11 +97,10 @@ class FoldTask:
     examples: Examples
     held_out: NDArray[np.bool_]  # (N,) the fold's validation clips
     training: TrainingConfig
-    alpha: float
     initial_seed: int  # of the dense network's weights
     round_seed: int  # of shuffling and dropout
-    state: dict[str, Tensor] | None  # the last round's network; None: the first round
-    pruning: PruningConfig | None  # None: train without pruning
+    state: dict[str, Tensor] | None  # the last round's network, to be pruned; None: the first round
+    pnao: PnaoConfig
 
 
 RunTasks = Callable[[Callable[[FoldTask], FoldResult], Iterable[FoldTask]], Iterable[FoldResult]]
@@ -108,27 +111,25 @@ def optimise_architecture(
     examples: Examples,
     folds: NDArray[np.int64],
     training: TrainingConfig,
-    pruning: PruningConfig,
-    alpha: float,
-    rounds: int,
+    pnao: PnaoConfig,
     seed: int,
     store: RoundStore,
     run: RunTasks = map,
 ) -> Iterator[Round]:
-    """Algorithm 1: sparse-train the dense network, then prune, rewind and retrain for `rounds` rounds.
+    """Algorithm 1: sparse-train the dense network, then prune, rewind and retrain, round by round.
 
     Yields round 0 (line 1) and each round after it as it is finished. `folds` (N,) gives the fold that holds a clip
-    out; every fold prunes its own network, for a mask learnt on all clips would have seen the held-out ones. `alpha`
-    weighs the sparsity of equation 8. `run` maps the folds' work, in this process or in others. Rounds that the store
-    holds are not computed again. `rounds=0` is a dense system.
+    out; every fold prunes its own network, for a mask learnt on all clips would have seen the held-out ones. `run` maps
+    the folds' work, in this process or in others. Rounds that the store holds are not computed again. No rounds and no
+    alpha make a dense system.
 
     Which round is best is not decided here: see `best_round`.
     """
-    key = _key(ALGORITHM, examples.digest(), folds.tolist(), blueprint, training, alpha, seed)
+    key = _key(ALGORITHM, examples.digest(), folds.tolist(), blueprint, training, pnao.alpha, seed)
     states: list[dict[str, Tensor] | None] = [None] * (int(folds.max()) + 1)
-    for number in range(rounds + 1):
-        step = pruning if number else None
-        key = _key(key, step) if step else key
+    for number in range(pnao.rounds + 1):
+        if number:
+            key = _key(key, pnao.naor, pnao.scope, pnao.rewind, pnao.min_nodes)
         finished = store.load(key)
         if finished is None:
             tasks = [
@@ -137,11 +138,10 @@ def optimise_architecture(
                     examples,
                     folds == fold,
                     training,
-                    alpha,
                     initial_seed=_seed(seed, fold),
                     round_seed=_seed(seed, fold, number),
                     state=state,
-                    pruning=step,
+                    pnao=pnao,
                 )
                 for fold, state in enumerate(states)
             ]
@@ -156,9 +156,9 @@ def run_fold(task: FoldTask) -> FoldResult:
     train = task.examples.select(np.flatnonzero(~task.held_out))
     validation = task.examples.select(np.flatnonzero(task.held_out))
     network, pruned = _starting_network(task, train)
-    fine_tuning = task.pruning is not None and task.pruning.rewind == "none"
+    fine_tuning = task.state is not None and task.pnao.rewind == "none"
     schedule = constant_floor if fine_tuning else warm_cosine
-    fitted = fit(network, train, validation, task.training, task.alpha, task.round_seed, schedule)
+    fitted = fit(network, train, validation, task.training, task.pnao.alpha, task.round_seed, schedule)
     trained = from_state(task.blueprint, fitted.state)
     return FoldResult(fitted.state, fitted.curves, pruned, predict(trained, validation.tensors()))
 
@@ -170,14 +170,15 @@ def best_round(rounds: Iterable[tuple[float, int]]) -> int:
 
 
 def _starting_network(task: FoldTask, train: Examples) -> tuple[EmotionNetwork, int]:
-    if task.state is None or task.pruning is None:
+    if task.state is None:
         return _initial(task, train), 0
     before = from_state(task.blueprint, task.state)
     layers = before.prunable()
-    masks = node_masks(importances(layers), task.pruning.naor, task.pruning.scope, task.pruning.min_nodes)
+    pnao = task.pnao
+    masks = node_masks(importances(layers), pnao.naor, pnao.scope, pnao.min_nodes)
     pruned = sum(int((~mask).sum()) for mask in masks.values())
     after = compact(before, masks)
-    if task.pruning.rewind == "weights":
+    if pnao.rewind == "weights":
         after = keep_only(_initial(task, train), after.kept())
     return after, pruned
 

@@ -1,0 +1,57 @@
+# make run [PROFILE=demo] [DATA=folder]   make test   make ui   make check   make format   make lock   make clean
+PYTHON ?= python3
+PROFILE ?=
+DATA ?=
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help run init env profile test check format lock ui clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+env: $(VENV)/.complete  ## the environment in .venv, from the committed lock
+
+# Built beside a marker: an interrupted install is started again.
+$(VENV)/.complete: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+init: env  ## the MLflow database, experiment and registered model
+	@python -m mer_pnao.tracking.init
+
+profile: env
+	@mer profile $(if $(PROFILE),--name $(PROFILE)) $(if $(DATA),--data "$(DATA)")
+
+run: profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
+	dvc repro
+	@mer table
+
+test: env  ## ruff, mypy, import-linter, pytest
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	pytest
+
+format: env  ## let ruff format and fix
+	ruff format .
+	ruff check --fix .
+
+ui: env  ## the MLflow UI on 127.0.0.1
+	mer ui
+
+lock:  ## resolve requirements.lock anew from pyproject.toml
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
+	.venv-lock/bin/python -m pip install --quiet '.[dev]' setuptools
+	.venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip > requirements.lock
+	rm -rf .venv-lock
+
+clean:  ## forget what the pipeline made, keep the environment
+	rm -rf data models reports work .dvc/cache .dvc/tmp mlruns/mlflow.db* mlruns/artifacts

@@ -1,0 +1,36 @@
+"""Stage `evaluate`: Table 1, the figures and the report page."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from mer_pnao.console import input_errors
+from mer_pnao.corpus.manifest import read_manifest
+from mer_pnao.features.store import read_listed
+from mer_pnao.params import load_params
+from mer_pnao.report.write import write_report
+
+
+def main() -> None:
+    """Compare all systems and write `reports/`."""
+    params = load_params()
+    truth = read_manifest(params.data / "manifest.csv")[["name", "split", "discrete", "valence"]]
+    lists = [params.data / "features" / name / "skipped.csv" for name in params.encoders]
+    skipped = pd.DataFrame(
+        [entry for path in lists for entry in read_listed(path)], columns=["name", "encoder", "action", "reason"]
+    )
+    write_report(
+        Path("models"),
+        truth,
+        params.corpus.labels,
+        skipped,
+        Path("reports"),
+        params.evaluation.resamples,
+        params.seed,
+        params.profile,
+    )
+
+
+if __name__ == "__main__":
+    with input_errors():
+        main()

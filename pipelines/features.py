@@ -1,0 +1,37 @@
+"""Stage `features`: one encoder's feature sets for every clip of the manifest."""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from mer_pnao.console import input_errors, progress
+from mer_pnao.corpus.manifest import read_manifest
+from mer_pnao.features.clip_encoders import build_encoder
+from mer_pnao.features.extract import Clip, extract
+from mer_pnao.parallel import usable_cores
+from mer_pnao.params import load_params
+
+
+def main(name: str) -> None:
+    """Extract with the encoder of that name into `data/<profile>/features/<name>/`."""
+    params = load_params()
+    torch.set_num_threads(usable_cores())
+    root = Path(params.corpus.root)
+    table = read_manifest(params.data / "manifest.csv")
+    clips = [Clip(clip, root / path) for clip, path in zip(table["name"], table["path"], strict=True)]
+    encoder = build_encoder(name, params.encoders[name], Path(), params.media)
+    with progress(f"extracting {name}", len(clips)) as done:
+        extract(
+            clips,
+            encoder,
+            params.data / "features" / name,
+            Path("work"),
+            max_skipped=params.corpus.max_skipped,
+            progress=done,
+        )
+
+
+if __name__ == "__main__":
+    with input_errors():
+        main(sys.argv[1])

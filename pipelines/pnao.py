@@ -1,0 +1,40 @@
+"""Stage `pnao`: Algorithm 1 on both fusions, round by round."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from mer_pnao.console import input_errors, progress
+from mer_pnao.dataset import load_dataset
+from mer_pnao.parallel import parallel_map, usable_cores
+from mer_pnao.params import load_params
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.systems import MEMBERS, run_system
+from mer_pnao.tracking.stage import StageTracker
+
+MODELS = Path("models")
+
+
+def main() -> None:
+    """Prune on the profile's features and write `models/{pnao,enf_pnao}/`."""
+    params = load_params()
+    torch.set_num_threads(1)
+    dataset = load_dataset(
+        params.data / "manifest.csv", params.data / "features", params.features.sets, params.corpus.labels
+    )
+    tracker = StageTracker(Path())
+    store = DiskRoundStore(Path("work/rounds"))
+    with progress("pruning rounds", len(MEMBERS) * (params.pnao.rounds + 1)) as done:
+        run = parallel_map(usable_cores())
+        for system in MEMBERS:
+            shutil.rmtree(MODELS / system, ignore_errors=True)
+            for directory in run_system(system, dataset, params, store, MODELS / system, run):
+                tracker.round(directory)
+                done(1)
+            tracker.finished(MODELS / system)
+
+
+if __name__ == "__main__":
+    with input_errors():
+        main()

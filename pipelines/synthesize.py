@@ -1,0 +1,33 @@
+"""Stage `synthesize`: make what the demo has no download for, its clips or its encoders' checkpoints."""
+
+import sys
+from pathlib import Path
+
+from mer_pnao.console import input_errors, progress
+from mer_pnao.corpus.synthetic.render import render_corpus
+from mer_pnao.encoders.demo import write_demo_checkpoints
+from mer_pnao.errors import InputError
+from mer_pnao.parallel import usable_cores
+from mer_pnao.params import load_params
+
+
+def main(what: str) -> None:
+    """Make `clips` or `checkpoints` where params say."""
+    params = load_params()
+    if what not in params.synthesize:
+        raise InputError(f"params.yaml: synthesize has no {what!r}, only {', '.join(params.synthesize) or 'nothing'}")
+    out = Path(params.synthesize[what])
+    match what:
+        case "clips":
+            config = params.synthetic
+            with progress("rendering clips", config.train_clips + config.test_clips) as done:
+                render_corpus(config, out, usable_cores(), done)
+        case "checkpoints":
+            write_demo_checkpoints(out, params.seed)
+        case _:
+            raise InputError(f"params.yaml: synthesize.{what} is not known; it makes clips and checkpoints")
+
+
+if __name__ == "__main__":
+    with input_errors():
+        main(sys.argv[1])

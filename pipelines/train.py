@@ -1,0 +1,42 @@
+"""Stage `train`: the linear probe and the dense systems, with the former fusion and with entropy fusion."""
+
+import shutil
+from pathlib import Path
+
+import torch
+
+from mer_pnao.console import input_errors, progress
+from mer_pnao.dataset import load_dataset
+from mer_pnao.parallel import parallel_map, usable_cores
+from mer_pnao.params import load_params
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.systems import DENSE, run_probe, run_system
+from mer_pnao.tracking.stage import StageTracker
+
+MODELS = Path("models")
+
+
+def main() -> None:
+    """Train on the profile's features and write `models/{linear_probe,baseline,enf}/`."""
+    params = load_params()
+    torch.set_num_threads(1)
+    dataset = load_dataset(
+        params.data / "manifest.csv", params.data / "features", params.features.sets, params.corpus.labels
+    )
+    tracker = StageTracker(Path())
+    shutil.rmtree(MODELS / "linear_probe", ignore_errors=True)
+    run_probe(dataset, params, MODELS / "linear_probe")
+    tracker.finished(MODELS / "linear_probe")
+    store = DiskRoundStore(Path("work/rounds"))
+    with progress("training folds", len(DENSE) * params.folds) as done:
+        run = parallel_map(usable_cores(), done)
+        for system in DENSE:
+            shutil.rmtree(MODELS / system, ignore_errors=True)
+            for directory in run_system(system, dataset, params, store, MODELS / system, run):
+                tracker.round(directory)
+            tracker.finished(MODELS / system)
+
+
+if __name__ == "__main__":
+    with input_errors():
+        main()

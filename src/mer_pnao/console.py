@@ -1,0 +1,31 @@
+"""What a person sees while a command runs: progress bars, and one sentence for each wrong input."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from mer_pnao.errors import InputError
+
+BAD_INPUT = 2
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr; yields the function that moves it by so many items."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda items: bar.advance(task, items)
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Turn a wrong input into one sentence on stderr and exit code 2, without a traceback."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from error

@@ -1,0 +1,68 @@
+"""A corpus as the science takes it: manifest and feature sets joined, a set of examples a split."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from mer_pnao.corpus.manifest import read_manifest
+from mer_pnao.errors import InputError
+from mer_pnao.features.store import FeatureSet, load_sets
+from mer_pnao.training.examples import Examples
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The training and test clips of a profile that have every feature set."""
+
+    train: Examples
+    test: Examples
+    labels: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both splits and the label order."""
+        text = "\0".join([self.train.digest(), self.test.digest(), *self.labels])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Feature set -> its width."""
+        return {name: values.shape[1] for name, values in self.train.features.items()}
+
+
+def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Sequence[str]) -> Dataset:
+    """Join the manifest with the feature sets; a clip that lacks one was skipped, with its reason, in extraction.
+
+    Raises InputError for what `read_manifest` and `load_sets` refuse, and for a split or a class without clips.
+    """
+    table = read_manifest(manifest)
+    loaded = load_sets(features, sets)
+    complete = set.intersection(*(set(part.names) for part in loaded.values()))
+    table = table[table["name"].isin(complete)].sort_values("name")
+    splits = {split: _examples(table[table["split"] == split], loaded, labels) for split in ("train", "test")}
+    for split, examples in splits.items():
+        if not len(examples):
+            raise InputError(f"{features} has the features of no clip of the split {split!r}")
+    absent = set(range(len(labels))) - set(splits["train"].emotion.tolist())
+    if absent:
+        raise InputError(f"{manifest} has no training clip with the label {labels[min(absent)]!r}")
+    return Dataset(splits["train"], splits["test"], tuple(labels))
+
+
+def _examples(table: pd.DataFrame, sets: dict[str, FeatureSet], labels: Sequence[str]) -> Examples:
+    names = tuple(table["name"])
+    rows = {key: {name: i for i, name in enumerate(part.names)} for key, part in sets.items()}
+    speakers = tuple(table["speaker"])
+    return Examples(
+        names,
+        {key: part.vectors[[rows[key][name] for name in names]] for key, part in sets.items()},
+        np.array([labels.index(label) for label in table["discrete"]], dtype=np.int64),
+        table["valence"].to_numpy(np.float32),
+        # One unknown speaker makes grouping impossible: that clip could leak into its speaker's other fold.
+        speakers if speakers and all(speakers) else None,
+        len(labels),
+    )

@@ -1,0 +1,141 @@
+"""The models on disk: `models/<system>/round-NN/`, a network a fold, its record, curves and predictions.
+
+No pickle: weights are safetensors, everything else JSON and CSV. These outputs are the truth that the registry and
+the report are derived from. Shapes: M branches, N clips, C classes.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mer_pnao.errors import InputError
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
+
+ROUND_SYSTEMS = ("baseline", "enf", "pnao", "enf_pnao")
+SYSTEMS = ("linear_probe", *ROUND_SYSTEMS, "final")
+POSTERIOR, WEIGHT = "posterior_", "weight_"
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """Joint decisions for N clips, averaged over the fold networks where there are several."""
+
+    posterior: np.ndarray  # (N, C)
+    valence: np.ndarray  # (N,)
+    weights: np.ndarray  # (N, M) of the branches; (N, 0) where a system has none
+
+    def confidence(self) -> np.ndarray:
+        """1 - H / log C of the joint posterior, (N,): 0 for a uniform one, 1 for a certain one."""
+        posterior = self.posterior
+        logs = np.log(posterior, where=posterior > 0, out=np.zeros_like(posterior))
+        return 1 + (posterior * logs).sum(axis=1) / np.log(posterior.shape[1])
+
+
+def predictions_table(
+    names: Sequence[str], split: str, decisions: Decisions, labels: Sequence[str], branches: Sequence[str]
+) -> pd.DataFrame:
+    """One row a clip: name, split, discrete, valence, confidence, posterior_<label>, weight_<branch>."""
+    chosen = [labels[i] for i in decisions.posterior.argmax(axis=1)]
+    columns: dict[str, Any] = {"name": list(names), "split": split, "discrete": chosen}
+    columns |= {"valence": decisions.valence, "confidence": decisions.confidence()}
+    columns |= {f"{POSTERIOR}{label}": decisions.posterior[:, i] for i, label in enumerate(labels)}
+    columns |= {f"{WEIGHT}{branch}": decisions.weights[:, i] for i, branch in enumerate(branches)}
+    return pd.DataFrame(columns)
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, Decisions]:
+    """A predictions.csv and its decisions, in the file's order."""
+    table = pd.read_csv(path, dtype={"name": str, "split": str, "discrete": str}, keep_default_na=True)
+    posterior = table[[f"{POSTERIOR}{label}" for label in labels]].to_numpy(float)
+    weights = table[[column for column in table if str(column).startswith(WEIGHT)]].to_numpy(float)
+    return table, Decisions(posterior, table["valence"].to_numpy(float), weights)
+
+
+@dataclass(frozen=True)
+class RoundModel:
+    """One round's model: a network a fold, whose decisions are averaged."""
+
+    system: str
+    number: int
+    blueprint: Blueprint
+    labels: tuple[str, ...]
+    networks: tuple[EmotionNetwork, ...]
+
+    def decide(self, features: Mapping[str, Tensor]) -> Decisions:
+        """Average the folds' posteriors, valences and branch weights for features (N, width) a set."""
+        from mer_pnao.training.fit import predict  # noqa: PLC0415
+
+        each = [predict(network, features) for network in self.networks]
+        return Decisions(
+            np.mean([p.posterior.numpy() for p in each], axis=0),
+            np.mean([p.valence.numpy() for p in each], axis=0),
+            np.mean([p.weights.numpy().T for p in each], axis=0),
+        )
+
+
+def write_round(directory: Path, model: RoundModel) -> None:
+    """Write a round's networks and `config.json` into the directory, which is made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for fold, network in enumerate(model.networks):
+        state = {name: value.contiguous() for name, value in network.state_dict().items()}
+        save_file(state, directory / f"fold-{fold}.safetensors")
+    config = {
+        "system": model.system,
+        "round": model.number,
+        "labels": list(model.labels),
+        "folds": len(model.networks),
+        "blueprint": asdict(model.blueprint),
+    }
+    write_json(directory / "config.json", config)
+
+
+def read_round(directory: Path) -> RoundModel:
+    """Load a round's model. Raises InputError naming the file when something is missing or does not fit."""
+    path = directory / "config.json"
+    try:
+        config = read_json(path)
+        parts = dict(config["blueprint"])
+        parts["config"] = NetworkConfig(**parts["config"])
+        parts |= {"acoustic": tuple(parts["acoustic"]), "visual": tuple(parts["visual"])}
+        blueprint = Blueprint(**parts)
+        networks = []
+        for fold in range(config["folds"]):
+            path = directory / f"fold-{fold}.safetensors"
+            networks.append(from_state(blueprint, load_file(path)))
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        raise InputError(f"{path} is not a model of this project: {error}") from error
+    return RoundModel(config["system"], config["round"], blueprint, tuple(config["labels"]), tuple(networks))
+
+
+def round_directories(system: Path) -> list[Path]:
+    """The finished rounds of a system's folder, in order."""
+    return sorted(path.parent for path in system.glob("round-*/record.json"))
+
+
+def best_round_directory(system: Path) -> Path:
+    """The round that the record calls best. Raises InputError when the system has none."""
+    for directory in round_directories(system):
+        if read_json(directory / "record.json")["best"]:
+            return directory
+    raise InputError(f"{system} holds no finished round that is marked as the best one")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises OSError or ValueError."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    assert isinstance(value, dict)
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object with a trailing newline, readable by people and stable for DVC."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")

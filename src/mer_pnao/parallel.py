@@ -1,0 +1,38 @@
+"""Folds in parallel processes with one thread each: the numbers do not depend on how many there are."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+from joblib import Parallel, delayed, parallel_config
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; MER_WORKERS sets another number."""
+    return int(os.environ.get("MER_WORKERS", len(os.sched_getaffinity(0))))
+
+
+def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
+    """Call the function with one torch thread: sums in another order give other last digits."""
+    torch.set_num_threads(1)
+    return function(task)
+
+
+def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> Callable[..., Iterator[object]]:
+    """A `map` over processes, in order; `done(1)` is called for each finished task."""
+
+    def run(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        # No memory-mapped arguments: a killed run would leave them behind.
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            results = Parallel(n_jobs=workers, return_as="generator", max_nbytes=None)(
+                delayed(single_threaded)(function, task) for task in tasks
+            )
+            for result in results:
+                done(1)
+                yield result
+
+    return run

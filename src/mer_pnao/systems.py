@@ -1,0 +1,218 @@
+"""The systems of Table 1: each is trained, measured and written to `models/<system>/`.
+
+linear_probe; baseline (the former attention fusion) and enf (entropy fusion), dense; pnao and enf_pnao, the same two
+shrunk by Algorithm 1; final, the last two weighted linearly.
+"""
+
+import csv
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from mer_pnao.dataset import Dataset
+from mer_pnao.evaluation.cost import parameters
+from mer_pnao.evaluation.scores import score
+from mer_pnao.latency_memory import remembered_latency_ms
+from mer_pnao.model_store import (
+    Decisions,
+    RoundModel,
+    best_round_directory,
+    predictions_table,
+    read_json,
+    read_predictions,
+    round_directories,
+    write_json,
+    write_round,
+)
+from mer_pnao.network.emotion_network import EmotionNetwork, NetworkConfig
+from mer_pnao.params import Params
+from mer_pnao.pruning.pnao import PnaoConfig, Round, RoundStore, RunTasks, best_round, optimise_architecture
+from mer_pnao.training.ensemble import choose_weight
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import Epoch
+from mer_pnao.training.folds import make_folds
+from mer_pnao.training.probe import fit_probe
+
+FUSION = {"baseline": "attention", "enf": "entropy", "pnao": "attention", "enf_pnao": "entropy"}
+DENSE = ("baseline", "enf")
+MEMBERS = ("pnao", "enf_pnao")  # of the final system
+_BINS = np.linspace(-0.5, 0.5, 101)  # of Figure 4, the same for every round
+
+
+def pnao_of(system: str, params: Params) -> PnaoConfig:
+    """The dense systems are trained without sparsity and not pruned."""
+    return replace(params.pnao, alpha=0.0, rounds=0) if system in DENSE else params.pnao
+
+
+def folds_of(dataset: Dataset, params: Params) -> np.ndarray:
+    """The fold that holds each training clip out, (N,), the same for every system."""
+    return make_folds(dataset.train.emotion, dataset.train.speakers, params.folds, params.seed)
+
+
+def run_system(
+    system: str, dataset: Dataset, params: Params, store: RoundStore, out: Path, run: RunTasks = map
+) -> Iterator[Path]:
+    """Train a system and write `out/round-NN/` for each round as it is finished; yields that folder.
+
+    After the last round the records say which one is the best, by Train&Val Com alone.
+    """
+    blueprint = params.blueprint(dataset.widths, FUSION[system])
+    pnao = pnao_of(system, params)
+    folds = folds_of(dataset, params)
+    dense = parameters(EmotionNetwork(blueprint))
+    for finished in optimise_architecture(
+        blueprint, dataset.train, folds, params.training, pnao, params.seed, store, run
+    ):
+        yield _write_round(out / f"round-{finished.number:02d}", system, finished, dataset, params, pnao, dense)
+    records = [read_json(directory / "record.json") for directory in round_directories(out)]
+    best = best_round((record["scores"]["trainval"]["com"], record["parameters"]) for record in records)
+    for record in records:
+        record["best"] = record["round"] == best
+        write_json(out / f"round-{record['round']:02d}" / "record.json", record)
+
+
+def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
+    """Fit the linear probe out of fold and write its record and predictions.
+
+    A test prediction averages the folds' probes, as it does for the networks.
+    """
+    folds = folds_of(dataset, params)
+    classes = len(dataset.labels)
+    trainval = Decisions(np.zeros((len(folds), classes)), np.zeros(len(folds)), np.zeros((len(folds), 0)))
+    tests, counts = [], []
+    for fold in range(params.folds):
+        probe = fit_probe(
+            dataset.train.select(np.flatnonzero(folds != fold)), params.evaluation.probe_c, params.evaluation.probe_ridge
+        )
+        rows = np.flatnonzero(folds == fold)
+        trainval.posterior[rows], trainval.valence[rows] = probe.predict(dataset.train.select(rows))
+        tests.append(probe.predict(dataset.test))
+        counts.append(probe.parameters)
+    posteriors, valences = zip(*tests, strict=True)
+    test = Decisions(np.mean(posteriors, axis=0), np.mean(valences, axis=0), np.zeros((len(dataset.test), 0)))
+    record = {"system": "linear_probe", "parameters": counts[0], "parameters_ratio": None, "seed": params.seed}
+    _write_decisions(out, record, dataset, trainval, test, ())
+
+
+def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: Path) -> None:
+    """Weigh the best rounds of pnao and enf_pnao and write `config.json`, record and predictions."""
+    best = {system: best_round_directory(models / system) for system in MEMBERS}
+    records = {system: read_json(directory / "record.json") for system, directory in best.items()}
+    parts: dict[str, dict[str, Decisions]] = {"trainval": {}, "test": {}}
+    for system, directory in best.items():
+        table, decisions = read_predictions(directory / "predictions.csv", dataset.labels)
+        for split, examples in (("trainval", dataset.train), ("test", dataset.test)):
+            parts[split][system] = _in_order(table, decisions, split, examples)
+    first, second = (parts["trainval"][system] for system in MEMBERS)
+    weight = choose_weight((first.posterior, first.valence), (second.posterior, second.valence), dataset.train)
+    mixed = {split: _mix(*(of[system] for system in MEMBERS), weight) for split, of in parts.items()}
+    members = [{"system": system, "round": records[system]["round"]} for system in MEMBERS]
+    write_json(out / "config.json", {"members": members, "weight": weight, "labels": list(dataset.labels)})
+    dense = sum(record["parameters"] / record["parameters_ratio"] for record in records.values())
+    total = sum(record["parameters"] for record in records.values())
+    record = {"system": "final", "parameters": total, "parameters_ratio": round(total / dense, 6)}
+    _write_decisions(out, record, dataset, mixed["trainval"], mixed["test"], branches)
+
+
+def _mix(first: Decisions, second: Decisions, weight: float) -> Decisions:
+    """The first system's decisions by the weight, the second's by the rest."""
+    pairs = zip(
+        (first.posterior, first.valence, first.weights), (second.posterior, second.valence, second.weights), strict=True
+    )
+    return Decisions(*(weight * a + (1 - weight) * b for a, b in pairs))
+
+
+def _write_round(
+    directory: Path, system: str, finished: Round, dataset: Dataset, params: Params, pnao: PnaoConfig, dense: int
+) -> Path:
+    """Write one round's model, curves, weight distribution, predictions and record; the record comes last."""
+    shutil.rmtree(directory, ignore_errors=True)
+    networks = finished.networks()
+    model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks))
+    write_round(directory, model)
+    _write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
+    _write_weights(directory / "weights.csv", networks)
+    joint = finished.out_of_fold
+    trainval = Decisions(joint.posterior.double().numpy(), joint.valence.double().numpy(), joint.weights.T.numpy())
+    features = dataset.test.tensors()
+    count = float(np.mean([parameters(network) for network in networks]))
+    first_clip = {name: values[:1] for name, values in features.items()}
+    layers = finished.blueprint.config
+    kept = {
+        name: [float(np.mean([len(network.kept()[name]) for network in networks])), _dense_nodes(name, layers)]
+        for name in networks[0].kept()
+    }
+    record = {
+        "system": system,
+        "round": finished.number,
+        "best": False,
+        "key": finished.key,
+        "parameters": round(count),
+        "parameters_ratio": round(count / dense, 6),
+        "latency_ms": remembered_latency_ms(model, first_clip),
+        "naor": pnao.naor if pnao.rounds else None,
+        "alpha": pnao.alpha,
+        "rewind": pnao.rewind if pnao.rounds else None,
+        "scope": pnao.scope if pnao.rounds else None,
+        "fusion": finished.blueprint.fusion,
+        "seed": params.seed,
+        "folds": params.folds,
+        "network": asdict(params.network),
+        "training": asdict(params.training),
+        "kept": kept,
+        "pruned_nodes": finished.pruned,
+        "nothing_pruned": finished.number > 0 and finished.pruned == 0,
+    }
+    _write_decisions(directory, record, dataset, trainval, model.decide(features), params.features.acoustic)
+    return directory
+
+
+def _dense_nodes(layer: str, config: NetworkConfig) -> int:
+    return config.hidden if layer.endswith(".inner") else config.width
+
+
+def _write_curves(path: Path, folds: Sequence[Sequence[Epoch]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["fold", *Epoch._fields])
+        writer.writerows([fold, *epoch] for fold, curves in enumerate(folds) for epoch in curves)
+
+
+def _write_weights(path: Path, networks: Sequence[EmotionNetwork]) -> None:
+    """The share of all weights in each bin of Figure 4; weights beyond the last bins are counted in them."""
+    values = torch.cat([matrix.detach().flatten() for network in networks for matrix in network.weight_matrices()])
+    counts, _ = np.histogram(values.clamp(_BINS[0], _BINS[-1]).numpy(), bins=_BINS)
+    bins = {"bin_left": _BINS[:-1].round(6), "bin_right": _BINS[1:].round(6), "share": counts / counts.sum()}
+    pd.DataFrame(bins).to_csv(path, index=False)
+
+
+def _write_decisions(
+    directory: Path,
+    record: dict[str, Any],
+    dataset: Dataset,
+    trainval: Decisions,
+    test: Decisions,
+    branches: Sequence[str],
+) -> None:
+    """Write predictions.csv and the record with the scores of both splits."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tables, scores = [], {}
+    for split, examples, decisions in (("trainval", dataset.train, trainval), ("test", dataset.test, test)):
+        tables.append(predictions_table(examples.names, split, decisions, dataset.labels, branches))
+        chosen = decisions.posterior.argmax(axis=1)
+        scores[split] = asdict(score(examples.emotion, chosen, examples.valence, decisions.valence))
+    pd.concat(tables).to_csv(directory / "predictions.csv", index=False)
+    write_json(directory / "record.json", {**record, "scores": scores, "data_digest": dataset.digest})
+
+
+def _in_order(table: pd.DataFrame, decisions: Decisions, split: str, examples: Examples) -> Decisions:
+    """The decisions of one split in the order of the examples."""
+    rows = {name: i for i, (name, of) in enumerate(zip(table["name"], table["split"], strict=True)) if of == split}
+    order = [rows[name] for name in examples.names]
+    return Decisions(decisions.posterior[order], decisions.valence[order], decisions.weights[order])
