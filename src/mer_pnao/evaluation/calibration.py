@@ -32,7 +32,7 @@ def reliability(posterior: ArrayLike, emotion_true: ArrayLike, bins: int = BINS)
     """Bin N clips by their top posterior (Guo et al. 2017, section 2).
 
     Takes posteriors (N, C) and class indices (N,); of equal posteriors the first class is the decision.
-    Raises ValueError when the shapes do not fit, a posterior is outside [0, 1], or there are no clips or bins.
+    Raises ValueError when the shapes do not fit, a posterior is outside [0, 1], or clips or bins are missing.
     """
     probabilities, true = np.asarray(posterior, dtype=float), np.asarray(emotion_true)
     if (

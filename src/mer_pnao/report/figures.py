@@ -1,0 +1,230 @@
+"""The figures: confusion matrices (Fig. 2), the rounds (Fig. 3), weight distributions (Fig. 4), reliability.
+
+Each function returns the bytes of a PNG at twice the screen's density; the same inputs give the same bytes.
+"""
+
+import io
+from collections.abc import Callable
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from mer_pnao.evaluation.calibration import Reliability, reliability
+from mer_pnao.report.systems import Evidence, Round, System
+
+# Okabe and Ito's palette, told apart with every kind of colour blindness
+BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+INK, MUTED, RULE = "#1d2733", "#5b6775", "#dfe4ea"
+SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#cfe3f1", "#6aaed6", BLUE, "#00456d"])
+OVER_ROUNDS = LinearSegmentedColormap.from_list("rounds", ["#9fb4c7", BLUE, "#5e3c99", VERMILLION])
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 9,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": "#aab4bf",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.8,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 5,
+}
+DPI = 200
+
+
+def _drawn(width: float, height: float, draw: Callable[[Figure], None]) -> bytes:
+    """Draw a figure of inches in the project's style, whatever a user's matplotlibrc says."""
+    with matplotlib.style.context(["default", STYLE]):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def confusion(evidence: Evidence, system: System) -> bytes:
+    """Fig. 2: a row is a true emotion; colour and percentage its share, the large number the test clips."""
+    labels = list(evidence.labels)
+    counts = confusion_matrix(evidence.test["discrete"], system.test["discrete"], labels=labels)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 1.15 + 0.56 * len(labels)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.imshow(shares, cmap=SHARES, vmin=0, vmax=1)
+        axes.grid(False)
+        axes.spines[:].set_visible(False)
+        axes.set_xticks(range(len(labels)), labels, rotation=40, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set(title=system.title, xlabel="predicted", ylabel="true")
+        axes.set_xticks(np.arange(len(labels) - 1) + 0.5, minor=True)
+        axes.set_yticks(np.arange(len(labels) - 1) + 0.5, minor=True)
+        axes.grid(which="minor", color="white", linewidth=1.5)
+        axes.tick_params(which="minor", length=0)
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else INK if count else "#b4bec8"
+            if not count:
+                axes.text(column, row, "0", ha="center", va="center", color=colour)
+                continue
+            axes.text(column, row - 0.12, f"{count}", ha="center", va="center", color=colour)
+            percent = f"{100 * shares[row, column]:.0f} %"
+            axes.text(column, row + 0.24, percent, ha="center", va="center", color=colour, fontsize=6.5)
+
+    return _drawn(side + 0.15, side, draw)
+
+
+def rounds(system: System, has_valence: bool) -> bytes:
+    """Fig. 3: Com, Dis, Dim and the parameters over the rounds; without valence Com is Dis, and Dim is left out."""
+    panels = ["com", "dis", "dim", "parameters"] if has_valence else ["com", "parameters"]
+    height = 5.0 if has_valence else 2.7
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(2 if has_valence else 1, 2, squeeze=False)
+        for axes, panel in zip(grid.flat, panels, strict=True):
+            axes.axvspan(system.best.number - 0.35, system.best.number + 0.35, color="#fdf3dc", zorder=0)
+            if panel == "parameters":
+                _draw_parameters(axes, system)
+            else:
+                _draw_scores(axes, system, panel, has_valence)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+            axes.set_xlim(-0.6, system.rounds[-1].number + 0.6)
+            axes.set_xlabel("round")
+            axes.grid(False, axis="x")
+        handles, names = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=3)
+
+    return _drawn(7.6, height, draw)
+
+
+def _draw_scores(axes: Axes, system: System, metric: str, has_valence: bool) -> None:
+    titles = {"com": "Com ↑" if has_valence else "Com = Dis ↑", "dis": "Dis ↑", "dim": "Dim ↓"}
+    lines = (("Train&Val (out-of-fold)", "trainval", BLUE, "o", "-"), ("test", "test", VERMILLION, "s", "--"))
+    for name, split, colour, marker, line in lines:
+        points = [(each.number, getattr(getattr(each, split), metric, None)) for each in system.rounds]
+        known = [(number, value) for number, value in points if value is not None]
+        if known:
+            axes.plot(*zip(*known, strict=True), line, marker=marker, color=colour, label=name)
+            best = [value for number, value in known if number == system.best.number]
+            axes.plot([system.best.number] * len(best), best, marker, color=colour, markersize=9)
+    axes.axvspan(-2, -2, color="#fdf3dc", label="best round by Train&Val Com")
+    axes.set_title(titles[metric])
+
+
+def _draw_parameters(axes: Axes, system: System) -> None:
+    known = [each for each in system.rounds if each.parameters_ratio is not None]
+    ratios = [100 * (each.parameters_ratio or 0) for each in known]
+    colours = [ORANGE if each.number == system.best.number else "#9fb4c7" for each in known]
+    bars = axes.bar([each.number for each in known], ratios, 0.62, color=colours)
+    axes.bar_label(bars, [f"{ratio:.0f}" for ratio in ratios], fontsize=7, color=MUTED, padding=2)
+    axes.set_ylim(0, 112)
+    axes.set_title("Parameters, % of the dense network")
+
+
+def weights(system: System) -> bytes:
+    """Fig. 4: how the weights' absolute values are distributed, a line a round; the best one is thick."""
+    drawn = [(each, each.weights) for each in system.rounds if each.weights is not None]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        last = max(len(system.rounds) - 1, 1)
+        for each, histogram in drawn:
+            edges, logarithmic = _edges(histogram)
+            thick = each is system.best and system.pruned
+            axes.stairs(
+                100 * histogram["share"].to_numpy(),
+                edges,
+                color=OVER_ROUNDS(each.number / last) if system.pruned else BLUE,
+                linewidth=2.6 if thick else 1.3,
+                label=_round_name(each, system),
+            )
+            if logarithmic:
+                axes.set_xscale("log")
+            axes.set_xlim(edges[0], edges[-1])
+        axes.set_ylim(bottom=0)
+        axes.set(title=system.title, xlabel="|weight|", ylabel="share of the weights, %")
+        if system.pruned:
+            axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
+
+    return _drawn(7.6 if system.pruned else 6.4, 3.1, draw)
+
+
+def _round_name(each: Round, system: System) -> str:
+    return f"round {each.number}" + (" (best)" if each is system.best else "")
+
+
+def _edges(histogram: pd.DataFrame) -> tuple[NDArray[np.float64], bool]:
+    """The bins' edges, and whether they are spaced by ratio; a first edge of 0 then gets its neighbour's ratio."""
+    edges = np.append(histogram["bin_left"].to_numpy(float), histogram["bin_right"].iloc[-1])
+    widths = np.diff(edges)
+    if np.allclose(widths, widths[0], rtol=1e-3) or (edges < 0).any():
+        return edges, False
+    if edges[0] == 0:
+        edges[0] = edges[1] ** 2 / edges[2]
+    return edges, True
+
+
+def reliability_diagram(evidence: Evidence) -> bytes:
+    """Accuracy against confidence of each system's joint posteriors on the test clips, with the clips below."""
+    truth = evidence.classes(evidence.test["discrete"])
+    systems = list(evidence.systems.values())
+    across = min(3, len(systems))
+    down = -(-len(systems) // across)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(2 * down, across, squeeze=False, height_ratios=[3, 0.9] * down, sharex=True)
+        for place in range(down * across):
+            above, below = grid[2 * (place // across) : 2 * (place // across) + 2, place % across]
+            if place >= len(systems):
+                above.set_axis_off()
+                below.set_axis_off()
+                continue
+            found = reliability(evidence.posterior(systems[place].test), truth)
+            _draw_reliability(above, found, systems[place].title)
+            _draw_clips(below, found)
+
+    return _drawn(2.6 * across + 0.3, 3.5 * down, draw)
+
+
+def _draw_reliability(axes: Axes, found: Reliability, title: str) -> None:
+    filled = found.clips > 0
+    lefts, width = found.edges[:-1][filled], found.edges[1]
+    accuracy, confidence = found.accuracy[filled], found.confidence[filled]
+    axes.bar(lefts, accuracy, 0.94 * width, align="edge", color="#8fc1e0")
+    axes.plot([0, 1], [0, 1], ":", color=MUTED, linewidth=1.2)
+    axes.vlines(
+        confidence, np.minimum(accuracy, confidence), np.maximum(accuracy, confidence), VERMILLION, lw=1.4
+    )
+    axes.plot(confidence, accuracy, "o", color=BLUE, markersize=4.5)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{title}  ECE {found.error:.3f}")
+    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+        axes.set_ylabel("accuracy")
+
+
+def _draw_clips(axes: Axes, found: Reliability) -> None:
+    axes.bar(found.edges[:-1], found.clips, 0.94 * found.edges[1], align="edge", color="#9fb4c7")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=2))
+    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("top posterior")
+    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
+        axes.set_ylabel("clips")

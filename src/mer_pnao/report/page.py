@@ -1,0 +1,168 @@
+"""`reports/index.html`: one page that needs no network, no script and no other file."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from sklearn.metrics import f1_score
+
+from mer_pnao.evaluation.bootstrap import Comparison
+from mer_pnao.evaluation.scores import DIM_WEIGHT
+from mer_pnao.report.systems import SYSTEMS, TITLES, Evidence, System
+from mer_pnao.report.table import BASELINE, CONFIDENT, short_count, trainval_scores, verdict
+
+PLOT_WIDTH, PLOT_PAD = 240, 8  # of an interval's drawing, CSS pixels
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the numbers come from."""
+
+    profile: str
+    resamples: int
+    seed: int
+    clips: Mapping[str, int]  # of the manifest, by split
+
+
+def page(
+    evidence: Evidence,
+    comparisons: Mapping[str, Comparison],
+    skipped: pd.DataFrame,
+    pictures: Mapping[str, bytes],
+    setting: Setting,
+) -> str:
+    """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded."""
+    environment = Environment(
+        loader=PackageLoader("mer_pnao.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": number, "signed": signed, "percent": percent, "short": short_count, "embedded": _embedded,
+        "pixels": "{:.1f}".format,
+    }  # fmt: skip
+    systems = list(evidence.systems.values())
+    headline = _headline_system(evidence)
+    return environment.get_template("page.html.jinja").render(
+        evidence=evidence,
+        systems=systems,
+        comparisons=comparisons,
+        verdicts=_verdicts(comparisons),
+        trainval={system.name: trainval_scores(evidence, system) for system in systems},
+        headline=headline,
+        probe_wins=_probe_wins(headline, comparisons),
+        best_com=max(each.scores.com for each in comparisons.values()),
+        plot=_interval_plot(comparisons),
+        emotions=_by_emotion(evidence),
+        pruned=[system for system in systems if system.pruned],
+        kept={system.name: _kept(system) for system in systems},
+        weighed=[system for system in systems if f"weights_{system.name}" in pictures],
+        absent=[TITLES[name] for name in SYSTEMS if name not in evidence.systems],
+        skipped=skipped.to_dict("records"),
+        skipped_clips=skipped.loc[skipped["action"] == "skipped", "name"].nunique(),
+        pictures=pictures,
+        setting=setting,
+        baseline=BASELINE,
+        confident=CONFIDENT,
+        dim_weight=DIM_WEIGHT,
+    )
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with a true minus sign; a dash where there is none."""
+    return "–" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """A difference, always with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent(share: float) -> str:
+    """A share in whole percent, with a space that does not break."""
+    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _embedded(picture: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(picture).decode()
+
+
+def _headline_system(evidence: Evidence) -> System:
+    """Final where it exists, else the best network by Train&Val Com: the test set never chooses."""
+    systems = evidence.systems
+    if "final" in systems:
+        return systems["final"]
+
+    def trainval_com(system: System) -> float:
+        scores = trainval_scores(evidence, system)
+        return float("-inf") if scores is None else scores.com
+
+    networks = [system for name, system in systems.items() if name != "linear_probe"]
+    return max(networks or list(systems.values()), key=trainval_com)
+
+
+def _verdicts(comparisons: Mapping[str, Comparison]) -> dict[str, str]:
+    if BASELINE not in comparisons:
+        return {}
+    return {name: verdict(each) for name, each in comparisons.items() if name != BASELINE}
+
+
+def _probe_wins(headline: System, comparisons: Mapping[str, Comparison]) -> bool:
+    """Whether the linear probe scores at least what the headline's system does."""
+    probe = comparisons.get("linear_probe")
+    if probe is None or headline.name == "linear_probe":
+        return False
+    return probe.scores.com >= comparisons[headline.name].scores.com
+
+
+def _interval_plot(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
+    """Where the rows' intervals lie on one common axis of Com, in pixels."""
+    low = min(each.com_low for each in comparisons.values())
+    high = max(each.com_high for each in comparisons.values())
+    scale = (PLOT_WIDTH - 2 * PLOT_PAD) / max(high - low, 1e-9)
+
+    def place(com: float) -> float:
+        return PLOT_PAD + (com - low) * scale
+
+    return {
+        "width": PLOT_WIDTH,
+        "low": low,
+        "high": high,
+        "rows": {
+            name: {"low": place(each.com_low), "com": place(each.scores.com), "high": place(each.com_high)}
+            for name, each in comparisons.items()
+        },
+        "baseline": place(comparisons[BASELINE].scores.com) if BASELINE in comparisons else None,
+    }
+
+
+def _by_emotion(evidence: Evidence) -> list[dict[str, Any]]:
+    """F1 of each emotion on the test clips, by system."""
+    truth, labels = evidence.test["discrete"], list(evidence.labels)
+    f1 = {
+        name: f1_score(truth, system.test["discrete"], labels=labels, average=None, zero_division=0)
+        for name, system in evidence.systems.items()
+    }
+    clips = truth.value_counts()
+    rows = []
+    for place, label in enumerate(labels):
+        values = {name: float(each[place]) for name, each in f1.items()}
+        rows.append(
+            {"label": label, "clips": int(clips.get(label, 0)), "f1": values, "best": max(values.values())}
+        )
+    return rows
+
+
+def _kept(system: System) -> list[dict[str, Any]]:
+    """What the best round keeps of each prunable layer, named for people."""
+    rows = []
+    for layer, (left, dense) in system.best.kept.items():
+        words = [word for word in layer.split(".") if word not in ("branches", "gathering", "modalities")]
+        name = f"{' · '.join(words[:-1])}, {words[-1]}" if len(words) > 1 else layer
+        rows.append({"layer": layer, "name": name, "left": left, "dense": dense, "share": left / dense})
+    return rows

@@ -1,0 +1,240 @@
+"""What the train stages left in `models/`, checked and put beside the truth.
+
+Only JSON and CSV are read: the report needs no weights. Shapes: N clips, C classes.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mer_pnao.errors import InputError
+from mer_pnao.evaluation.scores import Scores
+
+TITLES = {
+    "linear_probe": "Linear probe",
+    "baseline": "Baseline",
+    "enf": "EnF",
+    "pnao": "PNAO",
+    "enf_pnao": "EnF + PNAO",
+    "final": "Final",
+}
+SYSTEMS = tuple(TITLES)
+POSTERIOR = "posterior_"
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round's record; a system without rounds has a single one."""
+
+    number: int
+    best: bool
+    trainval: Scores | None
+    test: Scores | None
+    parameters: int | None
+    parameters_ratio: float | None  # to the dense network
+    latency_ms: float | None
+    naor: float | None
+    kept: dict[
+        str, tuple[float, float]
+    ]  # prunable layer -> nodes left (mean over the folds), nodes when dense
+    nothing_pruned: bool
+    weights: pd.DataFrame | None  # bin_left, bin_right, share: the histogram of |w| for Fig. 4
+
+
+@dataclass(frozen=True)
+class System:
+    """A system's rounds and the predictions of the best one, each split in the truth's order."""
+
+    name: str
+    rounds: tuple[Round, ...]
+    best: Round
+    trainval: pd.DataFrame  # out-of-fold predictions: name, discrete, valence, confidence, posterior_<label>
+    test: pd.DataFrame
+
+    @property
+    def title(self) -> str:
+        """The row's name in Table 1."""
+        return TITLES[self.name]
+
+    @property
+    def pruned(self) -> bool:
+        """Whether there is more than one round to draw."""
+        return len(self.rounds) > 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything the report is made of: the systems, and the truth of the clips that they all predicted."""
+
+    labels: tuple[str, ...]
+    systems: dict[str, System]  # in the order of Table 1
+    trainval: pd.DataFrame  # name, discrete, valence
+    test: pd.DataFrame
+    data_digest: str | None
+
+    @property
+    def has_valence(self) -> bool:
+        """Whether Dim exists on the test split."""
+        return bool(self.test["valence"].notna().any())
+
+    def classes(self, emotions: pd.Series) -> NDArray[np.int64]:
+        """Class indices (N,) of emotions (N,)."""
+        return np.array([self.labels.index(emotion) for emotion in emotions], dtype=np.int64)
+
+    def posterior(self, predictions: pd.DataFrame) -> NDArray[np.float64]:
+        """The joint posteriors (N, C) of a system's predictions."""
+        return predictions[[POSTERIOR + label for label in self.labels]].to_numpy(float)
+
+
+def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> Evidence:
+    """Read the systems that exist under `models`, for a truth with columns name, split, discrete, valence.
+
+    Clips of the truth that no system predicts (skipped ones) are left out. Raises InputError naming the file when a
+    record or a prediction is missing or does not fit, when two systems predict different clips, or when they were
+    trained on different data.
+    """
+    present = [name for name in SYSTEMS if (models / name).is_dir()]
+    if not present:
+        raise InputError(f"{models} holds none of the systems {', '.join(SYSTEMS)}")
+    read = {name: _read_system(models / name, truth, labels) for name in present}
+    systems = {name: system for name, (system, _) in read.items()}
+    digests = {name: digest for name, (_, digest) in read.items() if digest}
+    first = systems[present[0]]
+    for name, system in systems.items():
+        for split, mine, other in (
+            ("train", system.trainval, first.trainval),
+            ("test", system.test, first.test),
+        ):
+            if odd := sorted(set(mine["name"]) ^ set(other["name"])):
+                raise InputError(
+                    f"{models / name} and {models / first.name} predict different {split} clips: {odd[0]!r}"
+                )
+    for name, digest in digests.items():
+        if digest != next(iter(digests.values())):
+            raise InputError(
+                f"{models / name} was trained on data with the digest {digest}, {models / next(iter(digests))} on "
+                f"{digests[next(iter(digests))]}"
+            )
+    return Evidence(
+        tuple(labels),
+        systems,
+        _truth_of(truth, first.trainval),
+        _truth_of(truth, first.test),
+        next(iter(digests.values()), None),
+    )
+
+
+def _truth_of(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    columns = ["name", "discrete", "valence"]
+    return truth.set_index("name", drop=False).loc[predictions["name"], columns].reset_index(drop=True)
+
+
+def _read_system(directory: Path, truth: pd.DataFrame, labels: Sequence[str]) -> tuple[System, str | None]:
+    records = sorted(directory.glob("round-*/record.json")) or [directory / "record.json"]
+    contents = [_read_record(path) for path in records]
+    rounds = tuple(_round(path, content) for path, content in zip(records, contents, strict=True))
+    chosen = [place for place, each in enumerate(rounds) if each.best]
+    if len(rounds) > 1 and len(chosen) != 1:
+        raise InputError(
+            f"{directory} must mark exactly one of its {len(rounds)} rounds as best, not {len(chosen)}"
+        )
+    best = chosen[0] if chosen else 0
+    path = records[best].with_name("predictions.csv")
+    predictions = _read_predictions(path, labels)
+    trainval = _in_order(path, predictions, truth, "trainval", "train")
+    test = _in_order(path, predictions, truth, "test", "test")
+    if test.empty:
+        raise InputError(f"{path} holds no prediction for the split 'test'")
+    return System(directory.name, rounds, rounds[best], trainval, test), contents[best].get("data_digest")
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable record: {error}") from error
+    if not isinstance(record, dict):
+        raise InputError(f"{path} must hold a JSON object, not {type(record).__name__}")
+    return record
+
+
+def _round(path: Path, record: dict[str, Any]) -> Round:
+    try:
+        scores = record.get("scores") or {}
+        kept = {
+            layer: (float(left), float(dense)) for layer, (left, dense) in (record.get("kept") or {}).items()
+        }
+        return Round(
+            number=int(record.get("round") or 0),
+            best=bool(record.get("best", True)),
+            trainval=Scores(**scores["trainval"]) if scores.get("trainval") else None,
+            test=Scores(**scores["test"]) if scores.get("test") else None,
+            parameters=record.get("parameters"),
+            parameters_ratio=record.get("parameters_ratio"),
+            latency_ms=record.get("latency_ms"),
+            naor=record.get("naor"),
+            kept=kept,
+            nothing_pruned=bool(record.get("nothing_pruned", False)),
+            weights=_read_weights(path.with_name("weights.csv")),
+        )
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is not a round's record: {error}") from error
+
+
+def _read_weights(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    table = pd.read_csv(path, dtype=float)
+    if missing := [column for column in ("bin_left", "bin_right", "share") if column not in table]:
+        raise InputError(f"{path} lacks the column {missing[0]!r}")
+    return table
+
+
+def _read_predictions(path: Path, labels: Sequence[str]) -> pd.DataFrame:
+    numbers = ["valence", "confidence", *(POSTERIOR + label for label in labels)]
+    columns = ["name", "split", "discrete", *numbers]
+    try:
+        # an emotion or a clip may be called "none" or "NA": only numbers can be missing
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if missing := [column for column in columns if column not in table]:
+            raise InputError(f"{path} lacks the column {missing[0]!r}")
+        table = table[columns].assign(
+            **{column: table[column].replace("", "nan").astype(float) for column in numbers}
+        )
+    except (OSError, ValueError) as error:
+        raise (
+            error if isinstance(error, InputError) else InputError(f"{path} is not readable: {error}")
+        ) from error
+    if not (known := table["discrete"].isin(list(labels))).all():
+        raise InputError(
+            f"{path} predicts {table['discrete'][~known].iloc[0]!r}, not one of {', '.join(labels)}"
+        )
+    posterior = table[numbers[2:]].to_numpy()
+    if not np.isfinite(posterior).all():
+        clip = table["name"][~np.isfinite(posterior).all(axis=1)].iloc[0]
+        raise InputError(f"{path} has a posterior that is not finite for the clip {clip!r}")
+    return table
+
+
+def _in_order(
+    path: Path, predictions: pd.DataFrame, truth: pd.DataFrame, split: str, source: str
+) -> pd.DataFrame:
+    """The predictions of a split, in the order of the truth's split `source`."""
+    part = predictions[predictions["split"] == split].drop(columns="split")
+    if (twice := part["name"].duplicated()).any():
+        raise InputError(
+            f"{path} predicts the clip {part['name'][twice].iloc[0]!r} twice in the split {split!r}"
+        )
+    order = truth.loc[truth["split"] == source, "name"]
+    if not (known := part["name"].isin(order)).all():
+        clip = part["name"][~known].iloc[0]
+        raise InputError(
+            f"{path} predicts the clip {clip!r}, which the manifest does not have in its {source!r} split"
+        )
+    return part.set_index("name").loc[order[order.isin(part["name"])]].reset_index()

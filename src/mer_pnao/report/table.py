@@ -1,0 +1,168 @@
+"""Table 1 with intervals, the rounds, and the flat metrics."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from mer_pnao.errors import InputError
+from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
+from mer_pnao.evaluation.calibration import expected_calibration_error
+from mer_pnao.evaluation.scores import Scores, score
+from mer_pnao.report.systems import SYSTEMS, TITLES, Evidence, System
+
+BASELINE = "baseline"
+CONFIDENT = 0.95  # the P that promotion asks for
+COLUMNS = [
+    "system",
+    "trainval_com",
+    "dis",
+    "dim",
+    "com",
+    "com_low",
+    "com_high",
+    "p_better_than_baseline",
+    "parameters",
+    "parameters_ratio",
+]
+
+
+def compare(evidence: Evidence, resamples: int, seed: int) -> dict[str, Comparison]:
+    """Every system's test scores, interval and gain over the baseline, on the same resamples."""
+    systems = {
+        name: Predicted(system.test["discrete"], system.test["valence"])
+        for name, system in evidence.systems.items()
+    }
+    baseline = BASELINE if BASELINE in systems else None
+    truth = evidence.test
+    return paired_bootstrap(truth["discrete"], truth["valence"], systems, baseline, resamples, seed)
+
+
+def trainval_scores(evidence: Evidence, system: System) -> Scores | None:
+    """The scores of the out-of-fold predictions, or None where a system has none."""
+    truth, predicted = evidence.trainval, system.trainval
+    if predicted.empty:
+        return None
+    return score(truth["discrete"], predicted["discrete"], truth["valence"], predicted["valence"])
+
+
+def verdict(comparison: Comparison) -> str:
+    """'better', 'worse', or 'within the noise' when P < .95 or the paired interval of the gain holds zero."""
+    gain_low, gain_high, p = comparison.gain_low, comparison.gain_high, comparison.p_better
+    if gain_low is None or gain_high is None or p is None:
+        raise ValueError("there is no verdict without a baseline")
+    if gain_low > 0 and p >= CONFIDENT:
+        return "better"
+    return "worse" if gain_high < 0 and 1 - p >= CONFIDENT else "within the noise"
+
+
+def results_table(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> pd.DataFrame:
+    """`reports/table.csv`: a row for each of the six systems, empty but for its name where it was not trained."""
+
+    def row(name: str) -> dict[str, Any]:
+        if name not in evidence.systems:
+            return {"system": name}
+        system, comparison = evidence.systems[name], comparisons[name]
+        trainval = trainval_scores(evidence, system)
+        return {
+            "system": name,
+            "trainval_com": None if trainval is None else trainval.com,
+            "dis": comparison.scores.dis,
+            "dim": comparison.scores.dim,
+            "com": comparison.scores.com,
+            "com_low": comparison.com_low,
+            "com_high": comparison.com_high,
+            "p_better_than_baseline": comparison.p_better,
+            "parameters": system.best.parameters,
+            "parameters_ratio": system.best.parameters_ratio,
+        }
+
+    return _typed(pd.DataFrame([row(name) for name in SYSTEMS], columns=COLUMNS))
+
+
+def rounds_table(evidence: Evidence) -> pd.DataFrame:
+    """`reports/rounds.csv`: a row for each system, round and split, from the rounds' records."""
+    columns = "system,round,split,dis,dim,com,parameters,parameters_ratio,latency_ms,best".split(",")
+    rows = [
+        [name, each.number, split, scores.dis, scores.dim, scores.com]
+        + [each.parameters, each.parameters_ratio, each.latency_ms, each.best]
+        for name, system in evidence.systems.items()
+        if name not in ("linear_probe", "final")  # they have no rounds
+        for each in system.rounds
+        for split, scores in (("trainval", each.trainval), ("test", each.test))
+        if scores is not None
+    ]
+    return _typed(pd.DataFrame(rows, columns=columns))
+
+
+def metrics(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> dict[str, dict[str, float | None]]:
+    """`reports/metrics.json`: few numbers a system, for `dvc metrics show`."""
+
+    def of(name: str, system: System) -> dict[str, float | None]:
+        trainval, scores = trainval_scores(evidence, system), comparisons[name].scores
+        ece = expected_calibration_error(
+            evidence.posterior(system.test), evidence.classes(evidence.test["discrete"])
+        )
+        numbers = {
+            "trainval_com": None if trainval is None else trainval.com,
+            "dis": scores.dis,
+            "dim": scores.dim,
+            "com": scores.com,
+            "parameters_ratio": system.best.parameters_ratio,
+            "ece": ece,
+        }
+        return {key: None if value is None else round(value, 6) for key, value in numbers.items()}
+
+    return {name: of(name, system) for name, system in evidence.systems.items()}
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Whole parameters although some are missing; floats although a whole column is."""
+    numbers = [column for column in table if column not in ("system", "round", "split", "parameters", "best")]
+    return table.astype({"parameters": "Int64"} | {str(column): float for column in numbers})
+
+
+def short_count(count: float) -> str:
+    """12345 -> '12.3 k'."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def print_table(path: Path, console: Console) -> None:
+    """Print `reports/table.csv`. Raises InputError naming the file when it is missing or is no such table."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable table: {error}") from error
+    if missing := [column for column in COLUMNS if column not in table]:
+        raise InputError(f"{path} lacks the column {missing[0]!r}")
+    shown = Table(header_style="bold", pad_edge=False)
+    shown.add_column("System")
+    for heading in ("Train&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 % interval", "P(>base)", "Parameters"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    best = table["com"].max()
+    for row in table[table["com"].notna()].to_dict("records"):
+        style = "bold" if row["com"] == best else None
+        shown.add_row(*_printed(row), style=style)
+    console.print(shown)
+
+
+def _printed(row: Mapping[Any, Any]) -> list[str]:
+    def number(key: str, digits: int = 4) -> str:
+        return "–" if pd.isna(row[key]) else f"{row[key]:.{digits}f}"
+
+    parameters = "–" if pd.isna(row["parameters"]) else short_count(row["parameters"])
+    if not pd.isna(row["parameters_ratio"]):
+        parameters += f" ({row['parameters_ratio']:.0%})".replace("%", " %")
+    return [
+        TITLES.get(row["system"], row["system"]),
+        *(number(key) for key in ("trainval_com", "dis", "dim", "com")),
+        f"{number('com_low', 3)} … {number('com_high', 3)}",
+        "–" if row["system"] == BASELINE else number("p_better_than_baseline", 2),
+        parameters,
+    ]

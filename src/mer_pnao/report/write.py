@@ -1,0 +1,81 @@
+"""Everything under `reports/`, from what the train stages left in `models/`."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mer_pnao.report import figures
+from mer_pnao.report.page import Setting, page
+from mer_pnao.report.systems import Evidence, read_evidence
+from mer_pnao.report.table import compare, metrics, results_table, rounds_table
+
+SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
+
+
+def write_report(
+    models: Path,
+    truth: pd.DataFrame,
+    labels: Sequence[str],
+    skipped: pd.DataFrame,
+    out: Path,
+    resamples: int,
+    seed: int,
+    profile: str,
+) -> None:
+    """Write tables, predictions, metrics, figures and the page into `out`.
+
+    Takes the truth with columns name, split (train or test), discrete, valence (NaN where missing), the emotions in
+    their order, and the skipped clips with columns name, encoder, action, reason. Each file appears whole or not at
+    all, and the same inputs give the same bytes. Raises InputError naming the file when `models` does not fit.
+    """
+    evidence = read_evidence(models, truth, labels)
+    comparisons = compare(evidence, resamples, seed)
+    table, rounds = results_table(evidence, comparisons), rounds_table(evidence)
+    numbers = metrics(evidence, comparisons)
+    pictures = draw_figures(evidence)
+    setting = Setting(
+        profile=profile, resamples=resamples, seed=seed, clips=truth["split"].value_counts().to_dict()
+    )
+    skipped = skipped[SKIPPED_COLUMNS]
+
+    _write(out / "table.csv", _csv(table))
+    _write(out / "rounds.csv", _csv(rounds))
+    _write(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
+    _write(out / "skipped_clips.csv", _csv(skipped))
+    for name, system in evidence.systems.items():
+        # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
+        _write(out / "predictions" / f"{name}.csv", _csv(system.test, "%.9g"))
+    for name, picture in pictures.items():
+        _write(out / "figures" / f"{name}.png", picture)
+    _write(out / "index.html", page(evidence, comparisons, skipped, pictures, setting).encode())
+
+
+def draw_figures(evidence: Evidence) -> dict[str, bytes]:
+    """Every figure as a PNG, by its file's name without the ending."""
+    systems = evidence.systems.items()
+    drawn = {f"confusion_{name}": figures.confusion(evidence, system) for name, system in systems}
+    drawn |= {
+        f"rounds_{name}": figures.rounds(system, evidence.has_valence)
+        for name, system in systems
+        if system.pruned
+    }
+    drawn |= {
+        f"weights_{name}": figures.weights(system)
+        for name, system in systems
+        if any(each.weights is not None for each in system.rounds)
+    }
+    return drawn | {"reliability": figures.reliability_diagram(evidence)}
+
+
+def _csv(table: pd.DataFrame, number: str = "%.6f") -> bytes:
+    return table.to_csv(index=False, float_format=number, lineterminator="\n").encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_bytes(content)
+    os.replace(beside, path)

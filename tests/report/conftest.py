@@ -1,0 +1,139 @@
+"""A small models/ tree as the train stages leave it, with known truth."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mer_pnao.evaluation.scores import Scores, score
+
+LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
+SKILL = {"linear_probe": 1.6, "baseline": 2.0, "enf": 2.1, "pnao": 2.4, "enf_pnao": 2.6, "final": 3.0}
+
+
+def make_truth(clips: int, valence: bool, labels: Sequence[str] = LABELS, seed: int = 0) -> pd.DataFrame:
+    """Two thirds train, one third test; every label appears in both; one valence in ten is missing."""
+    r = np.random.default_rng(seed)
+    emotion = [labels[i % len(labels)] if i < 3 * len(labels) else r.choice(labels[:4]) for i in range(clips)]
+    values = (
+        np.where(r.random(clips) < 0.1, np.nan, r.normal(0, 1.7, clips))
+        if valence
+        else np.full(clips, np.nan)
+    )
+    split = ["test" if i % 3 == 0 else "train" for i in range(clips)]
+    names = [f"clip_{i:05d}" for i in range(clips)]
+    return pd.DataFrame({"name": names, "split": split, "discrete": emotion, "valence": values})
+
+
+def make_predictions(
+    truth: pd.DataFrame, labels: Sequence[str], skill: float, seed: int, branches: int = 3
+) -> pd.DataFrame:
+    """Posteriors that lean to the truth by `skill`, valences that do so too, shuffled rows."""
+    r, near = np.random.default_rng(seed), np.random.default_rng(99)  # what is hard is hard for every system
+    right = np.array([[label == emotion for label in labels] for emotion in truth["discrete"]])
+    logits = skill * right + near.normal(0, 1, right.shape) + r.normal(0, 0.45, right.shape)
+    posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    confidence = 1 + (posterior * np.log(posterior)).sum(axis=1) / np.log(len(labels))
+    guess = truth["valence"].fillna(0) + r.normal(0, 1.7 / skill, len(truth))
+    columns = {
+        "name": truth["name"],
+        "split": truth["split"].map({"train": "trainval", "test": "test"}),
+        "discrete": [labels[i] for i in posterior.argmax(axis=1)],
+        "valence": guess if truth["valence"].notna().any() else np.nan,
+        "confidence": confidence,
+    }
+    columns |= {f"posterior_{label}": posterior[:, i] for i, label in enumerate(labels)}
+    columns |= {f"weight_hubert-{18 + i}": 1 / branches for i in range(branches)}
+    return pd.DataFrame(columns).sample(frac=1, random_state=seed)
+
+
+def scores_of(truth: pd.DataFrame, predictions: pd.DataFrame, split: str) -> Scores:
+    part = predictions[predictions["split"] == split].merge(
+        truth.drop(columns="split"), on="name", suffixes=("", "_true")
+    )
+    return score(part["discrete_true"], part["discrete"], part["valence_true"], part["valence"])
+
+
+def write_round(
+    directory: Path, truth: pd.DataFrame, labels: Sequence[str], skill: float, draw: int, **record
+) -> None:
+    directory.mkdir(parents=True)
+    predictions = make_predictions(truth, labels, skill, draw)
+    predictions.to_csv(directory / "predictions.csv", index=False)
+    scores = {split: vars(scores_of(truth, predictions, split)) for split in ("trainval", "test")}
+    (directory / "record.json").write_text(json.dumps({"scores": scores, "data_digest": "d1", **record}))
+
+
+def write_weights(path: Path, number: int) -> None:
+    edges = np.r_[0, np.logspace(-5, 0, 40)]
+    middle = np.log10(np.maximum(edges[1:], 1e-6))
+    share = np.exp(-((middle + 3.2 - 0.22 * number) ** 2) / (0.5 - 0.01 * number))
+    table = pd.DataFrame({"bin_left": edges[:-1], "bin_right": edges[1:], "share": share / share.sum()})
+    table.to_csv(path, index=False)
+
+
+def make_models(
+    root: Path, truth: pd.DataFrame, labels: Sequence[str] = LABELS, rounds: int = 3, best: int = 1
+) -> Path:
+    """models/ with every system; the pruned ones have rounds 0 to `rounds` - 1."""
+    common = {"naor": None, "alpha": 1e-5, "rewind": "learning_rate", "pruned_nodes": 0, "latency_ms": 1.25}
+    layers = [
+        f"branches.hubert-{level}.gathering.modalities.{name}.{layer}"
+        for level in (18, 19, 20)
+        for name in (f"hubert-{level}", "manet", "resnet")
+        for layer in ("inner", "outer")
+    ]
+    for place, (system, skill) in enumerate(SKILL.items()):
+        if system in ("linear_probe", "final"):
+            size = (
+                {"parameters": 24_580, "parameters_ratio": 0.02}
+                if system == "linear_probe"
+                else {"parameters": 1_500_000, "parameters_ratio": 1.25}
+            )
+            write_round(root / system, truth, labels, skill, 10 * place, system=system, **common, **size)
+            continue
+        for number in range(rounds if "pnao" in system else 1):
+            left = 0.93**number
+            directory = root / system / f"round-{number:02d}"
+            write_round(
+                directory, truth, labels, skill - 0.12 * abs(number - best), 10 * place, **common, system=system,
+                round=number, best=number == (best if "pnao" in system else 0), parameters=int(1_200_000 * left),
+                parameters_ratio=left, nothing_pruned=number == 2,
+                kept={layer: [round(128 * left ** (1 + i % 5), 1), 128] for i, layer in enumerate(layers)},
+            )  # fmt: skip
+            write_weights(directory / "weights.csv", number)
+    return root
+
+
+@pytest.fixture
+def truth() -> pd.DataFrame:
+    return make_truth(240, valence=True)
+
+
+@pytest.fixture
+def skipped() -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            ["sample_00917", "hubert", "skipped", "the file has no audio stream"],
+            ["sample_01230", "manet", "whole_frame", "no face in 31 frames <script>alert(1)</script>"],
+        ],
+        columns=["name", "encoder", "action", "reason"],
+    )
+
+
+@pytest.fixture
+def models(tmp_path: Path, truth: pd.DataFrame) -> Path:
+    return make_models(tmp_path / "models", truth)
+
+
+@pytest.fixture
+def build() -> Callable[..., Path]:
+    return make_models
+
+
+@pytest.fixture
+def truth_of() -> Callable[..., pd.DataFrame]:
+    return make_truth
