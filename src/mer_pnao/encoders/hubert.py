@@ -43,7 +43,8 @@ class HubertLayers:
         ValueError: an unknown precision.
     """
 
-    def __init__(self, checkpoint: Path, layers: Sequence[int], precision: Precision = "auto") -> None:
+    def __init__(self, checkpoint: Path | str, layers: Sequence[int], precision: Precision = "auto") -> None:
+        checkpoint = Path(checkpoint)
         self.device, self.dtype = placement(precision)
         model = _load(checkpoint)
         depth = len(model.encoder.layers)

@@ -6,7 +6,7 @@ Legend of shapes: B clips, n frames of a clip, S the side of a face crop, D the 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.encoders.hubert import HubertLayers
 from mer_pnao.encoders.precision import placement
 from mer_pnao.errors import InputError
 from mer_pnao.media.decode import MediaLimits, decode_audio, decode_frames
 from mer_pnao.media.faces import crop_faces
+
+if TYPE_CHECKING:
+    from mer_pnao.encoders.hubert import HubertLayers
 
 _IMAGES_AT_ONCE = 32  # whatever the number of frames a clip: a full-width MA-Net then needs under a GB
 _VERSION = 1  # of decoding, cropping and averaging; raised when vectors of the same clip change
@@ -67,7 +69,7 @@ class SpeechEncoder:
     batch: int
     limits: MediaLimits
     identity: Mapping[str, object]
-    layers: HubertLayers
+    layers: "HubertLayers"
 
     @property
     def sets(self) -> Mapping[str, int]:
@@ -147,6 +149,8 @@ def build_encoder(
 
 
 def _build_speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits) -> SpeechEncoder:
+    from mer_pnao.encoders.hubert import HubertLayers  # transformers takes seconds to import: only if needed
+
     layers = HubertLayers(path, config.layers, config.precision)
     sets = dict(zip(config.sets(name), [layers.width] * len(config.layers), strict=True))
     identity = _identity(config, path, sets, limits, layers.dtype) | {"layers": list(config.layers)}

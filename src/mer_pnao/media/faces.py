@@ -1,6 +1,8 @@
 """The face in a clip, cut out of its frames by a box that moves steadily."""
 
+import statistics
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,21 +18,26 @@ class _Pass:
     side: int
     step: float  # from one size of face to the next
     smallest: float  # face, as a share of the short side
+    every: int  # frame that is looked at
 
 
-# Talking heads fill the picture, so that a quick look finds most; the thorough one costs ten times as much
+# Talking heads fill the picture, so that a quick look finds most; the thorough one costs twenty times as much
 # and is for what is left.
-_PASSES = (_Pass(side=120, step=1.15, smallest=0.3), _Pass(side=240, step=1.1, smallest=0.1))
+_PASSES = (
+    _Pass(side=120, step=1.15, smallest=0.3, every=2),
+    _Pass(side=240, step=1.1, smallest=0.1, every=1),
+)
 _MARGIN = 0.15  # of the box on each side: the cascade's box cuts chin and brows
-_WINDOW = 5  # frames of the running median: one wild detection in the window moves nothing
-_LEAST_SHARE = 0.2  # of the frames: a face seen in fewer is a false alarm
+_WINDOW = 5  # detections of the running median: a wild one among them moves nothing
+_SIZES = 1.5  # times the median side: what is larger or smaller than that is another face or none
+_LEAST_SHARE = 0.2  # of the frames looked at: a face seen in fewer is a false alarm
 
 _cascades = threading.local()
 
 
 @dataclass(frozen=True)
 class FaceCrops:
-    """Crops of a clip: `crops` (n, size, size, 3) uint8 RGB, and the share of frames with a face found.
+    """Crops of a clip: `crops` (n, size, size, 3) uint8 RGB, and the share of searched frames with a face.
 
     A share of 0 says that no face was found and that the crops are the whole frames.
     """
@@ -42,8 +49,8 @@ class FaceCrops:
 def crop_faces(frames: NDArray[np.uint8], size: int) -> FaceCrops:
     """Cuts the largest face out of each frame.
 
-    The box keeps one size over the clip, the median, and its centre follows a running median; where a frame
-    shows no face, the centre is interpolated between its neighbours.
+    The box keeps one size over the clip, the median, and its centre follows a running median of what was
+    found, interpolated where a frame shows no face or was not searched.
 
     Args:
         frames: (n, H, W, 3) uint8 RGB of one clip, in order.
@@ -54,27 +61,28 @@ def crop_faces(frames: NDArray[np.uint8], size: int) -> FaceCrops:
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise ValueError(f"frames must be (n, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
-    boxes, found = _search(frames)
-    share = float(found.mean())
+    boxes, share = _search(frames)
     if share < _LEAST_SHARE:
         whole = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames]
         return FaceCrops(np.stack(whole), 0.0)
-    crops = [_cut(frame, box, size) for frame, box in zip(frames, _steady(boxes, found), strict=True)]
+    path = _steady(boxes, len(frames))
+    crops = [_cut(frame, box, size) for frame, box in zip(frames, path, strict=True)]
     return FaceCrops(np.stack(crops), share)
 
 
-def _search(frames: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Boxes (n, 3), NaN where there is no face, and which frames have one (n,)."""
+def _search(frames: NDArray[np.uint8]) -> tuple[dict[int, NDArray[np.float64]], float]:
+    """Boxes by number of the frame, and the share of frames with a face among those looked at."""
     for look in _PASSES:
-        boxes = np.stack([_largest_face(frame, look) for frame in frames])
-        found = ~np.isnan(boxes[:, 0])
-        if found.mean() >= _LEAST_SHARE:
+        numbers = range(0, len(frames), look.every)
+        boxes = {number: _largest_face(frames[number], look) for number in numbers}
+        found = {number: box for number, box in boxes.items() if box is not None}
+        if len(found) >= _LEAST_SHARE * len(numbers):
             break
-    return boxes, found
+    return found, len(found) / len(numbers)
 
 
-def _largest_face(frame: NDArray[np.uint8], look: _Pass) -> NDArray[np.float64]:
-    """Centre x, centre y and side of the largest face in pixels of the frame; all NaN without one."""
+def _largest_face(frame: NDArray[np.uint8], look: _Pass) -> NDArray[np.float64] | None:
+    """Centre x, centre y and side of the largest face in pixels of the frame; None without one."""
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
     scale = min(1.0, look.side / min(grey.shape))
     if scale < 1:
@@ -84,7 +92,7 @@ def _largest_face(frame: NDArray[np.uint8], look: _Pass) -> NDArray[np.float64]:
         grey, scaleFactor=look.step, minNeighbors=4, minSize=(smallest, smallest)
     )
     if len(found) == 0:
-        return np.full(3, np.nan)
+        return None
     x, y, width, height = max(found, key=lambda box: (box[2] * box[3], *box))
     box: NDArray[np.float64] = np.array([x + width / 2, y + height / 2, max(width, height)]) / scale
     return box
@@ -100,14 +108,20 @@ def _cascade() -> cv2.CascadeClassifier:
     return cascade
 
 
-def _steady(boxes: NDArray[np.float64], found: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(n, 3) boxes with gaps -> (n, 3) boxes of one side along a smooth path."""
-    frames = np.arange(len(boxes))
-    side = np.median(boxes[found, 2])
-    path = np.stack([np.interp(frames, frames[found], boxes[found, axis]) for axis in (0, 1)], axis=1)
-    reach = _WINDOW // 2
-    smooth = [np.median(path[max(0, i - reach) : i + reach + 1], axis=0) for i in frames]
-    return np.column_stack([np.stack(smooth), np.full(len(boxes), side)])
+def _steady(boxes: Mapping[int, NDArray[np.float64]], count: int) -> NDArray[np.float64]:
+    """Some frames' boxes -> (count, 3) boxes of one side, their centres along a smooth path."""
+    # The upper median, so that the side is one that was seen and some box is always like it.
+    side = statistics.median_high(float(box[2]) for box in boxes.values())
+    alike = {number: box for number, box in boxes.items() if side / _SIZES < box[2] < side * _SIZES}
+    numbers, found = list(alike), np.stack(list(alike.values()))
+    smooth = np.empty((len(found), 2))
+    for i in range(len(found)):
+        reach = min(
+            _WINDOW // 2, i, len(found) - 1 - i
+        )  # as far back as ahead: a moving face is not held back
+        smooth[i] = np.median(found[i - reach : i + reach + 1, :2], axis=0)
+    centres = [np.interp(range(count), numbers, smooth[:, axis]) for axis in (0, 1)]
+    return np.column_stack([*centres, np.full(count, side)])
 
 
 def _cut(frame: NDArray[np.uint8], box: NDArray[np.float64], size: int) -> NDArray[np.uint8]:

@@ -1,0 +1,28 @@
+import pytest
+
+from mer_pnao.encoders.config import EncoderConfig
+
+
+def test_sets_are_named_after_the_encoder_and_its_layers():
+    assert EncoderConfig("hubert", "x", layers=(18, 20)).sets("voice") == ("voice-18", "voice-20")
+    assert EncoderConfig("manet", "x").sets("manet") == ("manet",)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "bert"}, "kind must be one of hubert, manet, resnet, got 'bert'"),
+        ({"precision": "fp8"}, "precision must be one of auto, bf16, fp32, got 'fp8'"),
+        ({"order": "up"}, "order must be one of forward, reverse, got 'up'"),
+        ({"frames": 0}, r"frames must lie in \[1, 1000\], got 0"),
+        ({"batch": 257}, r"batch must lie in \[1, 256\], got 257"),
+        ({"checkpoint": ""}, "checkpoint must name a file or folder, got ''"),
+        ({"layers": (1,)}, r"layers must be empty for manet, got \(1,\)"),
+        ({"kind": "hubert"}, r"layers must name at least one layer and none twice, got \(\)"),
+        ({"kind": "hubert", "layers": (3, 3)}, r"none twice, got \(3, 3\)"),
+        ({"kind": "hubert", "layers": (-1,)}, r"layers must lie in \[0, 96\], got -1"),
+    ],
+)
+def test_wrong_values_are_refused_by_key_value_and_range(values, message):
+    with pytest.raises(ValueError, match=message):
+        EncoderConfig(**({"kind": "manet", "checkpoint": "x"} | values))

@@ -1,0 +1,63 @@
+import numpy as np
+import torch
+
+from mer_pnao.encoders.checkpoints import digest
+from mer_pnao.encoders.demo import write_demo_checkpoints
+from mer_pnao.encoders.hubert import HubertLayers
+from mer_pnao.encoders.manet import load_manet, preprocess
+from mer_pnao.encoders.resnet import load_resnet
+from mer_pnao.encoders.resnet import preprocess as preprocess_for_resnet
+
+
+def test_the_same_seed_writes_the_same_bytes_whatever_the_random_state(demo, tmp_path):
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    try:
+        write_demo_checkpoints(tmp_path / "again", seed=7)
+    finally:
+        torch.set_num_threads(threads)
+    assert digest(tmp_path / "again") == digest(demo)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_seed_writes_other_weights(demo, tmp_path):
+    write_demo_checkpoints(tmp_path, seed=8)
+    for name in ("hubert/model.safetensors", "manet.safetensors", "resnet.safetensors"):
+        assert digest(tmp_path / name) != digest(demo / name)
+
+
+def test_faces_differ_by_more_than_bfloat16_rounds(demo):
+    rng = np.random.default_rng(0)
+    images = np.full((6, 224, 224, 3), 120, np.uint8)
+    for image in images:  # the same disc with a bar of another height, as faces differ by a mouth
+        rows, columns = np.mgrid[:224, :224]
+        image[(rows - 112) ** 2 + (columns - 112) ** 2 < 90**2] = (200, 170, 150)
+        middle = rng.integers(120, 190)
+        image[middle : middle + 12, 80:144] = (120, 60, 60)
+    for network, prepare in (
+        (load_manet(demo / "manet.safetensors"), preprocess),
+        (load_resnet(demo / "resnet.safetensors"), preprocess_for_resnet),
+    ):
+        with torch.inference_mode():
+            exact = network.embed(prepare(images)).numpy()
+            rough = network.bfloat16().embed(prepare(images).bfloat16()).float().numpy()
+        assert exact.shape == (6, 128)
+        between = np.linalg.norm(exact - exact.mean(axis=0))
+        assert between > 3 * np.linalg.norm(rough - exact)
+        assert 0.01 < np.abs(exact).mean() < 100
+
+
+def test_voices_of_another_pitch_differ_in_every_layer(demo):
+    time = np.arange(16_000) / 16_000
+
+    def voice(pitch: float, start: float) -> np.ndarray:
+        return (0.3 * np.sign(np.sin(2 * np.pi * pitch * (time + start)))).astype(np.float32)
+
+    # Pitches that drift against the frames of 20 ms, so that the mean over time forgets the phase.
+    one, later, higher = voice(103, 0), voice(103, 0.004), voice(207, 0)
+    vectors = HubertLayers(demo / "hubert", [0, 18, 20], "fp32")([one, later, higher])
+    for block in vectors.values():
+        assert block.shape == (3, 128)
+        assert np.linalg.norm(block[0] - block[2]) > 3 * np.linalg.norm(block[0] - block[1])

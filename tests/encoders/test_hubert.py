@@ -1,0 +1,170 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import HubertConfig, HubertModel
+
+from mer_pnao.encoders.hubert import HubertLayers
+from mer_pnao.errors import InputError
+
+
+@pytest.fixture(scope="module", params=["group", "layer"])
+def checkpoint(request, tmp_path_factory) -> Path:
+    """A small model of each published kind: HuBERT-base's, and HuBERT-large's with norms before layers."""
+    large = request.param == "layer"
+    torch.manual_seed(3)
+    config = HubertConfig(
+        hidden_size=32,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=48,
+        conv_dim=(16,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        feat_extract_norm=request.param,
+        do_stable_layer_norm=large,
+        conv_bias=large,
+    )
+    model = HubertModel(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "layer_norm" in name:  # at their initial values, a norm too much would hardly show
+                parameter.add_(0.5 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp(request.param)
+    config.save_pretrained(folder)
+    save_file(model.state_dict(), folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": large}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def waveforms() -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [
+        (rng.normal(0.02, 0.1, length) * np.linspace(0.2, 1, length)).astype(np.float32)
+        for length in (8000, 3777, 16_001, 400)
+    ]
+
+
+def reference(folder: Path, waveform: np.ndarray) -> list[np.ndarray]:
+    """Means of the library's own hidden states, of the whole model and without any batch."""
+    model = HubertModel.from_pretrained(folder).eval()
+    if json.loads((folder / "preprocessor_config.json").read_text())["do_normalize"]:
+        waveform = (waveform - waveform.mean()) / np.sqrt(waveform.var() + 1e-7)
+    with torch.inference_mode():
+        states = model(torch.from_numpy(waveform)[None], output_hidden_states=True).hidden_states
+    return [state[0].mean(dim=0).numpy() for state in states]
+
+
+def test_layers_are_the_librarys_and_independent_of_the_batch(checkpoint, waveforms):
+    vectors = HubertLayers(checkpoint, [0, 2, 3], "fp32")(waveforms)
+    assert {layer: block.shape for layer, block in vectors.items()} == dict.fromkeys((0, 2, 3), (4, 32))
+    for row, waveform in enumerate(waveforms):
+        expected = reference(checkpoint, waveform)
+        for layer, block in vectors.items():
+            np.testing.assert_allclose(block[row], expected[layer], atol=1e-5, rtol=1e-5)
+
+
+def test_the_last_layer_comes_without_the_final_norm(checkpoint, waveforms):
+    model = HubertModel.from_pretrained(checkpoint).eval()
+    stable = model.config.do_stable_layer_norm
+    kept = []
+    model.encoder.layers[-1].register_forward_hook(lambda module, args, output: kept.append(output))
+    samples = waveforms[0]
+    if stable:
+        samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+    with torch.inference_mode():
+        normed = model(torch.from_numpy(samples)[None]).last_hidden_state
+    ours = HubertLayers(checkpoint, [4], "fp32")(waveforms[:1])[4][0]
+    np.testing.assert_allclose(ours, kept[0][0].mean(dim=0).numpy(), atol=1e-5)
+    assert stable == (not np.allclose(ours, normed[0].mean(dim=0).numpy(), atol=1e-2))
+
+
+def test_the_same_clip_alone_and_in_company_has_the_same_vector(checkpoint, waveforms):
+    encoder = HubertLayers(checkpoint, [1, 4], "fp32")
+    together = encoder(waveforms)
+    for row, waveform in enumerate(waveforms):
+        alone = encoder([waveform])
+        for layer in (1, 4):
+            np.testing.assert_allclose(together[layer][row], alone[layer][0], atol=1e-5)
+
+
+def test_bfloat16_stays_close(checkpoint, waveforms):
+    exact = HubertLayers(checkpoint, [3], "fp32")(waveforms)[3]
+    rough = HubertLayers(checkpoint, [3], "bf16")(waveforms)[3]
+    assert rough.dtype == np.float32
+    assert 0 < np.linalg.norm(rough - exact) / np.linalg.norm(exact) < 0.03
+
+
+def test_loudness_is_removed_only_when_the_checkpoint_says_so(checkpoint, waveforms, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    (folder / "preprocessor_config.json").write_text('{"do_normalize": true}')
+    encoder = HubertLayers(folder, [1], "fp32")
+    quiet, loud = encoder([0.1 * waveforms[0], waveforms[0]])[1]
+    np.testing.assert_allclose(quiet, loud, atol=1e-3)
+
+
+def test_no_clips_give_no_rows(checkpoint):
+    assert HubertLayers(checkpoint, [1])([])[1].shape == (0, 32)
+
+
+@pytest.mark.parametrize(
+    "waveform", [np.zeros(399, np.float32), np.zeros(8000), np.zeros((2, 8000), np.float32)]
+)
+def test_what_is_no_waveform_is_refused(checkpoint, waveform):
+    with pytest.raises(ValueError, match="waveform must"):
+        HubertLayers(checkpoint, [1])([waveform])
+
+
+@pytest.mark.parametrize("layers", [[5], [-1], [], [2, 2]])
+def test_layers_that_the_model_lacks_are_refused(checkpoint, layers):
+    with pytest.raises(InputError, match=r"layers must be distinct and in \[0, 4\]"):
+        HubertLayers(checkpoint, layers)
+
+
+def test_an_unknown_precision_is_refused(checkpoint):
+    with pytest.raises(ValueError, match="precision must be one of"):
+        HubertLayers(checkpoint, [1], "fp8")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("encoder.layers.0.final_layer_norm.bias"), r"final_layer_norm\.bias is missing"),
+        (lambda s: s.update({"extra.weight": torch.zeros(1)}), r"extra\.weight is unexpected"),
+        (
+            lambda s: s.update({"feature_projection.projection.bias": torch.zeros(5)}),
+            r"feature_projection\.projection\.bias is mismatched",
+        ),
+    ],
+)
+def test_a_misfit_is_refused_by_its_first_key(checkpoint, tmp_path, change, message, capfd):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match=message):
+        HubertLayers(folder, [1])
+    assert capfd.readouterr() == ("", "")  # the one sentence is all that a person sees
+
+
+def test_pickled_weights_are_never_loaded(checkpoint, tmp_path):
+    shutil.copy(checkpoint / "config.json", tmp_path)
+    torch.save({}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="pickled ones are never loaded"):
+        HubertLayers(tmp_path, [1])
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"do_normalize": 1}'])
+def test_a_broken_preprocessor_is_refused(checkpoint, tmp_path, text):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint, folder)
+    (folder / "preprocessor_config.json").write_text(text)
+    with pytest.raises(InputError, match="preprocessor_config"):
+        HubertLayers(folder, [1])

@@ -1,0 +1,182 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mer_pnao.media.decode import ClipError, MediaLimits, check_clip, decode_audio, decode_frames
+
+LIMITS = MediaLimits()
+REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
+
+
+def test_sound_is_resampled_and_mixed_without_losing_pitch_or_loudness(make_clip, tone, numbered):
+    stereo = tone(2.0, rate=44_100, channels=2)
+    stereo[1] *= 0.5
+    waveform = decode_audio(make_clip(frames=numbered(50), sound=stereo, rate=44_100), LIMITS)
+
+    assert waveform.dtype == np.float32
+    assert len(waveform) == pytest.approx(2 * 16_000, abs=3000)  # the codec pads
+    steady = waveform[8000:24_000]
+    assert np.abs(np.fft.rfft(steady)).argmax() == 440  # one second: bins of 1 Hz
+    assert steady.std() == pytest.approx(0.375 / np.sqrt(2), rel=0.03)  # the mean of amplitudes .5 and .25
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])  # Matroska does not tell the number of frames
+@pytest.mark.parametrize(("total", "count"), [(25, 5), (50, 8), (7, 7), (3, 8), (40, 1)])
+def test_frames_are_the_middles_of_equal_parts(make_clip, tone, numbered, name, total, count):
+    path = make_clip(name, numbered(total), tone(total / 25))
+    frames = decode_frames(path, count, LIMITS)
+
+    kept = min(total, count)
+    middles = [int((part + 0.5) * total / kept) for part in range(kept)]
+    assert frames.shape == (kept, 64, 96, 3)
+    assert np.rint(frames.mean(axis=(1, 2, 3)) / 4).astype(int).tolist() == middles
+
+
+def test_colours_keep_their_order(make_clip, tone):
+    red = np.zeros((5, 64, 64, 3), np.uint8)
+    red[..., 0] = 200
+    frame = decode_frames(make_clip(frames=red, sound=tone(0.2)), 1, LIMITS)[0]
+    assert frame[32, 32] == pytest.approx([200, 0, 0], abs=4)
+
+
+def test_large_frames_are_shrunk_to_the_side_asked_for(make_clip, tone, numbered):
+    path = make_clip(frames=numbered(5, height=128, width=192), sound=tone(0.2))
+    assert decode_frames(path, 2, MediaLimits(frame_side=64)).shape == (2, 64, 96, 3)
+
+
+def test_a_clip_filmed_upright_is_turned_as_a_player_turns_it(make_clip, tone):
+    image = np.zeros((5, 64, 96, 3), np.uint8)
+    image[:, :, 48:] = 200  # the right half is bright
+    path = make_clip(frames=image, sound=tone(0.2))
+    identity = np.array([0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000], ">i4").tobytes()
+    clockwise = np.array([0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000], ">i4").tobytes()
+    content = path.read_bytes()
+    track = content.index(b"tkhd")  # the first track is the video
+    matrix = content.index(identity, track)
+    path.write_bytes(content[:matrix] + clockwise + content[matrix + len(clockwise) :])
+
+    frame = decode_frames(path, 1, LIMITS)[0]
+    assert frame.shape == (96, 64, 3)
+    assert frame[:40].mean() < 10  # clockwise: what was right is below
+    assert frame[56:].mean() > 190
+
+
+@pytest.mark.parametrize(
+    "decode", [decode_audio, lambda path, limits: decode_frames(path, 4, limits), check_clip]
+)
+class TestRefusedByEveryDecoder:
+    def test_empty_file(self, tmp_path, decode):
+        (tmp_path / "clip.mp4").write_bytes(b"")
+        with pytest.raises(ClipError, match="is empty"):
+            decode(tmp_path / "clip.mp4", LIMITS)
+
+    def test_text(self, tmp_path, decode):
+        (tmp_path / "clip.mp4").write_text("not a video\n" * 50)
+        with pytest.raises(ClipError, match="not a readable video"):
+            decode(tmp_path / "clip.mp4", LIMITS)
+
+    def test_absent(self, tmp_path, decode):
+        with pytest.raises(ClipError, match="cannot be opened"):
+            decode(tmp_path / "clip.mp4", LIMITS)
+
+    def test_playlist_that_names_another_file(self, make_clip, tone, numbered, decode):
+        good = make_clip("good.ts", numbered(25), tone())
+        playlist = good.with_name("clip.mp4")
+        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{good}\n#EXT-X-ENDLIST\n")
+        with pytest.raises(ClipError, match="not a readable video"):
+            decode(playlist, LIMITS)
+
+    def test_cut_off_before_the_index(self, make_clip, tone, numbered, decode):
+        path = make_clip(frames=numbered(), sound=tone())
+        path.write_bytes(path.read_bytes()[:-2000])  # the index stands at the end
+        with pytest.raises(ClipError, match="not a readable video"):
+            decode(path, LIMITS)
+
+    def test_no_audio(self, make_clip, numbered, decode):
+        with pytest.raises(ClipError, match="has no audio track"):
+            decode(make_clip(frames=numbered()), LIMITS)
+
+    def test_no_video(self, make_clip, tone, decode):
+        with pytest.raises(ClipError, match="has no video track"):
+            decode(make_clip(sound=tone()), LIMITS)
+
+    def test_too_long_by_its_header(self, make_clip, tone, numbered, decode):
+        path = make_clip(frames=numbered(60), sound=tone(2.4))
+        with pytest.raises(ClipError, match=r"lasts 2\.\d s, more than 2 s"):
+            decode(path, MediaLimits(max_seconds=2))
+
+    def test_too_large(self, make_clip, tone, numbered, decode):
+        path = make_clip(frames=numbered(5, 96, 128), sound=tone(0.2))
+        with pytest.raises(ClipError, match="is 128x96, more than 5000 pixels"):
+            decode(path, MediaLimits(max_pixels=5000))
+
+
+def test_a_cut_off_stream_with_its_index_in_front_is_truncated(make_clip, tone, numbered):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (50, 64, 64, 3), dtype=np.uint8)
+    path = make_clip(frames=noise, sound=tone(2.0), options={"movflags": "faststart"})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+    check_clip(path, LIMITS)  # the header is whole, so that decoding must find out
+    with pytest.raises(ClipError, match="truncated"):
+        decode_frames(path, 4, LIMITS)
+    with pytest.raises(ClipError, match="truncated"):
+        decode_audio(path, LIMITS)
+
+
+def test_decoding_stops_at_the_limit_when_the_header_does_not_tell_the_length(make_clip, tone, numbered):
+    class Pipe(io.RawIOBase):
+        """Cannot go back, so that the container's header stays without a duration."""
+
+        def __init__(self) -> None:
+            self.content = bytearray()
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data) -> int:
+            self.content += bytes(data)
+            return len(data)
+
+    pipe = Pipe()
+    path = make_clip("live.mkv", numbered(100), tone(4.0), options={"live": "1"}, target=pipe)
+    path.write_bytes(bytes(pipe.content))
+
+    with pytest.raises(ClipError, match="more than 2 s of sound"):
+        decode_audio(path, MediaLimits(max_seconds=2))
+    assert len(decode_audio(path, LIMITS)) > 3 * 16_000
+
+
+def test_silence_and_noise_under_it_are_refused(make_clip, tone, numbered):
+    for level in (0.0, 5e-5):
+        path = make_clip("clip.mkv", numbered(), level * 2 * tone(), codec="pcm_f32le")
+        with pytest.raises(ClipError, match="is silent"):
+            decode_audio(path, LIMITS)
+    audible = make_clip("clip.mkv", numbered(), 5e-4 * tone(), codec="pcm_f32le")
+    assert np.abs(decode_audio(audible, LIMITS)).max() == pytest.approx(2.5e-4, abs=1 / 32768)
+
+
+def test_a_few_milliseconds_of_sound_are_refused(make_clip, tone, numbered):
+    path = make_clip("clip.mkv", numbered(), tone(0.05), codec="pcm_f32le")
+    with pytest.raises(ClipError, match=r"only 0\.050 s of sound"):
+        decode_audio(path, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("max_seconds", 0.5), ("min_seconds", 0.0), ("max_pixels", 10), ("silence", -1.0), ("frame_side", 8)],
+)
+def test_limits_out_of_range_are_refused_by_name(key, value):
+    with pytest.raises(ValueError, match=rf"{key} must lie in \["):
+        MediaLimits(**{key: value})
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real clips of ../shared/data/media are absent")
+def test_real_clips_decode_whole():
+    path = REAL / "no_face_720p.mp4"  # six channels at 48 kHz
+    waveform = decode_audio(path, LIMITS)
+    assert len(waveform) / 16_000 == pytest.approx(5.31, abs=0.05)
+    assert decode_frames(path, 3, LIMITS).shape == (3, 720, 1280, 3)
