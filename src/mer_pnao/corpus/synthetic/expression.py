@@ -1,9 +1,10 @@
 """What each emotion does to a face and to a voice, and how several emotions mix."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 EMOTIONS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 
@@ -46,7 +47,7 @@ class VoiceExpression:
     formants: float = 0.0  # octaves; a smile shortens the vocal tract
 
 
-# Facial action descriptions after Ekman and Friesen's FACS (e.g. happy AU 6+12, sad AU 1+4+15, surprise AU 1+2+5+26).
+# After Ekman and Friesen's FACS (e.g. happy AU 6+12, sad AU 1+4+15, surprise AU 1+2+5+26).
 _FACES = {
     "neutral": FaceExpression(),
     "angry": FaceExpression(
@@ -75,89 +76,71 @@ _FACES = {
 _VOICES = {
     "neutral": VoiceExpression(),
     "angry": VoiceExpression(
-        pitch=3.5, pitch_range=0.6, level=9.0, tempo=0.3, brightness=3.0, breath=-0.6, roughness=2.2,
+        pitch=4.0, pitch_range=0.6, level=10.0, tempo=0.35, brightness=5.0, breath=-0.6, roughness=3.0,
         pitch_slope=-2.0, formants=0.02,
     ),
     "happy": VoiceExpression(
-        pitch=5.0, pitch_range=1.0, level=4.0, tempo=0.15, brightness=1.5, breath=-0.2, pitch_slope=1.5,
-        formants=0.07,
+        pitch=6.0, pitch_range=1.0, level=4.0, tempo=0.15, brightness=2.0, breath=-0.2, pitch_slope=1.5,
+        formants=0.12,
     ),
     "sad": VoiceExpression(
-        pitch=-3.0, pitch_range=-1.2, level=-9.0, tempo=-0.5, brightness=-3.0, breath=1.2, pitch_slope=-2.5,
-        roughness=0.3, formants=-0.04,
+        pitch=-3.0, pitch_range=-1.2, level=-9.0, tempo=-0.6, brightness=-5.0, breath=1.0, pitch_slope=-2.5,
+        roughness=0.3, formants=-0.08,
     ),
     "worried": VoiceExpression(
-        pitch=2.0, pitch_range=-0.5, level=-4.0, tempo=0.1, brightness=-1.2, breath=0.9, roughness=1.0,
-        tremor=0.8, formants=-0.02,
+        pitch=2.5, pitch_range=-0.5, level=-4.0, tempo=0.1, brightness=-1.5, breath=1.6, roughness=1.0,
+        tremor=0.9, formants=-0.05,
     ),
     "surprise": VoiceExpression(
-        pitch=8.0, pitch_range=1.2, level=3.0, tempo=-0.05, brightness=0.6, breath=0.3, pitch_slope=5.0,
-        formants=0.05,
+        pitch=10.0, pitch_range=1.2, level=3.0, tempo=-0.1, brightness=0.5, breath=0.3, pitch_slope=5.0,
+        formants=0.06,
     ),
 }  # fmt: skip
 
-# A more positive valence lifts these besides what the emotion does: it is what makes valence visible within a class.
-_FACE_VALENCE = FaceExpression(mouth_corner=0.16, cheek_raise=0.06, brow_outer=0.05, flush=0.05, head_down=-0.1)
-_VOICE_VALENCE = VoiceExpression(pitch=0.4, pitch_slope=0.5, brightness=0.35, formants=0.012, breath=-0.05)
+# What a unit of valence adds to what the emotion does: it makes valence visible within a class.
+_FACE_VALENCE = FaceExpression(mouth_corner=0.2, cheek_raise=0.1, brow_outer=0.05, flush=0.05, head_down=-0.1)
+_VOICE_VALENCE = VoiceExpression(pitch=0.5, pitch_slope=0.5, brightness=0.6, formants=0.03, breath=-0.08)
 
 # Spread of each control from clip to clip at difficulty 1.
 _FACE_SCATTER = FaceExpression(
     mouth_corner=0.5, mouth_open=0.3, mouth_width=0.4, teeth=0.4, brow_inner=0.5, brow_outer=0.5, furrow=0.4,
-    eye_open=0.45, cheek_raise=0.4, flush=0.5, gaze_down=0.4, head_down=0.6, head_tilt=3.0, sway=0.5, tempo=0.5,
-    blink=0.7,
+    eye_open=0.45, cheek_raise=0.4, flush=0.5, gaze_down=0.4, head_down=0.6, head_tilt=3.0, sway=0.5,
+    tempo=0.5, blink=0.7,
 )  # fmt: skip
 _VOICE_SCATTER = VoiceExpression(
-    pitch=3.0, pitch_range=0.7, pitch_slope=2.5, level=4.0, tempo=0.25, brightness=1.8, breath=0.6, roughness=0.6,
-    tremor=0.3, formants=0.05,
+    pitch=2.0, pitch_range=0.7, pitch_slope=2.0, level=3.0, tempo=0.25, brightness=1.5, breath=0.5,
+    roughness=0.6, tremor=0.3, formants=0.04,
 )  # fmt: skip
+
+
+def _matrix(prototypes: Mapping[str, FaceExpression | VoiceExpression]) -> NDArray[np.float64]:
+    return np.array([astuple(prototypes[emotion]) for emotion in EMOTIONS])
+
+
+_FACE_MATRIX, _VOICE_MATRIX = _matrix(_FACES), _matrix(_VOICES)  # (emotions, controls)
 
 
 def face_expression(
-    strengths: Sequence[float], valence: float, scatter: float, rng: np.random.Generator
+    strengths: NDArray[np.float64], valence: float, scatter: float, rng: np.random.Generator
 ) -> FaceExpression:
-    """The face that shows the emotions of `EMOTIONS` with these strengths, and this valence (-5..5).
+    """The face that shows the emotions of `EMOTIONS` with `strengths` (6,), and this valence (-5..5).
 
     `scatter` in [0, 1] scales how far chance moves each control.
     """
-    return FaceExpression(
-        *_mix(
-            [astuple(_FACES[emotion]) for emotion in EMOTIONS],
-            astuple(_FACE_VALENCE),
-            astuple(_FACE_SCATTER),
-            strengths,
-            valence,
-            scatter,
-            rng,
-        )
-    )
+    controls = strengths @ _FACE_MATRIX + valence * np.array(astuple(_FACE_VALENCE))
+    return FaceExpression(*(controls + _chance(_FACE_SCATTER, scatter, rng)).tolist())
 
 
 def voice_expression(
-    strengths: Sequence[float], valence: float, scatter: float, rng: np.random.Generator
+    strengths: NDArray[np.float64], valence: float, scatter: float, rng: np.random.Generator
 ) -> VoiceExpression:
-    """The voice that shows the emotions of `EMOTIONS` with these strengths; otherwise as `face_expression`."""
-    return VoiceExpression(
-        *_mix(
-            [astuple(_VOICES[emotion]) for emotion in EMOTIONS],
-            astuple(_VOICE_VALENCE),
-            astuple(_VOICE_SCATTER),
-            strengths,
-            valence,
-            scatter,
-            rng,
-        )
-    )
+    """The voice that shows the emotions of `EMOTIONS` with `strengths` (6,); as `face_expression`."""
+    controls = strengths @ _VOICE_MATRIX + valence * np.array(astuple(_VOICE_VALENCE))
+    return VoiceExpression(*(controls + _chance(_VOICE_SCATTER, scatter, rng)).tolist())
 
 
-def _mix(
-    prototypes: Sequence[Sequence[float]],
-    per_valence: Sequence[float],
-    spread: Sequence[float],
-    strengths: Sequence[float],
-    valence: float,
-    scatter: float,
-    rng: np.random.Generator,
-) -> list[float]:
-    controls = np.asarray(strengths) @ np.asarray(prototypes) + valence * np.asarray(per_valence)
-    chance: np.ndarray = scatter * np.asarray(spread) * rng.standard_normal(len(spread))
-    return [float(value) for value in controls + chance]
+def _chance(
+    spread: FaceExpression | VoiceExpression, scatter: float, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    deviations = np.array(astuple(spread))
+    return scatter * deviations * rng.standard_normal(len(deviations))

@@ -1,6 +1,6 @@
-"""A shaded face drawn with OpenCV: what stays the same through a clip is painted once, the rest frame by frame.
+"""The moving parts of a face, drawn with OpenCV frame by frame over the portrait of the clip.
 
-F frames, P points of a curve; all lengths in pixels of the SIZE x SIZE frame, y downwards, colours blue green red.
+F frames, P points of a curve; lengths in pixels of the frame, y downwards, colours blue green red.
 """
 
 from collections.abc import Iterator, Sequence
@@ -65,7 +65,7 @@ def _pose(head: Image, portrait: Portrait, motion: FaceMotion, frame: int) -> Im
 
 
 def _eyes(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
-    openness = np.clip(1.0 + 0.55 * face.eye_open * motion.apex, 0.35, 1.7) * motion.lids
+    openness = np.clip(1.0 + 0.6 * face.eye_open * motion.apex, 0.35, 1.7) * motion.lids
     cheek = np.clip(face.cheek_raise, 0.0, 1.3) * motion.apex
     upper = -6.6 * openness
     lower = np.maximum(4.2 * (0.45 + 0.55 * openness) - 1.9 * cheek, 0.3) * motion.lids
@@ -102,8 +102,8 @@ def _brows(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sh
     for side in (-1.0, 1.0):
         offset = look.eye_distance - 13.0 + 27.0 * outward - 3.5 * furrow * (1 - outward)
         x = CENTRE[0] + side * offset
-        raised = 6.5 * inner * (1 - outward) ** 1.2 + 5.5 * outer * outward + 3.0 * _ARCH
-        middle = CENTRE[1] - 12.0 - look.brow_height - raised + 2.0 + 1.5 * furrow
+        raised = 8.0 * inner * (1 - outward) ** 1.2 + 6.5 * outer * outward + 3.0 * _ARCH
+        middle = CENTRE[1] - 12.0 - look.brow_height - raised + 1.0 + 1.5 * furrow
         half = 0.5 * look.brow_thickness * (1.15 - 0.75 * outward**1.5) + 0.3
         shapes.append(_area(x, middle - half, middle + half, _shade(look.hair, 0.6)))
     # The crease between the brows.
@@ -119,9 +119,9 @@ def _mouth(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sh
     apex = motion.apex[:, None]
     corner = np.clip(look.mouth_corner + face.mouth_corner, -1.3, 1.5) * apex
     width = look.mouth_width * (1 + 0.3 * np.clip(face.mouth_width, -1.2, 1.4) * apex)
-    gap = 15.0 * np.clip(face.mouth_open, 0.0, 1.3) * apex + 7.5 * motion.jaw[:, None]
+    gap = 18.0 * np.clip(face.mouth_open, 0.0, 1.2) * apex + 8.0 * motion.jaw[:, None]
     x = CENTRE[0] + width * _U
-    middle = CENTRE[1] + 33.5 - 8.5 * corner * (_U**2 - 0.35)
+    middle = CENTRE[1] + 33.5 - 10.0 * corner * (_U**2 - 0.35)
     inner_top, inner_bottom = middle - 0.3 * gap * _ARCH, middle + 0.7 * gap * _ARCH
     swell = np.sqrt(_ARCH)
     bow = 1.0 - 0.3 * np.exp(-((_U / 0.18) ** 2))
@@ -133,9 +133,9 @@ def _mouth(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sh
     shapes = [
         _area(x, outer_top, inner_bottom, _shade(lip, 0.9)),
         _area(x, inner_top, outer_bottom, lip),
-        _area(x, inner_top, inner_bottom, (34.0, 24.0, 62.0)),
-        _area(x, inner_bottom - 0.35 * gap * _ARCH**2, inner_bottom, (92.0, 84.0, 186.0)),
-        _area(x, inner_top, inner_top + teeth, (226.0, 234.0, 238.0)),
+        _area(x, inner_top, inner_bottom, (34.0, 24.0, 62.0), gap[:, 0] >= 1.0),
+        _area(x, inner_bottom - 0.35 * gap * _ARCH**2, inner_bottom, (92.0, 84.0, 186.0), gap[:, 0] > 5.0),
+        _area(x, inner_top, inner_top + teeth, (226.0, 234.0, 238.0), teeth.max(axis=1) > 1.0),
         _curve(x, middle, _shade(lip, 0.5), 1, gap[:, 0] < 1.5),
     ]
     for side in (-1.0, 1.0):
@@ -146,8 +146,13 @@ def _mouth(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sh
     return shapes
 
 
-def _area(x: Array, top: Array, bottom: Array, colour: Sequence[float]) -> _Shape:
-    """The area between two curves over the same `x`, (P,) or (F, P)."""
+def _area(
+    x: Array, top: Array, bottom: Array, colour: Sequence[float], visible: NDArray[np.bool_] | None = None
+) -> _Shape:
+    """The area between two curves over the same `x`, (P,) or (F, P).
+
+    OpenCV draws the outline even of an area without any height, so what may vanish needs `visible`.
+    """
     outline_x = np.broadcast_to(x, top.shape)
     return _Shape(
         _subpixels(
@@ -155,6 +160,7 @@ def _area(x: Array, top: Array, bottom: Array, colour: Sequence[float]) -> _Shap
             np.concatenate([top, bottom[:, ::-1]], axis=1),
         ),
         _colour(colour),
+        visible=visible,
     )
 
 
@@ -173,7 +179,8 @@ def _disc(x: Array, y: Array, radius: float, colour: Sequence[float]) -> _Shape:
 
 
 def _subpixels(x: Array, y: Array) -> NDArray[np.int32]:
-    return np.rint(np.stack([x, y], axis=-1) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    points: NDArray[np.int32] = np.rint(np.stack([x, y], axis=-1) * 2**_SUBPIXEL_BITS).astype(np.int32)
+    return points
 
 
 def _shade(colour: Sequence[float], factor: float) -> Colour:

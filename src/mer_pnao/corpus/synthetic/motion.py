@@ -31,10 +31,12 @@ def plan_motion(times: Array, jaw: Array, face: FaceExpression, rng: np.random.G
     rate = 0.6 * 2.0 ** float(np.clip(face.tempo, -1.5, 1.5))
 
     def swing(amplitude: float, speed: float) -> Array:
-        return amplitude * sway * np.sin(2 * np.pi * rate * speed * times + rng.uniform(0, 2 * np.pi))
+        phase = rng.uniform(0, 2 * np.pi)
+        wave: Array = amplitude * sway * np.sin(2 * np.pi * rate * speed * times + phase)
+        return wave
 
     side = rng.choice([-1.0, 1.0])
-    tilt = side * face.head_tilt + swing(2.2, 1.0)
+    tilt = side * face.head_tilt + swing(1.5, 1.0)
     glance = np.interp(times, np.linspace(0, duration, 4), rng.uniform(-0.5, 0.5, 4))
     return FaceMotion(
         apex=0.75 + 0.25 * np.sin(np.pi * times / duration) ** 0.8,
@@ -42,8 +44,8 @@ def plan_motion(times: Array, jaw: Array, face: FaceExpression, rng: np.random.G
         lids=_blinks(times, 0.3 * 2.0 ** float(np.clip(face.blink, -2.0, 2.0)), rng),
         gaze_x=glance,
         gaze_y=np.full_like(times, np.clip(face.gaze_down, -0.4, 1.2)),
-        tilt=np.clip(tilt, -9.0, 9.0),  # beyond about 12 degrees the Haar cascade loses an upright-trained face
-        shift_x=swing(2.0, 0.8),
+        tilt=np.clip(tilt, -9.0, 9.0),  # the Haar cascade loses a face beyond about 12 degrees
+        shift_x=swing(1.5, 0.8),
         # Speakers nod on loud syllables.
         shift_y=2.5 * float(np.clip(face.head_down, -1.5, 1.5)) + swing(1.2, 1.3) + 1.5 * sway * jaw,
     )

@@ -1,4 +1,4 @@
-"""What stays the same through a clip: the shaded head without eyes, brows and mouth, and the scene behind it."""
+"""What stays the same through a clip: the shaded head without eyes, brows and mouth, and the scene."""
 
 from dataclasses import dataclass
 
@@ -26,8 +26,8 @@ class Portrait:
 
 def paint_portrait(look: FaceLook, face: FaceExpression, rng: np.random.Generator) -> Portrait:
     """The layers of a clip; chance moves the light."""
-    light = float(rng.uniform(-0.14, 0.14))  # from the left or from the right
-    exposure = float(rng.uniform(0.93, 1.05))
+    light = float(rng.uniform(-0.06, 0.06))  # from the left or from the right
+    exposure = float(rng.uniform(0.98, 1.02))
     scene, head = _scene(look), _skin(look, face, light)
     outline = _ellipse(CENTRE[0], CENTRE[1], look.face_width, look.face_height)
     hair = _hair(look)
@@ -53,7 +53,7 @@ def _scene(look: FaceLook) -> _Plane:
 
 
 def _skin(look: FaceLook, face: FaceExpression, light: float) -> _Plane:
-    """Skin with the light and dark places that make an ellipse a face (and that the Haar cascade looks for)."""
+    """Skin with the lights and darks that make an ellipse a face, and that the Haar cascade looks for."""
     x, y = (_X - CENTRE[0]) / look.face_width, (_Y - CENTRE[1]) / look.face_height
     # Darker edges would look rounder, but the cascade wants a face as bright at its sides as at its nose.
     shading = 1.06 - 0.18 * (x**2 + y**2) ** 2 + light * x
@@ -72,7 +72,7 @@ def _skin(look: FaceLook, face: FaceExpression, light: float) -> _Plane:
     cheeks = sum(_bump(CENTRE[0] + side * 28, CENTRE[1] + 14, 15, 12) for side in (-1.0, 1.0))
     # Red skin absorbs blue and green; a pale one lacks red.
     where = 0.5 + 0.5 * np.asarray(cheeks, dtype=np.float32)
-    tint = np.array([-16.0, -20.0, 10.0] if blood > 0 else [-12.0, -4.0, 14.0], dtype=np.float32)
+    tint = np.array([-26.0, -32.0, 12.0] if blood > 0 else [-22.0, -4.0, 26.0], dtype=np.float32)
     return skin + blood * where[..., None] * tint
 
 
@@ -97,7 +97,8 @@ def _hair(look: FaceLook) -> _Plane:
 def _ellipse(x: float, y: float, half_width: float, half_height: float) -> _Plane:
     """1 inside, 0 outside, an edge about two pixels soft."""
     radius = np.sqrt(((_X - x) / half_width) ** 2 + ((_Y - y) / half_height) ** 2)
-    inside: _Plane = np.clip((1 - radius) * min(half_width, half_height) / 2 + 0.5, 0.0, 1.0).astype(np.float32)
+    distance = (1 - radius) * min(half_width, half_height)
+    inside: _Plane = np.clip(distance / 2 + 0.5, 0.0, 1.0).astype(np.float32)
     return inside
 
 
@@ -109,7 +110,8 @@ def _soft_box(x: float, y: float, half_width: float, half_height: float) -> _Pla
 
 def _bump(x: float, y: float, width: float, height: float) -> _Plane:
     """A Gaussian of height 1."""
-    return np.exp(-(((_X - x) / width) ** 2) - ((_Y - y) / height) ** 2)
+    bump: _Plane = np.exp(-(((_X - x) / width) ** 2) - ((_Y - y) / height) ** 2)
+    return bump
 
 
 def _tinted(colour: tuple[float, float, float], brightness: _Plane) -> _Plane:

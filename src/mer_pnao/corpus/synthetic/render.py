@@ -1,7 +1,6 @@
 """The planned corpus as files: one mp4 a clip and labels.csv."""
 
 import csv
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -31,8 +30,8 @@ def render_corpus(
 ) -> None:
     """Write `<name>.mp4` of every planned clip, then `labels.csv`, into `directory`, whose parent exists.
 
-    Clips are H.264 (SIZE x SIZE, yuv420p, 25 fps) and AAC (mono, 16 kHz). The bytes depend on `config` only, not on
-    `workers`. No file has its final name before it is whole.
+    Clips are H.264 (SIZE x SIZE, yuv420p, 25 fps) and AAC (mono, 16 kHz). The bytes depend on `config`
+    only, not on `workers`. No file has its final name before it is whole.
     """
     directory.mkdir(exist_ok=True)
     clips = plan_corpus(config)
@@ -76,14 +75,15 @@ def render_clip(clip: ClipPlan, directory: Path) -> Path:
         for frame in _audio_frames(speech):
             container.mux(sound.encode(frame))
         container.mux(sound.encode())
-    os.replace(unfinished, path)
+    unfinished.replace(path)
     return path
 
 
 def _audio_frames(speech: NDArray[np.float32]) -> list[av.AudioFrame]:
     frames = []
     for start in range(0, len(speech), _AAC_FRAME):
-        frame = av.AudioFrame.from_ndarray(speech[None, start : start + _AAC_FRAME], format="fltp", layout="mono")
+        samples = speech[None, start : start + _AAC_FRAME]
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
         frame.sample_rate = SAMPLE_RATE
         frame.pts = start
         frames.append(frame)
@@ -98,7 +98,7 @@ def _write_labels(clips: tuple[ClipPlan, ...], path: Path) -> None:
         writer.writerows(
             (clip.name, clip.label, f"{clip.valence:.2f}", clip.speaker.name, clip.split) for clip in clips
         )
-    os.replace(unfinished, path)
+    unfinished.replace(path)
 
 
 def _stay_on_one_core() -> None:

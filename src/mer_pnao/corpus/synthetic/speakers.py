@@ -7,10 +7,10 @@ import numpy as np
 Colour = tuple[float, float, float]  # blue, green, red in 0..255, OpenCV's order
 
 _SKINS: tuple[Colour, ...] = (
-    (176, 202, 238), (160, 188, 228), (142, 174, 216), (122, 156, 204), (104, 140, 190), (88, 122, 172),
+    (166, 194, 232), (156, 185, 226), (146, 176, 219), (136, 167, 212), (125, 158, 205), (114, 148, 197),
 )  # fmt: skip
 _HAIRS: tuple[Colour, ...] = (
-    (30, 28, 32), (36, 46, 70), (48, 72, 110), (74, 116, 150), (98, 98, 104), (40, 60, 128),
+    (30, 28, 32), (34, 40, 56), (44, 62, 92), (56, 86, 118), (74, 74, 80), (38, 52, 100),
 )  # fmt: skip
 _IRISES: tuple[Colour, ...] = ((38, 52, 82), (96, 78, 48), (62, 92, 66), (34, 40, 52))
 
@@ -68,29 +68,29 @@ def _speaker(name: str, high_voice: bool, rng: np.random.Generator) -> Speaker:
         hair=_HAIRS[rng.integers(len(_HAIRS))],
         iris=_IRISES[rng.integers(len(_IRISES))],
         clothes=_muted_colour(rng, 40, 170),
-        backdrop=_muted_colour(rng, 100, 175),
+        backdrop=_muted_colour(rng, 120, 150),
         hair_style=int(rng.choice([1, 2, 3] if high_voice else [0, 0, 1, 3])),
         face_width=float(rng.uniform(49, 55)),
         face_height=float(rng.uniform(64, 70)),
-        eye_distance=float(rng.uniform(20.5, 24.0)),
-        eye_width=float(rng.uniform(10.5, 12.5)),
-        brow_thickness=float(rng.uniform(2.0, 3.2) if high_voice else rng.uniform(2.8, 4.4)),
+        eye_distance=float(rng.uniform(22.0, 24.0)),
+        eye_width=float(rng.uniform(12.0, 13.5)),
+        brow_thickness=float(rng.uniform(3.0, 3.8) if high_voice else rng.uniform(3.6, 4.8)),
         brow_height=float(rng.uniform(14.0, 16.5)),
         nose_length=float(rng.uniform(22.0, 26.0)),
-        mouth_width=float(rng.uniform(16.0, 19.5)),
+        mouth_width=float(rng.uniform(18.0, 20.5)),
         lip=float(rng.uniform(3.2, 4.8) if high_voice else rng.uniform(2.4, 3.8)),
         mouth_corner=float(rng.normal(0.0, 0.08)),
     )
     timbre = VoiceTimbre(
-        pitch=float(rng.uniform(180, 225) if high_voice else rng.uniform(100, 135)),
-        formant_scale=float(rng.normal(1.15 if high_voice else 1.0, 0.03)),
+        pitch=float(rng.uniform(175, 205) if high_voice else rng.uniform(108, 130)),
+        formant_scale=float(rng.normal(1.10 if high_voice else 1.0, 0.02)),
         breath=float(rng.normal(-24.0 if high_voice else -28.0, 2.0)),
         tempo=float(rng.uniform(4.2, 5.2)),
     )
-    return Speaker(name, look, timbre, expressiveness=float(rng.uniform(0.8, 1.2)))
+    return Speaker(name, look, timbre, expressiveness=float(rng.uniform(0.88, 1.15)))
 
 
 def _muted_colour(rng: np.random.Generator, darkest: float, lightest: float) -> Colour:
     grey = rng.uniform(darkest, lightest)
-    blue, green, red = np.clip(grey + rng.normal(0.0, 18.0, 3), 15, 225)
+    blue, green, red = np.clip(grey + rng.normal(0.0, 12.0, 3), 15, 225)
     return float(blue), float(green), float(red)

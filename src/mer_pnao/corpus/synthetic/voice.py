@@ -15,13 +15,14 @@ SAMPLE_RATE = 16_000
 HOP = 128
 _WINDOW = 2 * HOP
 _FFT = 512
+_ROOM_NOISE = 0.002  # amplitude; against it even a recogniser blind to gain hears how loud the voice is
 _MARGIN = 0.08  # seconds of silence before and after the speech
 
 # First three formants in Hz of an adult male: a, e, i, o, u.
 _VOWELS = np.array(
     [[730, 1180, 2440], [520, 1750, 2480], [290, 2200, 2950], [500, 900, 2420], [320, 820, 2300]], dtype=float
 )
-_UPPER_FORMANTS = (3400.0, 4500.0, 5600.0)  # the voice's own colour; they also keep the spectrum from falling too fast
+_UPPER_FORMANTS = (3400.0, 4500.0, 5600.0)  # without them the spectrum falls too fast
 _BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0, 280.0, 360.0])
 
 Array = NDArray[np.float64]
@@ -38,7 +39,7 @@ class Prosody:
 
     def mouth_opening(self, times: Array) -> Array:
         """How far speech opens the mouth, 0..1, at `times` in seconds: loud open vowels most."""
-        openness = self.energy * np.clip(self.formants[:, 0] / self.formants[:, 0].max(), 0.3, 1.0)
+        openness = self.energy * np.clip(self.formants[:, 0] / 600.0, 0.5, 1.0)
         return np.interp(times, np.arange(len(openness)) * HOP / SAMPLE_RATE, openness)
 
 
@@ -52,9 +53,9 @@ def plan_prosody(
     syllable = np.clip(np.searchsorted(onsets, times, side="right") - 1, 0, len(onsets) - 1)
     within = np.clip((times - onsets[syllable]) / (ends - onsets)[syllable], 0.0, 1.0)
     speaking = (times >= onsets[0]) & (times <= ends[-1])
-    loudness = rng.uniform(0.7, 1.0, len(onsets))[syllable]
+    loudness = rng.uniform(0.8, 1.0, len(onsets))[syllable]
     energy = speaking * loudness * np.sin(np.pi * within) ** 0.7
-    hissing = (rng.random(len(onsets)) < 0.4)[syllable]
+    hissing = (rng.permutation(len(onsets)) % 3 == 0)[syllable]
     friction = speaking * hissing * np.clip(1 - within / 0.3, 0.0, 1.0)
 
     # Speech falls by a few semitones over a phrase (declination) and rises on stressed syllables.
@@ -70,7 +71,8 @@ def plan_prosody(
     )
     pitch = np.clip(timbre.pitch * 2.0 ** (semitones / 12), 60.0, 600.0)
 
-    vowels = _VOWELS[rng.integers(len(_VOWELS), size=len(onsets))]
+    # Each vowel about equally often, as in a real sentence: else what is said would drown how it is said.
+    vowels = _VOWELS[rng.permutation(len(onsets)) % len(_VOWELS)]
     scale = timbre.formant_scale * 2.0**expression.formants
     moving = np.stack([np.interp(times, middle, vowels[:, formant]) for formant in range(3)], axis=1)
     fixed = np.broadcast_to(np.array(_UPPER_FORMANTS), (len(times), 3))
@@ -97,7 +99,7 @@ def synthesise(
     source = energy * (pulses + breath * noise * (0.5 + np.abs(pulses)))
     voice = _filter(source, prosody.formants, expression.brightness)
     hiss = 0.03 * np.diff(noise * friction, prepend=0.0)
-    room = 2e-4 * rng.standard_normal(samples)
+    room = _ROOM_NOISE * rng.standard_normal(samples)
     gain = 10.0 ** (expression.level / 20)
     wave: NDArray[np.float32] = np.tanh(gain * (voice + hiss) + room).astype(np.float32)
     return wave
@@ -113,7 +115,7 @@ def _syllables(duration: float, rate: float, rng: np.random.Generator) -> tuple[
 
 
 def _glottal_pulses(pitch: Array, expression: VoiceExpression, rng: np.random.Generator) -> Array:
-    """The derivative of the glottal flow, (S,), for a pitch of (S,) Hz: Klatt and Klatt's (1990) polynomial pulse."""
+    """The derivative of the glottal flow (S,) at a pitch of (S,) Hz: Klatt and Klatt's (1990) pulse."""
     open_quotient = float(np.clip(0.6 - 0.06 * expression.brightness, 0.4, 0.85))
     cycles = np.cumsum(pitch) / SAMPLE_RATE
     # Roughness moves each period's pulse by a random share of the period.
@@ -126,7 +128,7 @@ def _glottal_pulses(pitch: Array, expression: VoiceExpression, rng: np.random.Ge
 
 
 def _filter(source: Array, formants: Array, brightness: float) -> Array:
-    """`source` (S,) through resonances that move as `formants` (T, 6), by overlap-add; brightness in dB an octave."""
+    """`source` (S,) through resonances that move as `formants` (T, 6); brightness in dB an octave."""
     padded = np.zeros((len(formants) + 1) * HOP)
     padded[HOP : HOP + len(source)] = source[: len(padded) - HOP]
     starts = np.arange(len(formants)) * HOP
