@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
@@ -68,7 +68,7 @@ def confusion(evidence: Evidence, system: System) -> bytes:
     labels = list(evidence.labels)
     counts = confusion_matrix(evidence.test["discrete"], system.test["discrete"], labels=labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = 1.15 + 0.56 * len(labels)
+    side = 0.95 + 0.43 * len(labels)
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
@@ -87,17 +87,17 @@ def confusion(evidence: Evidence, system: System) -> bytes:
             if not count:
                 axes.text(column, row, "0", ha="center", va="center", color=colour)
                 continue
-            axes.text(column, row - 0.12, f"{count}", ha="center", va="center", color=colour)
+            axes.text(column, row - 0.15, f"{count}", ha="center", va="center", color=colour)
             percent = f"{100 * shares[row, column]:.0f} %"
-            axes.text(column, row + 0.24, percent, ha="center", va="center", color=colour, fontsize=6.5)
+            axes.text(column, row + 0.23, percent, ha="center", va="center", color=colour, fontsize=7)
 
-    return _drawn(side + 0.15, side, draw)
+    return _drawn(side + 0.1, side, draw)
 
 
 def rounds(system: System, has_valence: bool) -> bytes:
-    """Fig. 3: Com, Dis, Dim and the parameters over the rounds; without valence Com is Dis, and Dim is left out."""
+    """Fig. 3: Com, Dis, Dim and parameters over the rounds; without valence Com is Dis and Dim is left out."""
     panels = ["com", "dis", "dim", "parameters"] if has_valence else ["com", "parameters"]
-    height = 5.0 if has_valence else 2.7
+    height = 5.0 if has_valence else 2.8
 
     def draw(figure: Figure) -> None:
         grid = figure.subplots(2 if has_valence else 1, 2, squeeze=False)
@@ -114,7 +114,7 @@ def rounds(system: System, has_valence: bool) -> bytes:
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
 
-    return _drawn(7.6, height, draw)
+    return _drawn(9.6, height, draw)
 
 
 def _draw_scores(axes: Axes, system: System, metric: str, has_valence: bool) -> None:
@@ -126,8 +126,9 @@ def _draw_scores(axes: Axes, system: System, metric: str, has_valence: bool) -> 
         if known:
             axes.plot(*zip(*known, strict=True), line, marker=marker, color=colour, label=name)
             best = [value for number, value in known if number == system.best.number]
-            axes.plot([system.best.number] * len(best), best, marker, color=colour, markersize=9)
+            axes.plot([system.best.number] * len(best), best, marker, color=colour, markersize=8)
     axes.axvspan(-2, -2, color="#fdf3dc", label="best round by Train&Val Com")
+    axes.margins(y=0.1)
     axes.set_title(titles[metric])
 
 
@@ -142,7 +143,7 @@ def _draw_parameters(axes: Axes, system: System) -> None:
 
 
 def weights(system: System) -> bytes:
-    """Fig. 4: how the weights' absolute values are distributed, a line a round; the best one is thick."""
+    """Fig. 4: how the weights are distributed, a line a round; the best round's is thick."""
     drawn = [(each, each.weights) for each in system.rounds if each.weights is not None]
 
     def draw(figure: Figure) -> None:
@@ -160,21 +161,35 @@ def weights(system: System) -> bytes:
             )
             if logarithmic:
                 axes.set_xscale("log")
-            axes.set_xlim(edges[0], edges[-1])
+        axes.set_xlim(*_bulk([histogram for _, histogram in drawn], edges))
         axes.set_ylim(bottom=0)
-        axes.set(title=system.title, xlabel="|weight|", ylabel="share of the weights, %")
+        axes.set(
+            title=system.title,
+            xlabel="weight" if edges[0] < 0 else "|weight|",
+            ylabel="share of the weights, %",
+        )
         if system.pruned:
             axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
 
-    return _drawn(7.6 if system.pruned else 6.4, 3.1, draw)
+    return _drawn(9.6 if system.pruned else 4.8, 3.2, draw)
 
 
 def _round_name(each: Round, system: System) -> str:
     return f"round {each.number}" + (" (best)" if each is system.best else "")
 
 
+def _bulk(histograms: list[pd.DataFrame], edges: NDArray[np.float64]) -> tuple[float, float]:
+    """The part of the axis that holds all but a thousandth of each round's weights."""
+    largest = np.max([histogram["share"] for histogram in histograms], axis=0)
+    filled = np.flatnonzero(largest > 1e-3)
+    if not filled.size:
+        return edges[0], edges[-1]
+    low, high = edges[filled[0]], edges[filled[-1] + 1]
+    return (min(low, -high), max(high, -low)) if low < 0 else (low, high)
+
+
 def _edges(histogram: pd.DataFrame) -> tuple[NDArray[np.float64], bool]:
-    """The bins' edges, and whether they are spaced by ratio; a first edge of 0 then gets its neighbour's ratio."""
+    """The bins' edges, and whether they are spaced by ratio; a first edge of 0 then gets that ratio too."""
     edges = np.append(histogram["bin_left"].to_numpy(float), histogram["bin_right"].iloc[-1])
     widths = np.diff(edges)
     if np.allclose(widths, widths[0], rtol=1e-3) or (edges < 0).any():
@@ -185,7 +200,7 @@ def _edges(histogram: pd.DataFrame) -> tuple[NDArray[np.float64], bool]:
 
 
 def reliability_diagram(evidence: Evidence) -> bytes:
-    """Accuracy against confidence of each system's joint posteriors on the test clips, with the clips below."""
+    """Accuracy against confidence of each system's joint posteriors on the test clips, over the clips."""
     truth = evidence.classes(evidence.test["discrete"])
     systems = list(evidence.systems.values())
     across = min(3, len(systems))
@@ -203,7 +218,7 @@ def reliability_diagram(evidence: Evidence) -> bytes:
             _draw_reliability(above, found, systems[place].title)
             _draw_clips(below, found)
 
-    return _drawn(2.6 * across + 0.3, 3.5 * down, draw)
+    return _drawn(3.1 * across + 0.3, 3.6 * down, draw)
 
 
 def _draw_reliability(axes: Axes, found: Reliability, title: str) -> None:
@@ -216,7 +231,8 @@ def _draw_reliability(axes: Axes, found: Reliability, title: str) -> None:
         confidence, np.minimum(accuracy, confidence), np.maximum(accuracy, confidence), VERMILLION, lw=1.4
     )
     axes.plot(confidence, accuracy, "o", color=BLUE, markersize=4.5)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), title=f"{title}  ECE {found.error:.3f}")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), title=title)
+    axes.set_title(f"ECE {found.error:.3f}", loc="right", fontsize=8.5, fontweight="normal", color=MUTED)
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         axes.set_ylabel("accuracy")
 
@@ -224,7 +240,6 @@ def _draw_reliability(axes: Axes, found: Reliability, title: str) -> None:
 def _draw_clips(axes: Axes, found: Reliability) -> None:
     axes.bar(found.edges[:-1], found.clips, 0.94 * found.edges[1], align="edge", color="#9fb4c7")
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=2))
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.set_xlabel("top posterior")
     if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
         axes.set_ylabel("clips")

@@ -12,9 +12,17 @@ from sklearn.metrics import f1_score
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
 from mer_pnao.report.systems import SYSTEMS, TITLES, Evidence, System
-from mer_pnao.report.table import BASELINE, CONFIDENT, short_count, trainval_scores, verdict
+from mer_pnao.report.table import (
+    BASELINE,
+    CONFIDENT,
+    NONE,
+    probability,
+    short_count,
+    trainval_scores,
+    verdict,
+)
 
-PLOT_WIDTH, PLOT_PAD = 240, 8  # of an interval's drawing, CSS pixels
+PLOT_WIDTH, PLOT_PAD = 250, 10  # of an interval's drawing, CSS pixels
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,15 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": number, "signed": signed, "percent": percent, "short": short_count, "embedded": _embedded,
+        "number": number,
+        "signed": signed,
+        "percent": percent,
+        "probability": probability,
+        "in_words": lambda text: text.replace(">", "over").replace("<", "under"),
+        "short": short_count,
+        "embedded": _embedded,
         "pixels": "{:.1f}".format,
-    }  # fmt: skip
+    }
     systems = list(evidence.systems.values())
     headline = _headline_system(evidence)
     return environment.get_template("page.html.jinja").render(
@@ -69,13 +83,14 @@ def page(
         setting=setting,
         baseline=BASELINE,
         confident=CONFIDENT,
+        none=NONE,
         dim_weight=DIM_WEIGHT,
     )
 
 
 def number(value: float | None, digits: int = 3) -> str:
     """A figure with a true minus sign; a dash where there is none."""
-    return "–" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
+    return NONE if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def signed(value: float, digits: int = 3) -> str:

@@ -95,9 +95,9 @@ class Evidence:
 def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> Evidence:
     """Read the systems that exist under `models`, for a truth with columns name, split, discrete, valence.
 
-    Clips of the truth that no system predicts (skipped ones) are left out. Raises InputError naming the file when a
-    record or a prediction is missing or does not fit, when two systems predict different clips, or when they were
-    trained on different data.
+    Clips of the truth that no system predicts (skipped ones) are left out. Raises InputError naming the file
+    when a record or a prediction is missing or does not fit, when two systems predict different clips, or when
+    they were trained on different data.
     """
     present = [name for name in SYSTEMS if (models / name).is_dir()]
     if not present:
@@ -107,26 +107,25 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
     digests = {name: digest for name, (_, digest) in read.items() if digest}
     first = systems[present[0]]
     for name, system in systems.items():
-        for split, mine, other in (
-            ("train", system.trainval, first.trainval),
-            ("test", system.test, first.test),
-        ):
+        pairs = {"train": (system.trainval, first.trainval), "test": (system.test, first.test)}
+        for split, (mine, other) in pairs.items():
             if odd := sorted(set(mine["name"]) ^ set(other["name"])):
                 raise InputError(
                     f"{models / name} and {models / first.name} predict different {split} clips: {odd[0]!r}"
                 )
+    reference = next(iter(digests), "")
     for name, digest in digests.items():
-        if digest != next(iter(digests.values())):
+        if digest != digests[reference]:
             raise InputError(
-                f"{models / name} was trained on data with the digest {digest}, {models / next(iter(digests))} on "
-                f"{digests[next(iter(digests))]}"
+                f"{models / name} was trained on data with the digest {digest}, {models / reference} on "
+                f"{digests[reference]}"
             )
     return Evidence(
         tuple(labels),
         systems,
         _truth_of(truth, first.trainval),
         _truth_of(truth, first.test),
-        next(iter(digests.values()), None),
+        digests.get(reference),
     )
 
 

@@ -15,6 +15,7 @@ from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.report.systems import SYSTEMS, TITLES, Evidence, System
 
 BASELINE = "baseline"
+NONE = "\N{EN DASH}"  # what is shown where there is no number
 CONFIDENT = 0.95  # the P that promotion asks for
 COLUMNS = [
     "system",
@@ -60,7 +61,7 @@ def verdict(comparison: Comparison) -> str:
 
 
 def results_table(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> pd.DataFrame:
-    """`reports/table.csv`: a row for each of the six systems, empty but for its name where it was not trained."""
+    """`reports/table.csv`: a row for each of the six systems, empty but for its name when untrained."""
 
     def row(name: str) -> dict[str, Any]:
         if name not in evidence.systems:
@@ -85,10 +86,18 @@ def results_table(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> 
 
 def rounds_table(evidence: Evidence) -> pd.DataFrame:
     """`reports/rounds.csv`: a row for each system, round and split, from the rounds' records."""
-    columns = "system,round,split,dis,dim,com,parameters,parameters_ratio,latency_ms,best".split(",")
+    costs = ["parameters", "parameters_ratio", "latency_ms", "best"]
+    columns = ["system", "round", "split", "dis", "dim", "com", *costs]
     rows = [
-        [name, each.number, split, scores.dis, scores.dim, scores.com]
-        + [each.parameters, each.parameters_ratio, each.latency_ms, each.best]
+        [
+            name,
+            each.number,
+            split,
+            scores.dis,
+            scores.dim,
+            scores.com,
+            *(getattr(each, cost) for cost in costs),
+        ]
         for name, system in evidence.systems.items()
         if name not in ("linear_probe", "final")  # they have no rounds
         for each in system.rounds
@@ -125,6 +134,11 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     return table.astype({"parameters": "Int64"} | {str(column): float for column in numbers})
 
 
+def probability(p: float) -> str:
+    """Two digits; a finite number of resamples cannot tell a P near 0 or 1 from 0 or 1."""
+    return ">\N{NO-BREAK SPACE}0.99" if p > 0.99 else "<\N{NO-BREAK SPACE}0.01" if p < 0.01 else f"{p:.2f}"
+
+
 def short_count(count: float) -> str:
     """12345 -> '12.3 k'."""
     for size, unit in ((1e6, "M"), (1e3, "k")):
@@ -154,15 +168,16 @@ def print_table(path: Path, console: Console) -> None:
 
 def _printed(row: Mapping[Any, Any]) -> list[str]:
     def number(key: str, digits: int = 4) -> str:
-        return "–" if pd.isna(row[key]) else f"{row[key]:.{digits}f}"
+        return NONE if pd.isna(row[key]) else f"{row[key]:.{digits}f}"
 
-    parameters = "–" if pd.isna(row["parameters"]) else short_count(row["parameters"])
+    p = row["p_better_than_baseline"]
+    parameters = NONE if pd.isna(row["parameters"]) else short_count(row["parameters"])
     if not pd.isna(row["parameters_ratio"]):
         parameters += f" ({row['parameters_ratio']:.0%})".replace("%", " %")
     return [
         TITLES.get(row["system"], row["system"]),
         *(number(key) for key in ("trainval_com", "dis", "dim", "com")),
         f"{number('com_low', 3)} … {number('com_high', 3)}",
-        "–" if row["system"] == BASELINE else number("p_better_than_baseline", 2),
+        NONE if row["system"] == BASELINE or pd.isna(p) else probability(p),
         parameters,
     ]

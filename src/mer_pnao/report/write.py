@@ -1,7 +1,7 @@
 """Everything under `reports/`, from what the train stages left in `models/`."""
 
 import json
-import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,18 +27,17 @@ def write_report(
 ) -> None:
     """Write tables, predictions, metrics, figures and the page into `out`.
 
-    Takes the truth with columns name, split (train or test), discrete, valence (NaN where missing), the emotions in
-    their order, and the skipped clips with columns name, encoder, action, reason. Each file appears whole or not at
-    all, and the same inputs give the same bytes. Raises InputError naming the file when `models` does not fit.
+    Takes the truth with columns name, split (train or test), discrete, valence (NaN where missing), the
+    emotions in their order, and the skipped clips with columns name, encoder, action, reason. Each file is
+    written whole or not at all, and the same inputs give the same bytes. Raises InputError naming the file
+    when `models` does not fit.
     """
     evidence = read_evidence(models, truth, labels)
     comparisons = compare(evidence, resamples, seed)
     table, rounds = results_table(evidence, comparisons), rounds_table(evidence)
     numbers = metrics(evidence, comparisons)
     pictures = draw_figures(evidence)
-    setting = Setting(
-        profile=profile, resamples=resamples, seed=seed, clips=truth["split"].value_counts().to_dict()
-    )
+    setting = Setting(profile=profile, resamples=resamples, seed=seed, clips=dict(Counter(truth["split"])))
     skipped = skipped[SKIPPED_COLUMNS]
 
     _write(out / "table.csv", _csv(table))
@@ -78,4 +77,4 @@ def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")
     beside.write_bytes(content)
-    os.replace(beside, path)
+    beside.replace(path)

@@ -1,0 +1,134 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from mer_pnao.evaluation.bootstrap import Comparison
+from mer_pnao.evaluation.scores import combine
+from mer_pnao.report import page as page_module
+from mer_pnao.report.page import Setting, number, page, percent, signed
+from mer_pnao.report.systems import read_evidence
+from mer_pnao.report.table import compare, probability, verdict
+
+LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
+VOID = {"meta", "link", "img", "br", "line", "circle"}
+
+
+class Structure(HTMLParser):
+    """Checks that tags nest, and collects them with their attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def rendered(models, truth, skipped):
+    def render(profile="mer2023", resamples=200, **changes):
+        evidence = read_evidence(models, truth, LABELS)
+        comparisons = compare(evidence, resamples, 0) | changes
+        names = [f"{kind}_{name}" for kind in ("confusion", "rounds", "weights") for name in evidence.systems]
+        pictures = dict.fromkeys([*names, "reliability"], b"\x89PNG")
+        return page(
+            evidence,
+            comparisons,
+            skipped,
+            pictures,
+            Setting(profile, resamples, 0, {"train": 160, "test": 80}),
+        )
+
+    return render
+
+
+def comparison(gain, low, high, p):
+    return Comparison(combine(0.6 + gain, None), 0.5, 0.7, gain, low, high, p)
+
+
+def test_it_stands_alone_and_is_well_formed(rendered):
+    text = rendered()
+    structure = Structure()
+    structure.feed(text)
+    assert structure.open == []
+    tags = [tag for tag, _ in structure.tags]
+    assert not {"script", "link", "iframe", "object"} & set(tags)
+    assert not re.search(r"https?://|@import|url\(", text)
+    for tag, attributes in structure.tags:
+        for reference in ("src", "href"):
+            assert (attributes.get(reference) or "#").startswith(("#", "data:image/png;base64,")), tag
+        if tag == "img":
+            assert len(attributes["alt"]) > 20
+        if tag == "svg":
+            assert attributes["aria-label"].startswith("95 % interval from")
+        if tag == "th":
+            assert attributes["scope"] in ("col", "row")
+    identifiers = {attributes["id"] for _, attributes in structure.tags if "id" in attributes}
+    assert {a["href"][1:] for _, a in structure.tags if (a.get("href") or "").startswith("#")} <= identifiers
+
+
+def test_text_from_data_is_escaped(rendered):
+    assert "<script>alert(1)" not in rendered()
+    assert "&lt;script&gt;alert(1)" in rendered()
+
+
+def test_only_the_demo_says_that_its_scores_mean_nothing(rendered):
+    assert "say nothing about MER" in rendered(profile="demo")
+    assert "say nothing about MER" not in rendered(profile="mer2023")
+
+
+@pytest.mark.parametrize(
+    ("final", "words"),
+    [
+        (comparison(0.02, -0.004, 0.044, 0.94), "within the noise"),
+        (comparison(0.02, -0.001, 0.044, 0.96), "within the noise"),
+        (comparison(0.02, 0.001, 0.044, 0.98), "better"),
+        (comparison(-0.02, -0.044, -0.001, 0.02), "worse"),
+    ],
+)
+def test_the_headline_does_not_claim_more_than_the_interval(rendered, final, words):
+    assert verdict(final) == words
+    lead = re.search(r'<p class="lead">(.*?)</p>', rendered(final=final), re.DOTALL).group(1)
+    claims = re.findall("<strong>(.*?)</strong>", lead)
+    assert claims == [words]
+    heading = re.search("<h1>(.*?)</h1>", rendered(final=final), re.DOTALL).group(1)
+    assert f"0.020 {'above' if final.gain > 0 else 'below'} the baseline" in " ".join(heading.split())
+
+
+def test_a_probe_that_wins_is_told(rendered):
+    words = "the networks have not earned their size"
+    assert words in " ".join(rendered(linear_probe=comparison(0.35, 0.3, 0.4, 1.0)).split())
+    assert words not in " ".join(rendered().split())
+
+
+def test_without_final_the_train_and_validation_score_chooses_the_headline(models, truth):
+    evidence = read_evidence(models, truth, LABELS)
+    systems = {name: system for name, system in evidence.systems.items() if name != "final"}
+    kept = page_module.Evidence(evidence.labels, systems, evidence.trainval, evidence.test, None)
+    swapped = systems | {"enf": page_module.System("enf", *([*vars(systems["enf_pnao"]).values()][1:]))}
+    assert page_module._headline_system(kept).name == "enf_pnao"
+    only = {name: swapped[name] for name in ("linear_probe", "baseline", "enf", "pnao")}
+    kept = page_module.Evidence(evidence.labels, only, evidence.trainval, evidence.test, None)
+    assert page_module._headline_system(kept).name == "enf"
+
+
+def test_numbers_for_people():
+    assert [number(-0.1234), number(None), signed(-0.02), signed(0.02)] == [
+        "\N{MINUS SIGN}0.123", "\N{EN DASH}", "\N{MINUS SIGN}0.020", "+0.020",
+    ]  # fmt: skip
+    assert percent(0.384) == "38\N{NO-BREAK SPACE}%"
+    assert [probability(p) for p in (0.999, 0.5, 0.001)] == [
+        ">\N{NO-BREAK SPACE}0.99",
+        "0.50",
+        "<\N{NO-BREAK SPACE}0.01",
+    ]

@@ -1,0 +1,58 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from mer_pnao.errors import InputError
+from mer_pnao.evaluation.bootstrap import Comparison
+from mer_pnao.evaluation.scores import combine
+from mer_pnao.report.table import COLUMNS, print_table, short_count, verdict
+
+TABLE = """\
+system,trainval_com,dis,dim,com,com_low,com_high,p_better_than_baseline,parameters,parameters_ratio
+linear_probe,,,,,,,,,
+baseline,0.626700,0.828700,0.603300,0.677875,0.634000,0.721000,0.500000,32400,1.000000
+pnao,0.648100,0.830100,,0.830100,0.642000,0.728000,0.912500,12312,0.380000
+"""
+
+
+def printed(tmp_path, table):
+    (tmp_path / "table.csv").write_text(table)
+    console = Console(file=io.StringIO(), width=100)
+    print_table(tmp_path / "table.csv", console)
+    return console.file.getvalue()
+
+
+def test_the_table_fits_a_hundred_columns_and_keeps_its_numbers(tmp_path):
+    text = printed(tmp_path, TABLE)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "…" not in text.replace(" … ", "")  # nothing is cut
+    (baseline,) = (line for line in lines if "Baseline" in line)
+    assert [cell.strip() for cell in baseline.split("│")[1:-1]] == [
+        "Baseline", "0.6267", "0.8287", "0.6033", "0.6779", "0.634 … 0.721", "\N{EN DASH}", "32.4 k (100 %)",
+    ]  # fmt: skip
+    (pnao,) = (line for line in lines if "PNAO" in line)
+    assert [cell.strip() for cell in pnao.split("│")[1:-1]][3:] == [
+        "\N{EN DASH}", "0.8301", "0.642 … 0.728", "0.91", "12.3 k (38 %)",
+    ]  # fmt: skip
+    assert "Linear probe" not in text  # it was not trained
+
+
+def test_a_wrong_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"no\.csv is not a readable table"):
+        print_table(tmp_path / "no.csv", Console())
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(InputError, match=r"other\.csv lacks the column 'system'"):
+        print_table(tmp_path / "other.csv", Console())
+    assert TABLE.splitlines()[0] == ",".join(COLUMNS)
+
+
+@pytest.mark.parametrize(("count", "words"), [(999, "999"), (12_312, "12.3 k"), (1_500_000, "1.5 M")])
+def test_short_counts(count, words):
+    assert short_count(count) == words
+
+
+def test_there_is_no_verdict_without_a_baseline():
+    with pytest.raises(ValueError, match="no verdict"):
+        verdict(Comparison(combine(0.5, None), 0.4, 0.6, None, None, None, None))

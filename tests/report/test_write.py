@@ -1,0 +1,238 @@
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from sklearn.metrics import f1_score, mean_squared_error
+
+from mer_pnao.errors import InputError
+from mer_pnao.evaluation.scores import score
+from mer_pnao.report import write
+from mer_pnao.report.write import write_report
+
+LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
+SYSTEMS = ["linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final"]
+
+
+@pytest.fixture(scope="session")
+def pixel() -> bytes:
+    return b"\x89PNG"
+
+
+@pytest.fixture
+def undrawn(monkeypatch, pixel):
+    """Skip the drawing, which takes seconds, where a test looks at numbers."""
+    monkeypatch.setattr(write, "draw_figures", lambda evidence: _names(evidence, pixel))
+
+
+def _names(evidence, pixel):
+    names = [f"confusion_{name}" for name in evidence.systems]
+    names += [f"rounds_{name}" for name, system in evidence.systems.items() if system.pruned]
+    return dict.fromkeys([*names, "reliability"], pixel)
+
+
+def report(models, truth, skipped, out, labels=LABELS, profile="demo"):
+    write_report(models, truth, labels, skipped, out, 300, 7, profile)
+    return out
+
+
+def written(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()
+    }
+
+
+def test_the_same_inputs_give_the_same_bytes(models, truth, skipped, tmp_path):
+    for name in ("linear_probe", "enf", "enf_pnao", "final"):
+        shutil.rmtree(models / name)
+    first, second = (written(report(models, truth, skipped, tmp_path / out)) for out in "ab")
+    assert {"index.html", "figures/rounds_pnao.png", "figures/weights_baseline.png"} < set(first)
+    assert first == second
+
+
+def test_everything_is_written(models, truth, skipped, tmp_path):
+    first = written(report(models, truth, skipped, tmp_path / "a"))
+    figures = [f"confusion_{name}" for name in SYSTEMS] + ["rounds_pnao", "rounds_enf_pnao", "reliability"]
+    figures += [f"weights_{name}" for name in SYSTEMS[1:5]]
+    expected = {f"figures/{name}.png" for name in figures} | {f"predictions/{name}.csv" for name in SYSTEMS}
+    expected |= {"table.csv", "rounds.csv", "metrics.json", "skipped_clips.csv", "index.html"}
+    assert set(first) == expected
+    for name in figures:
+        with Image.open(tmp_path / "a" / "figures" / f"{name}.png") as picture:
+            assert picture.width >= 600
+            assert np.asarray(picture.convert("L")).std() > 5  # something is drawn
+            assert not {"Software", "Creation Time"} & set(picture.info)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(models, truth, skipped, tmp_path):
+    table = pd.read_csv(report(models, truth, skipped, tmp_path / "out") / "table.csv").set_index("system")
+    assert list(table.index) == SYSTEMS
+    for name, row in table.iterrows():
+        folder = models / name / {"pnao": "round-01", "enf_pnao": "round-01"}.get(name, "round-00")
+        folder = folder if folder.exists() else models / name
+        both = pd.read_csv(folder / "predictions.csv").merge(truth, on="name", suffixes=("", "_true"))
+        test, trainval = both[both["split"] == "test"], both[both["split"] == "trainval"]
+        known = test[test["valence_true"].notna()]
+        dis = f1_score(test["discrete_true"], test["discrete"], average="weighted")
+        dim = mean_squared_error(known["valence_true"], known["valence"])
+        assert row[["dis", "dim", "com"]].tolist() == pytest.approx([dis, dim, dis - 0.25 * dim], abs=1e-6)
+        again = score(
+            trainval["discrete_true"], trainval["discrete"], trainval["valence_true"], trainval["valence"]
+        )
+        assert row["trainval_com"] == pytest.approx(again.com, abs=1e-6)
+        assert row["com_low"] < row["com"] < row["com_high"]
+        record = json.loads((folder / "record.json").read_text())
+        assert row[["parameters", "parameters_ratio"]].tolist() == pytest.approx(
+            [record["parameters"], record["parameters_ratio"] or np.nan], abs=1e-6, nan_ok=True
+        )
+    assert table.loc["baseline", "p_better_than_baseline"] == 0.5
+    assert table.loc["final", "p_better_than_baseline"] > 0.95
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_metrics_and_predictions_say_the_same_as_the_table(models, truth, skipped, tmp_path):
+    out = report(models, truth, skipped, tmp_path / "out")
+    table = pd.read_csv(out / "table.csv").set_index("system")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert list(metrics) == SYSTEMS
+    test = truth[truth["split"] == "test"]
+    for name, numbers in metrics.items():
+        assert list(numbers) == ["trainval_com", "dis", "dim", "com", "parameters_ratio", "ece"]
+        for key in list(numbers)[:5]:
+            value = np.nan if numbers[key] is None else numbers[key]
+            assert value == pytest.approx(table.loc[name, key], abs=1e-9, nan_ok=True)
+        predictions = pd.read_csv(out / "predictions" / f"{name}.csv")
+        posteriors = [f"posterior_{label}" for label in LABELS]
+        assert list(predictions) == ["name", "discrete", "valence", "confidence", *posteriors]
+        assert predictions["name"].tolist() == test["name"].tolist()
+        assert predictions[posteriors].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-8)
+        again = score(test["discrete"], predictions["discrete"], test["valence"], predictions["valence"])
+        assert [again.dis, again.dim, again.com] == pytest.approx(
+            [numbers["dis"], numbers["dim"], numbers["com"]], abs=1e-6
+        )
+        top, right = (
+            predictions[posteriors].max(axis=1),
+            predictions["discrete"].to_numpy() == test["discrete"],
+        )
+        place, ece = np.ceil(10 * top), 0.0
+        for number in range(1, 11):
+            here = (place == number).to_numpy()
+            ece += abs(right.to_numpy()[here].sum() - top.to_numpy()[here].sum()) / len(test)
+        assert numbers["ece"] == pytest.approx(ece, abs=1e-6)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_rounds_are_those_of_the_records(models, truth, skipped, tmp_path):
+    rounds = pd.read_csv(report(models, truth, skipped, tmp_path / "out") / "rounds.csv")
+    assert ",".join(rounds) == "system,round,split,dis,dim,com,parameters,parameters_ratio,latency_ms,best"
+    counts = rounds.groupby("system", sort=False)["round"].count().to_dict()
+    assert counts == {"baseline": 2, "enf": 2, "pnao": 6, "enf_pnao": 6}
+    assert rounds[rounds["best"]].groupby("system")["round"].unique().map(list).to_dict() == {
+        "baseline": [0], "enf": [0], "pnao": [1], "enf_pnao": [1],
+    }  # fmt: skip
+    record = json.loads((models / "pnao" / "round-02" / "record.json").read_text())
+    row = rounds[(rounds["system"] == "pnao") & (rounds["round"] == 2) & (rounds["split"] == "test")].iloc[0]
+    for key in ("dis", "dim", "com"):
+        assert row[key] == pytest.approx(record["scores"]["test"][key], abs=1e-6)
+
+
+def test_without_valence_there_is_no_dim(build, truth_of, skipped, tmp_path):
+    truth = truth_of(60, valence=False)
+    models = build(tmp_path / "models", truth, rounds=2)
+    for name in ("linear_probe", "baseline", "enf", "final"):
+        shutil.rmtree(models / name)
+    out = report(models, truth, skipped, tmp_path / "out")
+    table = pd.read_csv(out / "table.csv").set_index("system")
+    assert list(table.index) == SYSTEMS
+    assert table.drop(["pnao", "enf_pnao"]).isna().all(axis=None)
+    assert table["dim"].isna().all()
+    assert table["p_better_than_baseline"].isna().all()  # there is no baseline to be better than
+    found = table.loc[["pnao", "enf_pnao"]]
+    assert (found["com"] == found["dis"]).all()
+    assert json.loads((out / "metrics.json").read_text())["pnao"]["dim"] is None
+    page = (out / "index.html").read_text()
+    assert "This corpus has no valence" in page
+    assert "Dim ↓" not in page
+    assert "nothing to compare it with" in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_clips_that_no_system_could_read_are_left_out(models, truth, skipped, tmp_path):
+    extra = pd.DataFrame([["broken", "test", "sad", 0.0]], columns=["name", "split", "discrete", "valence"])
+    out = report(models, pd.concat([extra, truth], ignore_index=True), skipped, tmp_path / "out")
+    assert (out / "table.csv").read_bytes() == (
+        report(models, truth, skipped, tmp_path / "without") / "table.csv"
+    ).read_bytes()
+    assert re.search(
+        r"80 test clips scored, of\s+160 and 81 in the manifest", (out / "index.html").read_text()
+    )
+    assert pd.read_csv(out / "skipped_clips.csv").equals(skipped)
+
+
+def edit(path, column, change):
+    table = pd.read_csv(path)
+    table[column] = change(table[column])
+    table.to_csv(path, index=False)
+
+
+def edit_record(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+BROKEN = {
+    "an unknown emotion": (
+        lambda m: edit(m / "enf/round-00/predictions.csv", "discrete", lambda c: c.replace("sad", "bored")),
+        r"enf/round-00/predictions\.csv predicts 'bored'",
+    ),
+    "an unknown clip": (
+        lambda m: edit(m / "final/predictions.csv", "name", lambda c: c.replace("clip_00007", "stranger")),
+        r"final/predictions\.csv predicts the clip 'stranger'",
+    ),
+    "a clip twice": (
+        lambda m: edit(m / "final/predictions.csv", "name", lambda c: c.replace("clip_00007", "clip_00008")),
+        r"predicts the clip 'clip_00008' twice",
+    ),
+    "no posterior": (
+        lambda m: edit(m / "final/predictions.csv", "posterior_sad", lambda c: c * np.nan),
+        r"final/predictions\.csv has a posterior that is not finite",
+    ),
+    "a missing column": (
+        lambda m: pd.read_csv(m / "final/predictions.csv").drop(columns="confidence").to_csv(
+            m / "final/predictions.csv"
+        ),
+        r"final/predictions\.csv lacks the column 'confidence'",
+    ),
+    "other data": (
+        lambda m: edit_record(m / "pnao/round-01/record.json", data_digest="d2"),
+        r"pnao was trained on data with the digest d2, .*linear_probe on d1",
+    ),
+    "two best rounds": (
+        lambda m: edit_record(m / "pnao/round-02/record.json", best=True),
+        r"pnao must mark exactly one of its 3 rounds as best, not 2",
+    ),
+    "a torn record": (
+        lambda m: (m / "final/record.json").write_text("{"),
+        r"final/record\.json is not a readable record",
+    ),
+    "fewer clips": (
+        lambda m: pd.read_csv(m / "final/predictions.csv").query("name != 'clip_00003'").to_csv(
+            m / "final/predictions.csv"
+        ),
+        r"final and .*linear_probe predict different test clips: 'clip_00003'",
+    ),
+    "no systems": (shutil.rmtree, "holds none of the systems linear_probe, baseline"),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_does_not_fit_is_refused_by_name(models, truth, skipped, tmp_path, what):
+    breaks, message = BROKEN[what]
+    breaks(models)
+    with pytest.raises(InputError, match=message):
+        report(models, truth, skipped, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
