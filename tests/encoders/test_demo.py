@@ -56,7 +56,7 @@ def test_sounds_of_another_timbre_differ_in_every_layer(demo):
         noise = np.convolve(rng.standard_normal(16_000), np.ones(smoothing), mode="same")
         return (0.1 * noise / noise.std()).astype(np.float32)
 
-    sounds = [hiss(2) for _ in range(8)] + [hiss(8) for _ in range(8)]
+    sounds = [hiss(1) for _ in range(8)] + [hiss(32) for _ in range(8)]
     vectors = HubertLayers(demo / "hubert", [0, 18, 20], "fp32")(sounds)
     for block in vectors.values():
         bright, dark = block[:8], block[8:]
