@@ -16,7 +16,7 @@ from mer_pnao.params import load_params
 def main(name: str) -> None:
     """Extract with the encoder of that name into `data/<profile>/features/<name>/`."""
     params = load_params()
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes; more threads than cores would spin
     root = Path(params.corpus.root)
     table = read_manifest(params.data / "manifest.csv")
     clips = [Clip(clip, root / path) for clip, path in zip(table["name"], table["path"], strict=True)]

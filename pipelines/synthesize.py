@@ -17,6 +17,7 @@ def main(what: str) -> None:
     if what not in params.synthesize:
         raise InputError(f"params.yaml: synthesize has no {what!r}, only {', '.join(params.synthesize) or 'nothing'}")
     out = Path(params.synthesize[what])
+    out.parent.mkdir(parents=True, exist_ok=True)
     match what:
         case "clips":
             config = params.synthetic

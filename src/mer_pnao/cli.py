@@ -63,7 +63,7 @@ def extract(
         raise InputError(f"params.yaml has {known}, not {unknown[0]!r}" if unknown else "params.yaml has no encoder")
     wanted = [Clip(name, path) for name, path in _clips(clips).items()]
     share = params.corpus.max_skipped if max_skipped is None else max_skipped
-    torch.set_num_threads(usable_cores())
+    torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
     listed: list[Listed] = []
     for name in names:
         built = build_encoder(name, params.encoders[name], ROOT, params.media)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -14,20 +13,21 @@ def parameters(network: nn.Module) -> int:
 
 
 def latency_ms(networks: Sequence[nn.Module], clip: Mapping[str, Tensor], repeats: int = 60) -> float:
-    """Median milliseconds on one thread for all the networks of a model to predict one clip.
+    """Milliseconds on one thread for all the networks of a model to predict one clip.
 
-    `clip` holds each set's features (1, width). A measurement: it differs a little from one call to the next.
+    `clip` holds each set's features (1, width). The fastest of the repeats, which other load on the machine disturbs
+    least; still a measurement, which differs a little from one call to the next.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
             times = []
-            for _ in range(repeats + 10):
+            for _ in range(repeats):
                 start = time.perf_counter()
                 for network in networks:
                     network(clip)
                 times.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
-    return 1000 * median(times[10:])  # the first ones fill caches
+    return 1000 * min(times)

@@ -1,0 +1,135 @@
+"""The network against a plain numpy forward pass, written from the formulas."""
+
+import numpy as np
+import pytest
+import torch
+
+from mer_pnao.network.decoding import JointDecoder
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
+from mer_pnao.network.gathering import SCORERS
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)
+
+
+def blueprint(scorer: str = "tanh", fusion: str = "entropy") -> Blueprint:
+    widths = {"a": 5, "b": 3, "v": 4, "w": 6}
+    return Blueprint(widths, ("a", "b"), ("v", "w"), 3, fusion, NetworkConfig(8, 6, 0.3, scorer))
+
+
+def features(clips: int = 7) -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    return {name: torch.randn(clips, width, dtype=torch.float64) for name, width in blueprint().widths.items()}
+
+
+def numpy_forward(network: EmotionNetwork, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Slow and plain: AFG, eq. 1-4, decision fusion, from the state dict alone."""
+    p = {k: v.numpy() for k, v in network.state_dict().items()}
+    relu = lambda x: np.maximum(x, 0)  # noqa: E731
+    x = {k: (v.numpy() - p[f"zscore.{k}.mean"]) / p[f"zscore.{k}.std"] for k, v in inputs.items()}
+    posteriors, valences, fused_all = [], [], []
+    for branch, sets in network.blueprint.branches().items():
+        g = f"branches.{branch}.gathering"
+
+        def linear(name: str, value: np.ndarray) -> np.ndarray:
+            bias = p.get(f"{name}.bias", 0.0)
+            return value @ p[f"{name}.weight"].T + bias
+
+        h = [
+            relu(linear(f"{g}.modalities.{s}.outer", relu(linear(f"{g}.modalities.{s}.inner", x[s])))) for s in sets
+        ]
+        match network.blueprint.config.scorer:
+            case "tanh":
+                alpha = softmax(
+                    np.stack([linear(f"{g}.scorer.score", np.tanh(linear(f"{g}.scorer.project", m)))[:, 0] for m in h], 1)
+                )
+            case "linear":
+                alpha = softmax(linear(f"{g}.scorer.score", np.concatenate(h, 1)))
+            case "mlp":
+                inner = relu(linear(f"{g}.scorer.inner", np.concatenate(h, 1)))
+                alpha = linear(f"{g}.scorer.score", relu(linear(f"{g}.scorer.outer", inner)))
+        fused = sum(alpha[:, [i]] * m for i, m in enumerate(h))
+        d = f"branches.{branch}.decoder"
+        e = softmax(linear(f"{d}.emotion", fused))
+        v_h = linear(f"{d}.valence_of_fused", fused)
+        v_e = np.tanh(linear(f"{d}.valence_of_emotion", e))
+        posteriors.append(e)
+        valences.append(linear(f"{d}.valence", np.concatenate([v_h, v_e], 1))[:, 0])
+        fused_all.append(fused)
+    e, v = np.stack(posteriors), np.stack(valences)
+    if network.blueprint.fusion == "entropy":
+        h = -(e * np.log(e)).sum(-1)
+        w = (1 - h / h.sum(0)) / (len(h) - 1)
+    else:
+        w = softmax(np.concatenate(fused_all, 1) @ p["fusion.score.weight"].T + p["fusion.score.bias"]).T
+    return {"posterior": np.einsum("mb,mbc->bc", w, e), "valence": (w * v).sum(0), "weights": w, "valences": v}
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+@pytest.mark.parametrize("fusion", ["entropy", "attention"])
+def test_forward_follows_the_formulas(scorer: str, fusion: str) -> None:
+    torch.manual_seed(2)
+    network = EmotionNetwork(blueprint(scorer, fusion)).double().eval()
+    inputs = features()
+    network.fit_zscore(inputs)
+    got = network(inputs)
+    for name, want in numpy_forward(network, inputs).items():
+        np.testing.assert_allclose(getattr(got, name).detach().numpy(), want, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def test_decoder_listens_to_the_emotion_posterior() -> None:
+    """With W_hv = 0 the valence depends on the fused vector through the posterior alone (eq. 4)."""
+    torch.manual_seed(0)
+    decoder = JointDecoder(4, 3)
+    with torch.no_grad():
+        decoder.valence_of_fused.weight.zero_()
+        decoder.valence_of_fused.bias.zero_()
+        decoder.emotion.weight.zero_()
+    _, valence = decoder(torch.randn(5, 4))
+    assert torch.allclose(valence, valence[0].expand(5))
+
+
+def test_zscore_of_the_training_clips_is_standard_and_survives_constants() -> None:
+    network = EmotionNetwork(blueprint())
+    train = {name: values.float() for name, values in features(50).items()}
+    train["a"][:, 2] = 3.0
+    network.fit_zscore(train)
+    scaled = network.zscore["a"](train["a"])
+    assert torch.allclose(scaled.mean(0), torch.zeros(5), atol=1e-5)
+    assert torch.allclose(scaled.std(0, correction=0), torch.tensor([1.0, 1, 0, 1, 1]), atol=1e-5)
+
+
+def test_state_dict_rebuilds_the_network_and_its_statistics() -> None:
+    torch.manual_seed(3)
+    network = EmotionNetwork(blueprint()).eval()
+    network.fit_zscore({name: values.float() for name, values in features(20).items()})
+    again = from_state(network.blueprint, network.state_dict())
+    inputs = {name: values.float() for name, values in features().items()}
+    for got, want in zip(again(inputs), network(inputs), strict=True):
+        assert torch.equal(got, want)
+
+
+def test_prunable_layers_are_the_modality_layers_and_nothing_else() -> None:
+    names = set(EmotionNetwork(blueprint(fusion="attention")).prunable())
+    expected = {
+        f"branches.{branch}.gathering.modalities.{name}.{layer}"
+        for branch in ("a", "b")
+        for name in (branch, "v", "w")
+        for layer in ("inner", "outer")
+    }
+    assert names == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"hidden": 0}, "hidden must be at least 1, got 0"),
+        ({"dropout": 1.0}, r"dropout must lie in \[0, 0.95\], got 1.0"),
+        ({"scorer": "max"}, "scorer must be one of linear, mlp, tanh, got 'max'"),
+    ],
+)
+def test_config_refuses_and_names_the_value(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        NetworkConfig(**change)  # type: ignore[arg-type]

@@ -1,0 +1,84 @@
+"""Equations 10 and 11, and the traps that they hold."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.pruning.importance import importances, node_importance
+from mer_pnao.pruning.mask import node_masks
+
+
+def test_importance_is_the_mean_absolute_incoming_weight() -> None:
+    weight = torch.tensor([[1.0, -2.0, 3.0], [0.0, 0.0, -0.3]])
+    assert node_importance(weight).tolist() == pytest.approx([2.0, 0.1])
+
+
+def test_importance_of_a_layer_does_not_grow_with_its_fan_in() -> None:
+    assert node_importance(torch.full((1, 1000), 0.5)) == node_importance(torch.full((1, 2), 0.5))
+
+
+def test_importance_takes_matrices_only() -> None:
+    with pytest.raises(ValueError, match="matrix"):
+        node_importance(torch.zeros(3))
+
+
+def test_the_maximum_runs_over_the_network_or_over_each_layer() -> None:
+    gamma = {"wide": torch.tensor([1.0, 0.04, 0.5]), "narrow": torch.tensor([0.1, 0.04, 0.009])}
+    network = node_masks(gamma, 0.05)
+    assert network["wide"].tolist() == [True, False, True]
+    assert network["narrow"].tolist() == [True, False, False]
+    layer = node_masks(gamma, 0.05, scope="layer")
+    assert layer["narrow"].tolist() == [True, True, True]
+
+
+def test_the_step_function_is_one_at_zero() -> None:
+    assert node_masks({"l": torch.tensor([1.0, 0.5, 0.25])}, 0.5)["l"].tolist() == [True, True, False]
+
+
+def test_min_nodes_keeps_the_most_important_ones() -> None:
+    gamma = {"alive": torch.tensor([1.0, 1.0]), "dead": torch.tensor([0.001, 0.003, 0.002, 0.0])}
+    assert node_masks(gamma, 0.5, min_nodes=2)["dead"].tolist() == [False, True, True, False]
+    assert node_masks(gamma, 0.5, min_nodes=9)["dead"].tolist() == [True] * 4
+
+
+@given(
+    st.lists(st.floats(0, 10, allow_nan=False, width=32), min_size=1, max_size=30),
+    st.floats(0, 1),
+    st.integers(1, 5),
+)
+def test_masks_follow_the_definition(values: list[float], naor: float, min_nodes: int) -> None:
+    gamma = torch.tensor(values)
+    mask = node_masks({"l": gamma}, naor, min_nodes=min_nodes)["l"]
+    assert int(mask.sum()) >= min(min_nodes, len(values))
+    above = gamma >= naor * gamma.max()
+    if int(above.sum()) >= min(min_nodes, len(values)):
+        assert torch.equal(mask, above)
+    assert gamma[mask].min() >= (gamma[~mask].max() if bool((~mask).any()) else 0)
+
+
+@pytest.mark.parametrize(("naor", "message"), [(1.2, r"naor must lie in \[0, 1\], got 1.2"), (-0.1, "naor")])
+def test_naor_out_of_range_is_refused(naor: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        node_masks({"l": torch.ones(2)}, naor)
+
+
+def test_nan_importances_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="importances of l are not finite"):
+        node_masks({"l": torch.tensor([1.0, float("nan")])}, 0.1)
+
+
+def test_a_wide_layer_survives_its_initialisation() -> None:
+    """Trap 1: with the two-input valence head in the maximum, half of a 1024-input layer fell before training."""
+    with_heads = 0
+    for seed in range(10):
+        torch.manual_seed(seed)
+        blueprint = Blueprint({"a": 1024, "v": 1024}, ("a",), ("v",), 6, "entropy", NetworkConfig(64, 32))
+        network = EmotionNetwork(blueprint)
+        masks = node_masks(importances(network.prunable()), 0.05)
+        assert all(bool(mask.all()) for mask in masks.values())
+        linears = {n: m for n, m in network.named_modules() if isinstance(m, torch.nn.Linear)}
+        fallen = [~node_masks(importances(linears), 0.05)[name] for name in network.prunable()]
+        with_heads += any(bool(mask.any()) for mask in fallen)
+    assert with_heads > 0  # the trap is real: the heads do own the maximum
