@@ -64,6 +64,7 @@ def test_it_stands_alone_and_is_well_formed(rendered):
     tags = [tag for tag, _ in structure.tags]
     assert not {"script", "link", "iframe", "object"} & set(tags)
     assert not re.search(r"https?://|@import|url\(", text)
+    assert not re.search(r"\b(None|nan|Undefined)\b", text)
     for tag, attributes in structure.tags:
         for reference in ("src", "href"):
             assert (attributes.get(reference) or "#").startswith(("#", "data:image/png;base64,")), tag

@@ -14,11 +14,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from mer_pnao.evaluation.calibration import Reliability, reliability
-from mer_pnao.report.systems import Evidence, Round, System
+from mer_pnao.report.systems import Evidence, System
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
@@ -95,7 +94,7 @@ def confusion(evidence: Evidence, system: System) -> bytes:
 
 
 def rounds(system: System, has_valence: bool) -> bytes:
-    """Fig. 3: Com, Dis, Dim and parameters over the rounds; without valence Com is Dis and Dim is left out."""
+    """Fig. 3: Com, Dis, Dim and parameters over the rounds; without valence Com is Dis, and no Dim."""
     panels = ["com", "dis", "dim", "parameters"] if has_valence else ["com", "parameters"]
     height = 5.0 if has_valence else 2.8
 
@@ -150,53 +149,30 @@ def weights(system: System) -> bytes:
         axes = figure.subplots()
         last = max(len(system.rounds) - 1, 1)
         for each, histogram in drawn:
-            edges, logarithmic = _edges(histogram)
-            thick = each is system.best and system.pruned
-            axes.stairs(
-                100 * histogram["share"].to_numpy(),
-                edges,
+            best = each is system.best
+            axes.plot(
+                (histogram["bin_left"] + histogram["bin_right"]) / 2,
+                100 * histogram["share"],
                 color=OVER_ROUNDS(each.number / last) if system.pruned else BLUE,
-                linewidth=2.6 if thick else 1.3,
-                label=_round_name(each, system),
+                linewidth=2.8 if best else 1.2,
+                zorder=3 if best else 2,
+                label=f"round {each.number}" + (" (best)" if best else ""),
             )
-            if logarithmic:
-                axes.set_xscale("log")
-        axes.set_xlim(*_bulk([histogram for _, histogram in drawn], edges))
+        axes.set(title=system.title, xlabel="weight", ylabel="share of the weights, %")
+        axes.set_xlim(*_bulk([histogram for _, histogram in drawn]))
         axes.set_ylim(bottom=0)
-        axes.set(
-            title=system.title,
-            xlabel="weight" if edges[0] < 0 else "|weight|",
-            ylabel="share of the weights, %",
-        )
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7))
         if system.pruned:
             axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
 
     return _drawn(9.6 if system.pruned else 4.8, 3.2, draw)
 
 
-def _round_name(each: Round, system: System) -> str:
-    return f"round {each.number}" + (" (best)" if each is system.best else "")
-
-
-def _bulk(histograms: list[pd.DataFrame], edges: NDArray[np.float64]) -> tuple[float, float]:
-    """The part of the axis that holds all but a thousandth of each round's weights."""
-    largest = np.max([histogram["share"] for histogram in histograms], axis=0)
-    filled = np.flatnonzero(largest > 1e-3)
-    if not filled.size:
-        return edges[0], edges[-1]
-    low, high = edges[filled[0]], edges[filled[-1] + 1]
-    return (min(low, -high), max(high, -low)) if low < 0 else (low, high)
-
-
-def _edges(histogram: pd.DataFrame) -> tuple[NDArray[np.float64], bool]:
-    """The bins' edges, and whether they are spaced by ratio; a first edge of 0 then gets that ratio too."""
-    edges = np.append(histogram["bin_left"].to_numpy(float), histogram["bin_right"].iloc[-1])
-    widths = np.diff(edges)
-    if np.allclose(widths, widths[0], rtol=1e-3) or (edges < 0).any():
-        return edges, False
-    if edges[0] == 0:
-        edges[0] = edges[1] ** 2 / edges[2]
-    return edges, True
+def _bulk(histograms: list[pd.DataFrame]) -> tuple[float, float]:
+    """The span of the bins in which any round has more than a thousandth of its weights."""
+    bins = histograms[0]
+    filled = np.max([histogram["share"] for histogram in histograms], axis=0) > 1e-3
+    return bins["bin_left"][filled].min(), bins["bin_right"][filled].max()
 
 
 def reliability_diagram(evidence: Evidence) -> bytes:

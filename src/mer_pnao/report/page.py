@@ -83,7 +83,7 @@ def page(
         setting=setting,
         baseline=BASELINE,
         confident=CONFIDENT,
-        none=NONE,
+        dash=NONE,
         dim_weight=DIM_WEIGHT,
     )
 

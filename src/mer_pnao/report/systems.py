@@ -44,7 +44,7 @@ class Round:
         str, tuple[float, float]
     ]  # prunable layer -> nodes left (mean over the folds), nodes when dense
     nothing_pruned: bool
-    weights: pd.DataFrame | None  # bin_left, bin_right, share: the histogram of |w| for Fig. 4
+    weights: pd.DataFrame | None  # Fig. 4's histogram: bin_left, bin_right (the same in all rounds), share
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
     """Read the systems that exist under `models`, for a truth with columns name, split, discrete, valence.
 
     Clips of the truth that no system predicts (skipped ones) are left out. Raises InputError naming the file
-    when a record or a prediction is missing or does not fit, when two systems predict different clips, or when
-    they were trained on different data.
+    when a record or a prediction is missing or does not fit, or when two systems predict different clips or
+    were trained on different data.
     """
     present = [name for name in SYSTEMS if (models / name).is_dir()]
     if not present:
