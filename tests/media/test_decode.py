@@ -1,6 +1,7 @@
 import io
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -22,7 +23,7 @@ def test_sound_is_resampled_and_mixed_without_losing_pitch_or_loudness(make_clip
     assert steady.std() == pytest.approx(0.375 / np.sqrt(2), rel=0.03)  # the mean of amplitudes .5 and .25
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])  # Matroska does not tell the number of frames
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.avi"])
 @pytest.mark.parametrize(("total", "count"), [(25, 5), (50, 8), (7, 7), (3, 8), (40, 1)])
 def test_frames_are_the_middles_of_equal_parts(make_clip, tone, numbered, name, total, count):
     path = make_clip(name, numbered(total), tone(total / 25))
@@ -113,18 +114,39 @@ class TestRefusedByEveryDecoder:
             decode(path, MediaLimits(max_pixels=5000))
 
 
-def test_a_cut_off_stream_with_its_index_in_front_is_truncated(make_clip, tone, numbered):
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("clip.mp4", {"movflags": "faststart"}), ("clip.mkv", {"reserve_index_space": "2000"})],
+)
+@pytest.mark.parametrize("share", [0.5, 0.85])
+def test_a_cut_off_stream_whose_header_is_whole_is_truncated(make_clip, tone, name, options, share):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (50, 64, 64, 3), dtype=np.uint8)
-    path = make_clip(frames=noise, sound=tone(2.0), options={"movflags": "faststart"})
+    path = make_clip(name, noise, tone(2.0), options=options)
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+    path.write_bytes(content[: int(share * len(content))])
 
-    check_clip(path, LIMITS)  # the header is whole, so that decoding must find out
-    with pytest.raises(ClipError, match="truncated"):
+    check_clip(path, LIMITS)
+    with pytest.raises(ClipError, match=r"is truncated: [01]\.\d\d of 2\.\d\d s"):
         decode_frames(path, 4, LIMITS)
-    with pytest.raises(ClipError, match="truncated"):
+    with pytest.raises(ClipError, match=r"is truncated: [01]\.\d\d of 2\.\d\d s"):
         decode_audio(path, LIMITS)
+
+
+def test_frames_that_an_edit_list_hides_are_neither_counted_nor_missed(make_clip, tone, numbered, tmp_path):
+    # As after cutting a film without encoding it again: the clip starts at the key frame before the cut.
+    whole = make_clip("whole.mp4", numbered(50), tone(2.0))
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                early = round(0.8 / packet.time_base)  # the first 20 frames get negative times
+                packet.pts, packet.dts = packet.pts - early, packet.dts - early
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    frames = decode_frames(cut, 3, LIMITS)
+    assert np.rint(frames.mean(axis=(1, 2, 3)) / 4).astype(int).tolist() == [25, 35, 45]
 
 
 def test_decoding_stops_at_the_limit_when_the_header_does_not_tell_the_length(make_clip, tone, numbered):
