@@ -1,0 +1,76 @@
+"""A round's folder as an MLflow model: safetensors, code, signature and input example, without any pickle."""
+
+import os
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import mlflow.pyfunc
+import numpy as np
+from mlflow.entities import LoggedModelOutput
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+
+import mer_pnao
+from mer_pnao.model_store import RoundModel, read_round
+from mer_pnao.tracking import packaged_model
+from mer_pnao.tracking.outs import Finished
+from mer_pnao.tracking.store import Store
+
+# What the packed code imports. Named here, for MLflow's own inference loads every model and takes seconds.
+_REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "scipy", "scikit-learn")
+
+
+def signature_of(model: RoundModel) -> ModelSignature:
+    """Input: a float32 tensor (N, width) a feature set; output: see `PackagedModel`."""
+    inputs = [
+        TensorSpec(np.dtype("float32"), (-1, width), name) for name, width in model.blueprint.widths.items()
+    ]
+    columns = packaged_model.output_columns(model.labels, list(model.blueprint.branches()))
+    types = {"emotion": DataType.string}
+    return ModelSignature(
+        Schema(inputs), Schema([ColSpec(types.get(name, DataType.double), name) for name in columns])
+    )
+
+
+def log_packaged_model(store: Store, run: str, finished: Finished) -> str:
+    """Log the round's model into its run, once; returns the id of MLflow's logged model."""
+    client = store.client
+    known = client.search_logged_models([store.experiment], f"source_run_id = '{run}'")
+    for logged in known:
+        if logged.status == "READY":
+            return str(logged.model_id)
+        client.delete_logged_model(logged.model_id)  # left by a kill
+    name = f"{finished.system}-round-{finished.number:02d}"
+    logged = client.create_logged_model(store.experiment, name, run, params=finished.settings())
+    with TemporaryDirectory() as folder:
+        _save(Path(folder) / "model", finished.directory, Model("model", run, model_id=logged.model_id))
+        client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
+    return str(logged.model_id)
+
+
+def _save(path: Path, directory: Path, description: Model) -> None:
+    """Write the MLflow model into a new folder."""
+    model = read_round(directory)
+    files = {"config": directory / "config.json"}
+    files |= {file.stem: file for file in sorted(directory.glob("fold-*.safetensors"))}
+    example = {name: np.zeros((1, width), np.float32) for name, width in model.blueprint.widths.items()}
+    with warnings.catch_warnings():  # MLflow trips over its own deprecations
+        warnings.simplefilter("ignore")
+        mlflow.pyfunc.save_model(
+            path,
+            python_model=packaged_model.__file__,
+            artifacts={name: os.path.relpath(file) for name, file in files.items()},
+            code_paths=[str(Path(mer_pnao.__file__).parent)],
+            signature=signature_of(model),
+            input_example=example,
+            pip_requirements=[f"{name}=={version(name)}" for name in ("mlflow", *_REQUIREMENTS)],
+            mlflow_model=description,
+        )
+    # MLflow records where this file lay on this machine; the copy beside the model is what it loads.
+    flavor = description.flavors["python_function"]
+    flavor["model_code_path"] = Path(flavor["model_code_path"]).name
+    description.save(path / "MLmodel")

@@ -1,0 +1,186 @@
+"""A project with hand-made outs below models/, in the formats of the training stages."""
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mer_pnao.model_store import RoundModel, predictions_table, write_json, write_round
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.training.fit import Epoch
+
+LABELS = ("neutral", "angry", "happy")
+WIDTHS = {"sound-1": 5, "sound-2": 4, "face": 3}
+DIGEST = "ab12" * 16
+EPOCHS, FOLDS = 4, 2
+ROOT = Path(__file__).parents[2]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What MLflow's own use of its libraries warns about is not ours to repair."""
+    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+
+def make_model(system: str, number: int) -> RoundModel:
+    fusion = "attention" if system in ("pnao", "baseline") else "entropy"
+    blueprint = Blueprint(
+        WIDTHS, ("sound-1", "sound-2"), ("face",), len(LABELS), fusion, NetworkConfig(hidden=6, width=4)
+    )
+    torch.manual_seed(number)
+    networks = tuple(EmotionNetwork(blueprint).eval() for _ in range(FOLDS))
+    return RoundModel(system, number, blueprint, LABELS, networks)
+
+
+def make_features(clips: int) -> dict[str, torch.Tensor]:
+    values = np.random.default_rng(7)
+    return {
+        name: torch.from_numpy(values.normal(size=(clips, width)).astype(np.float32))
+        for name, width in WIDTHS.items()
+    }
+
+
+def make_record(system: str, com: float, parameters: int = 1000) -> dict[str, Any]:
+    """A record without the fields of a round."""
+    scores = {"dis": com + 0.2, "dim": 0.8, "com": com}
+    return {
+        "system": system,
+        "parameters": parameters,
+        "parameters_ratio": parameters / 1000,
+        "seed": 0,
+        "scores": {"trainval": scores, "test": {name: value - 0.1 for name, value in scores.items()}},
+        "data_digest": DIGEST,
+    }
+
+
+def write_finished_round(
+    models: Path,
+    system: str,
+    number: int,
+    com: float,
+    parameters: int = 1000,
+    best: bool = False,
+    **changes: Any,
+) -> Path:
+    directory = models / system / f"round-{number:02d}"
+    model = make_model(system, number)
+    write_round(directory, model)
+    with (directory / "curves.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["fold", *Epoch._fields])
+        for fold in range(FOLDS):
+            for epoch in range(EPOCHS):
+                figures = [0.1 * epoch + fold + number + i / 100 for i in range(9)]
+                writer.writerow([fold, epoch, *figures])
+    features = make_features(6)
+    names = [f"clip-{i}" for i in range(6)]
+    predictions = predictions_table(names, "test", model.decide(features), LABELS, ("sound-1", "sound-2"))
+    predictions.to_csv(directory / "predictions.csv", index=False)
+    record = make_record(system, com, parameters)
+    record |= {
+        "round": number,
+        "best": best,
+        "key": f"{number}" * 64,
+        "latency_ms": 1.5 + number,
+        "naor": 0.05,
+        "alpha": 0.0005,
+        "rewind": "learning_rate",
+        "scope": "network",
+        "fusion": model.blueprint.fusion,
+        "folds": FOLDS,
+        "network": {"hidden": 6, "width": 4},
+        "training": {"epochs": EPOCHS, "learning_rate": 0.002},
+        "kept": {"branches.sound-1.gathering.modalities.face.inner": [3.5, 6], "other.outer": [4.0, 4]},
+        "pruned_nodes": 5 * number,
+        "nothing_pruned": False,
+    }
+    write_json(directory / "record.json", record | changes)
+    return directory
+
+
+def write_single(models: Path, system: str, com: float) -> Path:
+    """A system without rounds."""
+    directory = models / system
+    directory.mkdir(parents=True)
+    write_json(directory / "record.json", make_record(system, com))
+    pd.DataFrame({"name": ["clip-0"], "discrete": ["happy"]}).to_csv(
+        directory / "predictions.csv", index=False
+    )
+    return directory
+
+
+def make_project(folder: Path) -> Path:
+    """A project's root without models."""
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "profiles" / "demo.yaml", folder / "params.yaml")
+    (folder / "dvc.lock").write_text("schema: '2.0'\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def outs() -> SimpleNamespace:
+    """The helpers above, for tests cannot import a conftest."""
+    return SimpleNamespace(
+        make_features=make_features,
+        make_project=make_project,
+        write_round=write_finished_round,
+        write_single=write_single,
+        labels=LABELS,
+        digest=DIGEST,
+        epochs=EPOCHS,
+        folds=FOLDS,
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings() -> Iterator[None]:
+    """MLflow's and DVC's settings of whoever runs the tests do not count."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose database is made, which takes seconds, and empty."""
+    from mer_pnao.tracking.store import initialise
+
+    root = make_project(tmp_path_factory.mktemp("empty") / "project")
+    initialise(root)
+    return root
+
+
+@pytest.fixture
+def project(empty: Path, tmp_path: Path) -> Path:
+    """A project of the test's own, with an empty database."""
+    return Path(shutil.copytree(empty, tmp_path / "project"))
+
+
+@pytest.fixture(scope="session")
+def tracked(empty: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with every kind of system, tracked from its outs. Tests copy it before they change it."""
+    from mer_pnao.tracking.runs import track
+
+    root = Path(shutil.copytree(empty, tmp_path_factory.mktemp("tracked") / "project"))
+    models = root / "models"
+    write_single(models, "linear_probe", 0.20)
+    write_finished_round(models, "baseline", 0, 0.25, best=True, naor=None, scope=None, rewind=None)
+    write_finished_round(models, "pnao", 0, 0.30)
+    write_finished_round(models, "pnao", 1, 0.42, 900, best=True)
+    write_finished_round(models, "enf_pnao", 0, 0.31)
+    write_finished_round(models, "enf_pnao", 1, 0.42, 800, best=True)  # as good as pnao's, and smaller
+    write_finished_round(models, "enf_pnao", 2, 0.41, 700)
+    write_single(models, "final", 0.45)
+    figures = root / "reports" / "figures"
+    figures.mkdir(parents=True)
+    (figures / "rounds_pnao.png").write_bytes(b"a figure")
+    (figures / "rounds_enf_pnao.png").write_bytes(b"another figure")
+    track(root)
+    return root

@@ -1,0 +1,251 @@
+"""Runs in MLflow against the outs that they are made from."""
+
+import csv
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from mer_pnao.errors import InputError
+from mer_pnao.model_store import read_json
+from mer_pnao.tracking.lineage import Lineage, read_lineage
+from mer_pnao.tracking.runs import finish_system, log_round, track
+from mer_pnao.tracking.store import DATABASE, NAME, opened
+
+PARENT = "mlflow.parentRunId"
+
+
+def client_of(root: Path) -> MlflowClient:
+    return MlflowClient(f"sqlite:///{root / DATABASE}")
+
+
+def runs_of(root: Path) -> dict[str, Run]:
+    client = client_of(root)
+    experiment = client.get_experiment_by_name(NAME)
+    runs = client.search_runs([experiment.experiment_id], max_results=1000)
+    named = {run.info.run_name: run for run in runs}
+    assert len(named) == len(runs)
+    return named
+
+
+def rows_of(root: Path) -> dict[str, list[Any]]:
+    """Everything in the database, table by table."""
+    with closing(sqlite3.connect(root / DATABASE)) as connection:
+        tables = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        ]
+        return {name: sorted(map(repr, connection.execute(f"SELECT * FROM {name}"))) for name in tables}
+
+
+@pytest.fixture
+def lineage(project: Path) -> Lineage:
+    return read_lineage(project)
+
+
+def test_rounds_are_nested_in_their_system(tracked: Path) -> None:
+    runs = runs_of(tracked)
+    parents = {name: run for name, run in runs.items() if PARENT not in run.data.tags}
+    assert set(parents) == {"linear_probe", "baseline", "pnao", "enf_pnao", "final"}
+    for name, run in runs.items():
+        if name not in parents:
+            assert run.data.tags[PARENT] == parents[run.data.tags["system"]].info.run_id
+    assert sorted(set(runs) - set(parents)) == [
+        "baseline round 00",
+        "enf_pnao round 00",
+        "enf_pnao round 01",
+        "enf_pnao round 02",
+        "pnao round 00",
+        "pnao round 01",
+    ]
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+
+
+def test_scores_and_figures_are_the_records(tracked: Path) -> None:
+    metrics = runs_of(tracked)["enf_pnao round 01"].data.metrics
+    record = read_json(tracked / "models/enf_pnao/round-01/record.json")
+    for split in ("trainval", "test"):
+        for name, value in record["scores"][split].items():
+            assert metrics[f"{split}_{name}"] == value
+    for name in ("parameters", "parameters_ratio", "latency_ms", "pruned_nodes"):
+        assert metrics[name] == record[name]
+    assert metrics["kept_nodes"] == 7.5
+    assert metrics["kept_nodes_ratio"] == 0.75
+    weights = (tracked / "models/enf_pnao/round-01").glob("*.safetensors")
+    assert metrics["model_bytes"] == sum(path.stat().st_size for path in weights)
+
+
+def test_a_parent_bears_its_best_rounds_scores(tracked: Path) -> None:
+    runs = runs_of(tracked)
+    parent, best = runs["enf_pnao"], runs["enf_pnao round 01"]
+    assert {name: best.data.metrics[name] for name in parent.data.metrics} == parent.data.metrics
+    assert parent.data.metrics["trainval_com"] == 0.42
+    assert parent.data.tags["best_round"] == "1"
+    assert [runs[f"enf_pnao round 0{i}"].data.tags["best"] for i in range(3)] == ["false", "true", "false"]
+
+
+def test_a_system_without_rounds_is_one_run(tracked: Path) -> None:
+    run = runs_of(tracked)["linear_probe"]
+    assert run.data.metrics["trainval_com"] == 0.20
+    assert run.data.params == {"seed": "0"}
+
+
+def test_curves_are_complete(tracked: Path) -> None:
+    client, run = client_of(tracked), runs_of(tracked)["pnao round 01"]
+    with (tracked / "models/pnao/round-01/curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for fold in "01":
+        for name in ("learning_rate", "train_loss", "delta2", "dim", "com"):
+            history = client.get_metric_history(run.info.run_id, f"fold{fold}/{name}")
+            expected = [(int(row["epoch"]), float(row[name])) for row in rows if row["fold"] == fold]
+            assert sorted((point.step, point.value) for point in history) == expected
+
+
+def test_settings_are_parameters_and_origins_are_tags(tracked: Path, outs: SimpleNamespace) -> None:
+    run = runs_of(tracked)["pnao round 01"]
+    expected = {"naor": "0.05", "alpha": "0.0005", "network.hidden": "6", "training.learning_rate": "0.002"}
+    assert expected.items() <= run.data.params.items()
+    assert {"seed": "0", "folds": "2", "fusion": "attention", "round": "1"}.items() <= run.data.params.items()
+    assert "best" not in run.data.params
+    assert run.data.tags["data_digest"] == outs.digest
+    assert run.data.tags["round_key"] == "1" * 64
+    assert run.data.tags["profile"] == "demo"
+    assert run.data.tags["dvc_lock"] == read_lineage(tracked).dvc_lock
+    (data,) = run.inputs.dataset_inputs
+    assert (data.dataset.name, data.dataset.digest) == ("demo", outs.digest[:36])
+    assert "naor" not in runs_of(tracked)["baseline round 00"].data.params  # it has none
+
+
+def test_the_outs_are_kept_beside_the_figures(tracked: Path) -> None:
+    client, runs = client_of(tracked), runs_of(tracked)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tracked)
+        of_round = {item.path for item in client.list_artifacts(runs["pnao round 01"].info.run_id)}
+        figures = [item.path for item in client.list_artifacts(runs["pnao"].info.run_id, "figures")]
+    assert of_round == {"record.json", "config.json", "curves.csv", "predictions.csv"}
+    assert figures == ["figures/rounds_pnao.png"]  # and not enf_pnao's
+
+
+def test_tracking_twice_changes_nothing(tracked: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(tracked, tmp_path / "project"))
+    before = rows_of(root)
+    files = sorted(path.relative_to(root) for path in (root / "mlruns/artifacts").rglob("*"))
+    track(root)
+    after = rows_of(root)
+    assert {name: rows for name, rows in after.items() if rows != before[name]} == {}
+    assert sorted(path.relative_to(root) for path in (root / "mlruns/artifacts").rglob("*")) == files
+
+
+def test_stages_and_track_meet_in_the_same_runs(
+    project: Path, lineage: Lineage, outs: SimpleNamespace
+) -> None:
+    models = project / "models"
+    for number in range(2):
+        log_round(outs.write_round(models, "pnao", number, 0.3 + number / 10), lineage)
+    parent = runs_of(project)["pnao"]
+    assert (parent.info.status, parent.data.metrics) == ("RUNNING", {})
+    outs.write_round(models, "pnao", 1, 0.4, best=True)
+    finish_system(models / "pnao", lineage)
+    runs = runs_of(project)
+    track(project)
+    again = runs_of(project)
+    assert {name: run.info.run_id for name, run in again.items()} == {
+        n: r.info.run_id for n, r in runs.items()
+    }
+    assert set(runs) == {"pnao", "pnao round 00", "pnao round 01"}
+    assert again["pnao"].info.end_time == runs["pnao"].info.end_time
+
+
+def test_more_rounds_extend_the_parent_and_other_settings_make_another(
+    project: Path, lineage: Lineage, outs: SimpleNamespace
+) -> None:
+    models = project / "models"
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
+    log_round(outs.write_round(models, "enf", 1, 0.3), lineage)
+    assert len(runs_of(project)) == 3
+    log_round(outs.write_round(models, "enf", 0, 0.3, alpha=0.1), lineage)
+    with opened(project) as store:
+        assert len(store.client.search_runs([store.experiment], "tags.system = 'enf'")) == 5
+        assert len(store.client.search_runs([store.experiment], "run_name = 'enf'")) == 2
+
+
+def test_a_parent_follows_a_new_best_round(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
+    models = project / "models"
+    outs.write_round(models, "enf", 0, 0.5, best=True)
+    finish_system(models / "enf", lineage)
+    outs.write_round(models, "enf", 0, 0.5)
+    outs.write_round(models, "enf", 1, 0.4, best=True)
+    finish_system(models / "enf", lineage)
+    runs = runs_of(project)
+    assert runs["enf"].data.metrics["trainval_com"] == 0.4
+    assert runs["enf"].data.tags["best_round"] == "1"
+    assert runs["enf round 00"].data.tags["best"] == "false"
+
+
+@pytest.fixture
+def killed_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    def kill(method: str, error: BaseException) -> None:
+        def stop(*_: object, **__: object) -> None:
+            monkeypatch.undo()
+            raise error
+
+        monkeypatch.setattr(MlflowClient, method, stop)
+
+    return kill
+
+
+@pytest.mark.parametrize(
+    "method", ["log_inputs", "set_terminated", "log_model_artifacts", "log_outputs", "create_model_version"]
+)
+def test_a_kill_anywhere_is_resumed_without_doubling(
+    method: str, project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
+) -> None:
+    directory = outs.write_round(project / "models", "pnao", 1, 0.3)
+    killed_at(method, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        log_round(directory, lineage)
+    log_round(directory, lineage)
+    runs = runs_of(project)
+    assert set(runs) == {"pnao", "pnao round 01"}
+    run = runs["pnao round 01"]
+    assert run.info.status == "FINISHED"
+    client = client_of(project)
+    assert len(client.get_metric_history(run.info.run_id, "fold0/com")) == outs.epochs
+    assert len(client.get_metric_history(run.info.run_id, "test_com")) == 1
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
+    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+
+
+def test_a_failure_is_marked_and_then_repaired(
+    project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
+) -> None:
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
+    killed_at("log_inputs", OSError("no space left"))
+    with pytest.raises(OSError, match="no space left"):
+        log_round(directory, lineage)
+    assert runs_of(project)["enf round 00"].info.status == "FAILED"
+    log_round(directory, lineage)
+    assert runs_of(project)["enf round 00"].info.status == "FINISHED"
+
+
+def test_nothing_to_track_is_said(project: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"models holds no finished system: run `make run` or `dvc pull` first"
+    ):
+        track(project)
+
+
+def test_a_damaged_record_or_curve_is_named(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
+    (directory / "curves.csv").write_text("fold,epoch,com\n0,first,0.3\n")
+    with pytest.raises(InputError, match=r"round-00/curves\.csv does not hold training curves"):
+        log_round(directory, lineage)
+    (directory / "record.json").write_text('{"system": "enf"}')
+    with pytest.raises(InputError, match=r"round-00/record\.json is not the record"):
+        log_round(directory, lineage)
