@@ -1,0 +1,217 @@
+"""Algorithm 1: rounds shrink, rewind as told, repeat, resume, and never see what they hold out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mer_pnao.evaluation.cost import parameters
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
+from mer_pnao.pruning import pnao as algorithm
+from mer_pnao.pruning.importance import importances
+from mer_pnao.pruning.mask import node_masks
+from mer_pnao.pruning.pnao import FoldTask, PnaoConfig, Round, best_round, optimise_architecture, run_fold
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.pruning.surgery import masked
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import TrainingConfig, predict
+from mer_pnao.training.folds import make_folds
+
+TRAINING = TrainingConfig(epochs=4, batch=16, learning_rate=5e-3, patience=4)
+PNAO = PnaoConfig(naor=0.75, alpha=1e-3, rounds=2, min_nodes=2)
+
+
+@pytest.fixture
+def folds(examples: Examples) -> np.ndarray:
+    return make_folds(examples.emotion, examples.speakers, 3, 0)
+
+
+def run(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, root: Path, pnao: PnaoConfig = PNAO, **kwargs: object
+) -> list[Round]:
+    return list(
+        optimise_architecture(blueprint, examples, folds, TRAINING, pnao, 0, DiskRoundStore(root), **kwargs)  # type: ignore[arg-type]
+    )
+
+
+def assert_same(first: list[Round], second: list[Round]) -> None:
+    for a, b in zip(first, second, strict=True):
+        assert a.key == b.key
+        assert a.scores == b.scores
+        for fold_a, fold_b in zip(a.folds, b.folds, strict=True):
+            assert fold_a.curves == fold_b.curves
+            assert fold_a.pruned == fold_b.pruned
+            assert all(torch.equal(fold_a.state[name], fold_b.state[name]) for name in fold_a.state)
+        for x, y in zip(a.out_of_fold, b.out_of_fold, strict=True):
+            assert torch.equal(x, y)
+
+
+def test_rounds_shrink_and_say_by_how_much(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    rounds = run(blueprint, examples, folds, tmp_path)
+    assert [r.number for r in rounds] == [0, 1, 2]
+    assert rounds[0].pruned == 0
+    for before, after in zip(rounds, rounds[1:], strict=False):
+        for fold_before, fold_after, big, small in zip(
+            before.folds, after.folds, before.networks(), after.networks(), strict=True
+        ):
+            nodes = [sum(len(kept) for kept in network.kept().values()) for network in (big, small)]
+            assert nodes[0] - nodes[1] == fold_after.pruned
+            assert parameters(small) < parameters(big) or fold_after.pruned == 0
+            assert set(fold_before.state) == set(fold_after.state)
+    assert rounds[1].pruned > 0
+
+
+def test_the_nodes_kept_are_those_of_equation_11(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    rounds = run(blueprint, examples, folds, tmp_path)
+    for big, small in zip(rounds[0].networks(), rounds[1].networks(), strict=True):
+        masks = node_masks(importances(big.prunable()), PNAO.naor, min_nodes=PNAO.min_nodes)
+        for name, kept in small.kept().items():
+            assert torch.equal(kept, big.kept()[name][masks[name]])
+
+
+def test_out_of_fold_predictions_come_from_the_fold_that_held_the_clip_out(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    last = run(blueprint, examples, folds, tmp_path)[-1]
+    inputs = examples.tensors()
+    for number, network in enumerate(last.networks()):
+        rows = np.flatnonzero(folds == number)
+        own = predict(network, {name: values[rows] for name, values in inputs.items()})
+        assert torch.equal(last.out_of_fold.posterior[rows], own.posterior)
+        assert torch.equal(last.out_of_fold.log_posteriors[:, rows], own.log_posteriors)
+        assert torch.equal(last.out_of_fold.weights[:, rows], own.weights)
+        assert torch.equal(last.out_of_fold.valence[rows], own.valence)
+
+
+def test_a_fold_never_trains_on_what_it_holds_out_nor_on_its_speakers(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[set[str], set[str]]] = []
+    real = algorithm.fit
+
+    def watched(network: EmotionNetwork, train: Examples, validation: Examples, *rest: object) -> object:
+        assert not set(train.names) & set(validation.names)
+        assert train.speakers is not None
+        assert validation.speakers is not None
+        seen.append((set(train.speakers), set(validation.speakers)))
+        return real(network, train, validation, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(algorithm, "fit", watched)
+    run(blueprint, examples, folds, tmp_path)
+    assert len(seen) == 9
+    assert all(not train & held_out for train, held_out in seen)
+
+
+def test_held_out_labels_and_features_do_not_reach_the_weights(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray
+) -> None:
+    """With the stopping epoch fixed, whatever the held-out clips hold, their fold's network is the same."""
+    held_out = folds == 0
+    spoilt = Examples(
+        examples.names,
+        {name: np.where(held_out[:, None], 9.0, v).astype(np.float32) for name, v in examples.features.items()},
+        np.where(held_out, 0, examples.emotion),
+        np.where(held_out, 4.0, examples.valence).astype(np.float32),
+        examples.speakers,
+        examples.classes,
+    )
+    one_epoch = replace(TRAINING, epochs=1)
+    states = [
+        run_fold(FoldTask(blueprint, of, held_out, one_epoch, 1, 2, None, PNAO)).state for of in (examples, spoilt)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("rewind", ["learning_rate", "weights", "none"])
+def test_rewinding(
+    rewind: str, blueprint: Blueprint, examples: Examples, folds: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[dict[str, torch.Tensor]] = []
+    schedules: list[str] = []
+    real = algorithm.fit
+
+    def watched(network: EmotionNetwork, *rest: object) -> object:
+        starts.append({name: value.clone() for name, value in network.state_dict().items()})
+        schedules.append(rest[-1].__name__)  # type: ignore[attr-defined]
+        return real(network, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(algorithm, "fit", watched)
+    pnao = replace(PNAO, rewind=rewind)
+    first = run_fold(FoldTask(blueprint, examples, folds == 0, TRAINING, 1, 2, None, pnao))
+    run_fold(FoldTask(blueprint, examples, folds == 0, TRAINING, 1, 3, first.state, pnao))
+    dense = from_state(blueprint, first.state if rewind != "weights" else starts[0])
+    kept = {name.removesuffix("_kept"): value for name, value in starts[1].items() if name.endswith("er_kept")}
+    masks = {name: torch.isin(dense.kept()[name], nodes) for name, nodes in kept.items()}
+    inputs = examples.tensors()
+    for got, want in zip(
+        predict(from_state(blueprint, starts[1]), inputs), predict(masked(dense, masks), inputs), strict=True
+    ):
+        assert torch.allclose(got, want, atol=1e-5)
+    assert schedules == ["warm_cosine", "constant_floor" if rewind == "none" else "warm_cosine"]
+
+
+def test_same_seed_same_rounds(blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path) -> None:
+    assert_same(run(blueprint, examples, folds, tmp_path / "a"), run(blueprint, examples, folds, tmp_path / "b"))
+
+
+def test_an_interrupted_run_goes_on_at_its_round_with_the_same_result(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    whole = run(blueprint, examples, folds, tmp_path / "calm")
+    stopped = optimise_architecture(blueprint, examples, folds, TRAINING, PNAO, 0, DiskRoundStore(tmp_path / "rough"))
+    next(stopped)
+    next(stopped)
+    del stopped
+    computed: list[int] = []
+
+    def counted(function, tasks):  # type: ignore[no-untyped-def]
+        tasks = list(tasks)
+        computed.append(len(tasks))
+        return map(function, tasks)
+
+    assert_same(run(blueprint, examples, folds, tmp_path / "rough", run=counted), whole)
+    assert computed == [3]  # only the last round's folds
+
+
+def test_a_changed_naor_reuses_the_sparse_training_and_more_rounds_reuse_all(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    store = DiskRoundStore(tmp_path)
+
+    def go(**change: object) -> None:
+        pnao = replace(PNAO, **change)  # type: ignore[arg-type]
+        list(optimise_architecture(blueprint, examples, folds, TRAINING, pnao, 0, store))
+
+    go(rounds=1)
+    assert (store.hits, store.misses) == (0, 2)
+    go(rounds=1, naor=0.6)
+    assert (store.hits, store.misses) == (1, 3)
+    go(rounds=2)
+    assert (store.hits, store.misses) == (3, 4)
+    go(rounds=0, alpha=2e-3)
+    assert (store.hits, store.misses) == (3, 5)
+    go(rounds=2, rewind="none")
+    assert (store.hits, store.misses) == (4, 7)
+
+
+def test_a_round_that_pruned_nothing_says_so(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    rounds = run(blueprint, examples, folds, tmp_path, replace(PNAO, naor=0.0, rounds=1))
+    assert rounds[1].pruned == 0
+    assert rounds[1].networks()[0].blueprint == blueprint
+
+
+def test_the_best_round_is_the_smaller_one_at_a_tie() -> None:
+    assert best_round([(0.5, 100), (0.6, 80), (0.6, 60), (0.55, 40)]) == 2
+
+
+def test_config_refuses_and_names() -> None:
+    with pytest.raises(ValueError, match="rewind must be one of learning_rate, none, weights, got 'all'"):
+        PnaoConfig(rewind="all")
