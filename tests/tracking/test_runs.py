@@ -200,9 +200,7 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return kill
 
 
-@pytest.mark.parametrize(
-    "method", ["log_inputs", "set_terminated", "log_model_artifacts", "log_outputs", "create_model_version"]
-)
+@pytest.mark.parametrize("method", ["log_inputs", "log_model_artifacts", "create_model_version"])
 def test_a_kill_anywhere_is_resumed_without_doubling(
     method: str, project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
 ) -> None:
