@@ -1,0 +1,29 @@
+"""What no type checker holds: pickles, scripts that stay thin, empty package files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PYTHON = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pipelines").glob("*.py")])
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_unrestricted_unpickling(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"^\s*(import|from)\s+(cloudpickle|dill|shelve|marshal)\b|from pickle import", text, re.M)
+    assert not re.search(r"\b(pickle\.(?!UnpicklingError)\w+|torch\.save|joblib\.(load|dump))\b", text)
+    for call in re.findall(r"torch\.load\((.*?)\)", text, re.S):
+        assert "weights_only=True" in call
+    for call in re.findall(r"np\.load\((.*?)\)", text, re.S):
+        assert "allow_pickle=True" not in call
+
+
+def test_stages_are_thin() -> None:
+    long = {p.name: n for p in (ROOT / "pipelines").glob("*.py") if (n := len(p.read_text().splitlines())) > 70}
+    assert not long
+
+
+def test_package_files_are_empty() -> None:
+    assert not [path for path in (ROOT / "src").rglob("__init__.py") if path.read_text().strip()]

@@ -1,0 +1,93 @@
+"""dvc.yaml: each stage depends on exactly the code that it imports and reads its params."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src"
+# Not dependencies, and why: the values of params.yaml are tracked themselves; what MLflow is told and what the
+# terminal shows changes no output.
+LEFT_OUT = ("mer_pnao.params", "mer_pnao.tracking", "mer_pnao.console")
+
+
+def stages() -> dict[str, dict[str, object]]:
+    content = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())
+    return {name: stage.get("do", stage) for name, stage in content["stages"].items()}
+
+
+def module_file(module: str) -> Path | None:
+    base = SRC / Path(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of the package that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name for name in found if name.startswith("mer_pnao") and module_file(name)}
+
+
+def closure(path: Path) -> set[Path]:
+    files, waiting = set(), [path]
+    while waiting:
+        here = waiting.pop()
+        files.add(here)
+        for module in imported(here):
+            file = module_file(module)
+            if module.startswith(LEFT_OUT) or file is None or file in files:
+                continue
+            waiting.append(file)
+    return {file for file in files if file.read_text().strip()}  # an empty __init__.py decides nothing
+
+
+@pytest.mark.parametrize("name", stages())
+def test_deps_are_the_import_closure(name: str) -> None:
+    stage = stages()[name]
+    script = re.search(r"pipelines/\w+\.py", str(stage["cmd"]))
+    assert script
+    code = [ROOT / dep for dep in stage["deps"] if str(dep).startswith(("src/", "pipelines/"))]  # type: ignore[attr-defined]
+    assert all(path.exists() for path in code), "a dep that does not exist"
+    needed = closure(ROOT / script[0])
+    missing = {file for file in needed if not any(file == dep or dep in file.parents for dep in code)}
+    assert not missing, "imported, but not in deps"
+    idle = {dep for dep in code if not any(file == dep or dep in file.parents for file in needed)}
+    assert not idle, "in deps, but not imported"
+
+
+def params_read(tree: ast.AST, called: dict[str, ast.FunctionDef]) -> set[str]:
+    """The sections of params that some code reads, itself or in the functions of systems.py that it calls."""
+    read = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params":
+            read.add({"data": "profile", "blueprint": "network"}.get(node.attr, node.attr))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in called:
+            rest = {name: function for name, function in called.items() if name != node.func.id}
+            read |= params_read(called[node.func.id], rest)
+    return read
+
+
+@pytest.mark.parametrize("name", stages())
+def test_params_cover_what_the_script_reads(name: str) -> None:
+    stage = stages()[name]
+    declared = {str(param).split(".")[0] for param in stage["params"]}  # type: ignore[attr-defined]
+    systems = ast.parse((SRC / "mer_pnao/systems.py").read_text())
+    functions = {node.name: node for node in systems.body if isinstance(node, ast.FunctionDef)}
+    script = ROOT / str(re.search(r"pipelines/\w+\.py", str(stage["cmd"]))[0])  # type: ignore[index]
+    read = params_read(ast.parse(script.read_text()), functions)
+    if name == "train":
+        read -= {"pnao"}  # the dense systems have no rounds, and their alpha is zero whatever params say
+    assert read <= declared, f"{name} reads {read - declared} undeclared"
+
+
+def test_every_stage_has_outs_and_every_script_a_stage() -> None:
+    scripts = {re.search(r"pipelines/(\w+)\.py", str(stage["cmd"]))[1] for stage in stages().values()}  # type: ignore[index]
+    assert scripts == {path.stem for path in (ROOT / "pipelines").glob("*.py")}
+    assert all(stage.get("outs") for stage in stages().values())
