@@ -76,7 +76,7 @@ _FACES = {
 _VOICES = {
     "neutral": VoiceExpression(),
     "angry": VoiceExpression(
-        pitch=4.0, pitch_range=0.6, level=10.0, tempo=0.35, brightness=5.0, breath=-0.6, roughness=3.0,
+        pitch=4.0, pitch_range=-0.2, level=10.0, tempo=0.35, brightness=5.0, breath=-0.6, roughness=3.0,
         pitch_slope=-2.0, formants=0.02,
     ),
     "happy": VoiceExpression(
@@ -88,7 +88,7 @@ _VOICES = {
         roughness=0.3, formants=-0.08,
     ),
     "worried": VoiceExpression(
-        pitch=2.5, pitch_range=-0.5, level=-4.0, tempo=0.1, brightness=-1.5, breath=1.6, roughness=1.0,
+        pitch=2.5, pitch_range=-0.8, level=-4.0, tempo=0.1, brightness=-1.5, breath=1.6, roughness=1.0,
         tremor=0.9, formants=-0.05,
     ),
     "surprise": VoiceExpression(
@@ -99,7 +99,9 @@ _VOICES = {
 
 # What a unit of valence adds to what the emotion does: it makes valence visible within a class.
 _FACE_VALENCE = FaceExpression(mouth_corner=0.2, cheek_raise=0.1, brow_outer=0.05, flush=0.05, head_down=-0.1)
-_VOICE_VALENCE = VoiceExpression(pitch=0.5, pitch_slope=0.5, brightness=0.6, formants=0.03, breath=-0.08)
+_VOICE_VALENCE = VoiceExpression(
+    pitch=0.5, pitch_range=0.18, pitch_slope=0.5, brightness=0.6, formants=0.03, breath=-0.12
+)
 
 # Spread of each control from clip to clip at difficulty 1.
 _FACE_SCATTER = FaceExpression(

@@ -47,7 +47,7 @@ class SyntheticConfig:
     test_speakers: int = 5  # unseen in training; a fifth of the speakers for a fifth of the clips
     difficulty: float = 0.3
     label_noise: float = 0.06  # enough that no system can be right on every clip
-    seed: int = 2023  # any; fixed, so that every checkout renders the same corpus
+    seed: int = 0  # any; fixed, so that every checkout renders the same corpus
 
     def __post_init__(self) -> None:
         _require("train_clips", self.train_clips, 1, 100_000)
@@ -131,7 +131,7 @@ def _plan_clip(config: SyntheticConfig, number: int, split: str, label: str, spe
         valence=valence,
         face=face_expression(*shown(_FACE_CLARITY), scatter=chance, rng=rng),
         voice=voice_expression(*shown(_VOICE_CLARITY), scatter=chance, rng=rng),
-        frames=round(FRAME_RATE * (1 + 2 * rng.beta(2.0, 3.5))),
+        frames=round(FRAME_RATE * (1 + 2 * rng.beta(3.0, 3.0))),
         seed=int(rng.integers(2**32)),
     )
 

@@ -80,13 +80,13 @@ def _hair(look: FaceLook) -> _Plane:
     """Where hair covers the head layer, (SIZE, SIZE) in 0..1."""
     crown = _ellipse(CENTRE[0], CENTRE[1] - 6, look.face_width + 5, look.face_height + 6)
     if look.hair_style == 0:
-        line = CENTRE[1] - 43 + 0.002 * (_X - CENTRE[0]) ** 2
+        line = CENTRE[1] - 45 + 0.002 * (_X - CENTRE[0]) ** 2
     elif look.hair_style == 1:
-        line = CENTRE[1] - 41 + 1.5 * np.sin(_X / 3.0)
+        line = CENTRE[1] - 44 + 1.5 * np.sin(_X / 3.0)
     elif look.hair_style == 2:
-        line = CENTRE[1] - 46 + 0.012 * (_X - CENTRE[0]) ** 2
+        line = CENTRE[1] - 47 + 0.005 * (_X - CENTRE[0]) ** 2
     else:
-        line = CENTRE[1] - 50 + 0.35 * np.abs(_X - CENTRE[0] + 22)
+        line = CENTRE[1] - 50 + 0.2 * np.abs(_X - CENTRE[0] + 22)
     above = np.clip((line - _Y) / 3.0 + 0.5, 0.0, 1.0)
     temples = _ellipse(CENTRE[0], CENTRE[1] + 8, look.face_width - 4, look.face_height + 30)
     beside = np.clip((CENTRE[1] - 8 - _Y) / 16.0, 0.0, 1.0) * (1 - temples)

@@ -6,11 +6,12 @@ import numpy as np
 
 Colour = tuple[float, float, float]  # blue, green, red in 0..255, OpenCV's order
 
+# Close together: to encoders with random weights a change of skin or hair is many times that of a smile.
 _SKINS: tuple[Colour, ...] = (
-    (166, 194, 232), (156, 185, 226), (146, 176, 219), (136, 167, 212), (125, 158, 205), (114, 148, 197),
+    (155, 185, 226), (150, 180, 222), (145, 175, 218), (140, 170, 214), (135, 165, 210), (130, 160, 206),
 )  # fmt: skip
 _HAIRS: tuple[Colour, ...] = (
-    (30, 28, 32), (34, 40, 56), (44, 62, 92), (56, 86, 118), (74, 74, 80), (38, 52, 100),
+    (38, 42, 50), (40, 48, 62), (44, 56, 76), (48, 66, 90), (58, 60, 66), (38, 50, 84),
 )  # fmt: skip
 _IRISES: tuple[Colour, ...] = ((38, 52, 82), (96, 78, 48), (62, 92, 66), (34, 40, 52))
 

@@ -15,8 +15,9 @@ SAMPLE_RATE = 16_000
 HOP = 128
 _WINDOW = 2 * HOP
 _FFT = 512
-_ROOM_NOISE = 0.002  # amplitude; against it even a recogniser blind to gain hears how loud the voice is
-_MARGIN = 0.08  # seconds of silence before and after the speech
+_ROOM_NOISE = 0.002  # amplitude; beside it a listener blind to gain hears how loud the voice is
+_BETWEEN = 0.25  # amplitude of the voice between two syllables
+_MARGIN = 0.02  # seconds of silence before and after the speech
 
 # First three formants in Hz of an adult male: a, e, i, o, u.
 _VOWELS = np.array(
@@ -39,7 +40,8 @@ class Prosody:
 
     def mouth_opening(self, times: Array) -> Array:
         """How far speech opens the mouth, 0..1, at `times` in seconds: loud open vowels most."""
-        openness = self.energy * np.clip(self.formants[:, 0] / 600.0, 0.5, 1.0)
+        voiced = np.clip((self.energy - _BETWEEN) / (1 - _BETWEEN), 0.0, 1.0)
+        openness = voiced * np.clip(self.formants[:, 0] / 600.0, 0.5, 1.0)
         return np.interp(times, np.arange(len(openness)) * HOP / SAMPLE_RATE, openness)
 
 
@@ -54,7 +56,8 @@ def plan_prosody(
     within = np.clip((times - onsets[syllable]) / (ends - onsets)[syllable], 0.0, 1.0)
     speaking = (times >= onsets[0]) & (times <= ends[-1])
     loudness = rng.uniform(0.8, 1.0, len(onsets))[syllable]
-    energy = speaking * loudness * np.sin(np.pi * within) ** 0.7
+    # The voice goes on between syllables: to an encoder that normalises each frame, silence is as loud.
+    energy = speaking * loudness * (_BETWEEN + (1 - _BETWEEN) * np.sin(np.pi * within) ** 0.7)
     hissing = (rng.permutation(len(onsets)) % 3 == 0)[syllable]
     friction = speaking * hissing * np.clip(1 - within / 0.3, 0.0, 1.0)
 
@@ -62,12 +65,9 @@ def plan_prosody(
     excursion = 2.0**expression.pitch_range
     accents = rng.normal(0.0, 1.3, len(onsets))
     melody = np.interp(times, middle, accents) - 1.5 * (times / duration - 0.5)
-    tremor = expression.tremor * np.sin(2 * np.pi * 6.0 * times + rng.uniform(0, 2 * np.pi))
+    tremor = max(0.0, expression.tremor) * np.sin(2 * np.pi * 6.0 * times + rng.uniform(0, 2 * np.pi))
     semitones = (
-        expression.pitch
-        + excursion * melody
-        + expression.pitch_slope * (times - duration / 2)
-        + max(0.0, expression.tremor) * tremor
+        expression.pitch + excursion * melody + expression.pitch_slope * (times - duration / 2) + tremor
     )
     pitch = np.clip(timbre.pitch * 2.0 ** (semitones / 12), 60.0, 600.0)
 
@@ -90,6 +90,7 @@ def synthesise(
     samples = round(duration * SAMPLE_RATE)
     at = np.arange(samples) / HOP
     frames = np.arange(len(prosody.pitch))
+    # The voice goes on between syllables: to an encoder that normalises each frame, silence is as loud.
     energy = np.interp(at, frames, prosody.energy)
     friction = np.interp(at, frames, prosody.friction)
     pulses = _glottal_pulses(np.interp(at, frames, prosody.pitch), expression, rng)
@@ -98,7 +99,7 @@ def synthesise(
     # Breath flows while the glottis is open, so it is loud where the pulse is.
     source = energy * (pulses + breath * noise * (0.5 + np.abs(pulses)))
     voice = _filter(source, prosody.formants, expression.brightness)
-    hiss = 0.03 * np.diff(noise * friction, prepend=0.0)
+    hiss = 0.08 * np.diff(noise * friction, prepend=0.0)
     room = _ROOM_NOISE * rng.standard_normal(samples)
     gain = 10.0 ** (expression.level / 20)
     wave: NDArray[np.float32] = np.tanh(gain * (voice + hiss) + room).astype(np.float32)
@@ -106,12 +107,12 @@ def synthesise(
 
 
 def _syllables(duration: float, rate: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Onset and end of each syllable in seconds, filling the utterance with short gaps between them."""
+    """Onset and end of each syllable in seconds, filling the utterance."""
     speech = duration - 2 * _MARGIN
     count = max(2, round(speech * rate))
     lengths = rng.uniform(0.7, 1.3, count)
     edges = _MARGIN + speech * np.concatenate([[0.0], np.cumsum(lengths)]) / lengths.sum()
-    return edges[:-1], edges[1:] - 0.12 * np.diff(edges)
+    return edges[:-1], edges[1:]
 
 
 def _glottal_pulses(pitch: Array, expression: VoiceExpression, rng: np.random.Generator) -> Array:
