@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +101,24 @@ def test_results_do_not_depend_on_batches_and_shards(tmp_path, stub, write_clips
         np.testing.assert_array_equal(result.vectors, results[0].vectors)
 
 
-def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips):
-    encoder = stub(batch=1, dies_after=0)
+def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips, monkeypatch):
+    class Eager:
+        """Decodes whatever it is given at once, which a pool of threads may do or not."""
+
+        def __init__(self, workers: int) -> None: ...
+
+        def submit(self, function, item) -> Future:
+            future: Future = Future()
+            future.set_result(function(item))
+            return future
+
+        def shutdown(self, cancel_futures: bool) -> None: ...
+
+    monkeypatch.setattr("mer_pnao.features.extract.ThreadPoolExecutor", Eager)
+    encoder = stub(batch=2, dies_after=0)
     with pytest.raises(KeyboardInterrupt):
         extract(write_clips([f"text {n}" for n in range(50)]), encoder, tmp_path / "out", tmp_path / "work")
-    assert len(encoder.decoded) <= 4
+    assert len(encoder.decoded) == 2 + 2 * 2  # the batch and twice as much ahead
 
 
 def test_too_many_skipped_clips_fail_and_are_listed(tmp_path, stub, write_clips):

@@ -85,7 +85,7 @@ class TestRefusedByEveryDecoder:
     def test_playlist_that_names_another_file(self, make_clip, tone, numbered, decode):
         good = make_clip("good.ts", numbered(25), tone())
         playlist = good.with_name("clip.mp4")
-        playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{good}\n#EXT-X-ENDLIST\n")
+        playlist.write_text(f"ffconcat version 1.0\nfile {good.name}\n")
         with pytest.raises(ClipError, match="not a readable video"):
             decode(playlist, LIMITS)
 

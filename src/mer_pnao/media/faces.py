@@ -116,9 +116,8 @@ def _steady(boxes: Mapping[int, NDArray[np.float64]], count: int) -> NDArray[np.
     numbers, found = list(alike), np.stack(list(alike.values()))
     smooth = np.empty((len(found), 2))
     for i in range(len(found)):
-        reach = min(
-            _WINDOW // 2, i, len(found) - 1 - i
-        )  # as far back as ahead: a moving face is not held back
+        # As far back as ahead: a face that moves is not held back.
+        reach = min(_WINDOW // 2, i, len(found) - 1 - i)
         smooth[i] = np.median(found[i - reach : i + reach + 1, :2], axis=0)
     centres = [np.interp(range(count), numbers, smooth[:, axis]) for axis in (0, 1)]
     return np.column_stack([*centres, np.full(count, side)])
