@@ -1,6 +1,7 @@
 """Where the database is, that it can be made by several at once, and what happens without MLflow."""
 
 import os
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -10,7 +11,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import requests
 from mlflow import MlflowClient
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from mer_pnao.errors import InputError
 from mer_pnao.tracking.lineage import read_lineage
@@ -131,3 +135,31 @@ def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
             InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"
         ):
             serve_ui(empty, port)
+
+
+@pytest.mark.slow
+def test_the_ui_serves_runs_and_artifacts_until_it_is_interrupted(tracked: Path, closed_port: int) -> None:
+    code = (
+        "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(closed_port)],
+        cwd=tracked,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            client = MlflowClient(f"http://127.0.0.1:{closed_port}")
+            retries = Retry(total=60, backoff_factor=0.5, backoff_max=1)
+            with requests.Session() as session:
+                session.mount("http://", HTTPAdapter(max_retries=retries))
+                assert session.get(f"http://127.0.0.1:{closed_port}/health").text == "OK"
+            (run,) = client.search_runs(["1"], "tags.system = 'pnao' AND tags.round = '1'")
+            address = f"http://127.0.0.1:{closed_port}/get-artifact"
+            answer = requests.get(address, {"path": "record.json", "run_uuid": run.info.run_id}, timeout=10)
+            assert answer.json()["system"] == "pnao"
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(timeout=30)
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"http://127.0.0.1:{closed_port}/health", timeout=10)

@@ -21,7 +21,6 @@ def register_round(store: Store, run: str, finished: Finished, lineage: Lineage)
     model = log_packaged_model(store, run, finished)
     record, settings = finished.record, finished.settings()
     tags = {
-        "identity": finished.identity(),
         "system": finished.system,
         "round": str(finished.number),
         "naor": settings.get("naor", ""),
@@ -30,6 +29,7 @@ def register_round(store: Store, run: str, finished: Finished, lineage: Lineage)
         "parameters": str(record["parameters"]),
         "data_digest": finished.data_digest,
         "profile": lineage.profile,
+        "identity": finished.identity(),
     }
     description = (
         f"{finished.system}, round {finished.number}: Com {finished.com:.4f} on Train&Val, "

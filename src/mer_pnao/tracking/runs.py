@@ -118,6 +118,7 @@ def _finish_system(store: Store, directory: Path, lineage: Lineage) -> Run:
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
         store.client.log_batch(parent.info.run_id, metrics, _params(best.settings()))
+        store.client.log_inputs(parent.info.run_id, [_dataset(best, lineage)])
         store.client.set_terminated(parent.info.run_id, _FINISHED)
     if best.system in REGISTERED:
         set_candidate(store, directory.parent)
@@ -173,9 +174,9 @@ def _params(settings: Mapping[str, str]) -> list[Param]:
 
 
 def _dataset(finished: Finished, lineage: Lineage) -> DatasetInput:
-    """The data set as MLflow lists it; its column holds 36 characters, the tag `data_digest` all 64."""
+    """The data set as MLflow lists it, which has room for half a digest; the tag `data_digest` is whole."""
     source = json.dumps({"uri": f"data/{lineage.profile}"})
-    dataset = Dataset(lineage.profile, finished.data_digest[:36], "local", source)
+    dataset = Dataset(lineage.profile, finished.data_digest[:16], "local", source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 

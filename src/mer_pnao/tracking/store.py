@@ -93,7 +93,7 @@ def initialise(project: Path) -> None:
 
 def _create_experiment(client: MlflowClient) -> str:
     with _existing_is_fine():
-        client.create_experiment(NAME)
+        client.create_experiment(NAME, tags={"mlflow.experimentKind": "custom_model_development"})
     experiment = client.get_experiment_by_name(NAME)
     if experiment is None or experiment.lifecycle_stage != "active":
         raise MlflowException(f"the experiment {NAME!r} cannot be created")

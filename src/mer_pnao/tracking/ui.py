@@ -2,9 +2,9 @@
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from mer_pnao.errors import InputError
 from mer_pnao.tracking.store import ARTIFACTS, DATABASE, LOCAL_URI, tracking_root
@@ -12,10 +12,10 @@ from mer_pnao.tracking.store import ARTIFACTS, DATABASE, LOCAL_URI, tracking_roo
 HOST = "127.0.0.1"  # the server has no log-in
 
 
-def serve_ui(project: Path, port: int = 5000) -> None:
-    """Serve MLflow's UI on 127.0.0.1 in the foreground until Ctrl-C.
+def serve_ui(project: Path, port: int = 5000) -> NoReturn:
+    """Become MLflow's server on 127.0.0.1, in the foreground until Ctrl-C.
 
-    Raises InputError when nothing has been tracked yet, when the port is taken and when the server fails.
+    Raises InputError when nothing has been tracked yet and when the port is taken.
     """
     root = tracking_root(project)
     if not (root / DATABASE).is_file():
@@ -42,12 +42,10 @@ def serve_ui(project: Path, port: int = 5000) -> None:
         "1",
     ]
     command += ["--backend-store-uri", LOCAL_URI, "--artifacts-destination", str(ARTIFACTS)]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen(command, cwd=root, env=environment) as server:
-        try:
-            code = server.wait()
-        except KeyboardInterrupt:
-            server.wait()  # Ctrl-C has reached it too
-            return
-    if code:
-        raise InputError(f"the MLflow server on port {port} ended with exit code {code}")
+    command += ["--uvicorn-opts", "--log-level warning"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    print(f"MLflow is at http://{HOST}:{port} in a moment; Ctrl-C ends it", file=sys.stderr, flush=True)
+    os.chdir(root)
+    os.execve(
+        sys.executable, command, environment
+    )  # not a child: whoever stops this process stops the server
