@@ -22,13 +22,14 @@ $(VENV)/.complete: requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-init: env  ## the MLflow database, experiment and registered model
-	@python -m mer_pnao.tracking.init
+init:  ## the MLflow database, experiment and registered model
+	@command -v mer > /dev/null || $(MAKE) --no-print-directory env
+	@mer init
 
 profile: env
 	@mer profile $(if $(PROFILE),--name $(PROFILE)) $(if $(DATA),--data "$(DATA)")
 
-run: profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
+run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
 	dvc repro
 	@mer table
 

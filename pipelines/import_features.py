@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mer_pnao.console import input_errors, progress
 from mer_pnao.corpus.manifest import read_manifest
-from mer_pnao.features.store import import_vectors
+from mer_pnao.features.store import import_vectors, write_identity
 from mer_pnao.params import load_params
 
 
@@ -13,9 +13,11 @@ def main(name: str) -> None:
     """Import the set of that name into `data/<profile>/features/<name>/<name>/`."""
     params = load_params()
     source = Path(params.corpus.root) / params.imported[name]
+    out = params.data / "features" / name
     names = read_manifest(params.data / "manifest.csv")["name"].tolist()
     with progress(f"importing {name}", len(names)) as done:
-        import_vectors(source, names, params.data / "features" / name / name, done)
+        width = import_vectors(source, names, out / name, done)
+    write_identity(out, {"kind": params.corpus.kind, "source": params.imported[name], "sets": {name: width}})
 
 
 if __name__ == "__main__":

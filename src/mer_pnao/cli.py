@@ -1,6 +1,5 @@
 """The command `mer`. Exit codes: 0 done, 2 bad usage or input, 3 refused by a gate."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +105,14 @@ def table() -> None:
 
 
 @app.command()
+def init() -> None:
+    """Make MLflow's database, experiment and registered model, once."""
+    from mer_pnao.tracking.store import initialise
+
+    initialise(ROOT)
+
+
+@app.command()
 def track() -> None:
     """Rebuild MLflow's runs and versions from the outputs in models/; twice changes nothing."""
     from mer_pnao.tracking.runs import track as rebuild
@@ -118,7 +125,6 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0
     """Serve the MLflow UI on 127.0.0.1 until Ctrl-C."""
     from mer_pnao.tracking.ui import serve_ui
 
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     serve_ui(ROOT, port)
 
 

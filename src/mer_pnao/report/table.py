@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -155,29 +156,33 @@ def print_table(path: Path, console: Console) -> None:
         raise InputError(f"{path} is not a readable table: {error}") from error
     if missing := [column for column in COLUMNS if column not in table]:
         raise InputError(f"{path} lacks the column {missing[0]!r}")
-    shown = Table(header_style="bold", pad_edge=False)
-    shown.add_column("System")
-    for heading in ("Train&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 % interval", "P(>base)", "Parameters"):
+    # Narrow enough for a terminal of 80 columns, where wrapped numbers would hide the names.
+    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("System", no_wrap=True)
+    for heading in ("Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 % interval", "P", "Parameters"):
         shown.add_column(heading, justify="right", no_wrap=True)
     best = table["com"].max()
     for row in table[table["com"].notna()].to_dict("records"):
         style = "bold" if row["com"] == best else None
         shown.add_row(*_printed(row), style=style)
     console.print(shown)
+    console.print(
+        "Com = Dis - 0.25 Dim on the test split; P: probability to be better than the baseline.", style="dim"
+    )
 
 
 def _printed(row: Mapping[Any, Any]) -> list[str]:
-    def number(key: str, digits: int = 4) -> str:
+    def number(key: str, digits: int = 3) -> str:
         return NONE if pd.isna(row[key]) else f"{row[key]:.{digits}f}"
 
     p = row["p_better_than_baseline"]
-    parameters = NONE if pd.isna(row["parameters"]) else short_count(row["parameters"])
+    parameters = NONE if pd.isna(row["parameters"]) else short_count(row["parameters"]).replace(" ", "")
     if not pd.isna(row["parameters_ratio"]):
         parameters += f" ({row['parameters_ratio']:.0%})".replace("%", " %")
     return [
         TITLES.get(row["system"], row["system"]),
         *(number(key) for key in ("trainval_com", "dis", "dim", "com")),
-        f"{number('com_low', 3)} … {number('com_high', 3)}",
+        f"{number('com_low', 2)} … {number('com_high', 2)}",
         NONE if row["system"] == BASELINE or pd.isna(p) else probability(p),
         parameters,
     ]
