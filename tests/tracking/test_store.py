@@ -96,9 +96,7 @@ def test_training_goes_on_without_mlflow_and_track_catches_up(
     assert said.err.startswith("MLflow is not reachable (")
     assert said.err.endswith("): training goes on; `mer track` catches up\n")
     assert said.err.count("\n") == 1
-    with pytest.raises(
-        InputError, match=rf"MLflow at http://127\.0\.0\.1:{closed_port} cannot be written to"
-    ):
+    with pytest.raises(InputError, match=f"MLflow cannot be reached: .*{closed_port}"):
         track(project)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     track(project)

@@ -18,7 +18,7 @@ from mer_pnao.model_store import SYSTEMS, round_directories
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.outs import Finished, read_finished
 from mer_pnao.tracking.registry import REGISTERED, register_round, set_candidate
-from mer_pnao.tracking.store import Store, opened, tracking_root, tracking_uri
+from mer_pnao.tracking.store import Store, one_line, opened
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
@@ -69,12 +69,7 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
                     _log_artifact(store, run, figures / f"{kind}_{name}.png", "figures")
                 progress(1)
     except (MlflowException, OSError) as error:
-        uri = tracking_uri(tracking_root(project))
-        raise InputError(f"MLflow at {uri} cannot be written to: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise InputError(f"MLflow cannot be reached: {one_line(error)}") from error
 
 
 def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import finish_system, log_round
+from mer_pnao.tracking.store import one_line
 
 
 @contextmanager
@@ -15,10 +16,8 @@ def tracking_or_warning() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever it is, hours of training weigh more
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        print(
-            f"MLflow is not reachable ({reason}): training goes on; `mer track` catches up", file=sys.stderr
-        )
+        sentence = f"MLflow is not reachable ({one_line(error)}): training goes on; `mer track` catches up"
+        print(sentence, file=sys.stderr)
 
 
 class StageTracker:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import chdir, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -80,6 +81,11 @@ def _uri_in_environment(uri: str) -> Iterator[None]:
             del os.environ["MLFLOW_TRACKING_URI"]
         else:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+def one_line(error: Exception) -> str:
+    """What an exception says, short enough for a sentence."""
+    return shorten(str(error), 160, placeholder=" ...") or type(error).__name__
 
 
 def initialise(project: Path) -> None:
