@@ -100,7 +100,7 @@ def test_difficulty_runs_from_easy_to_hopeless(channel: str, control: str) -> No
 
 def test_fusing_pays() -> None:
     """The face knows happiness better, the voice anger, and both together more than either."""
-    clips = plan_corpus(SyntheticConfig(train_clips=2000, test_clips=1000, difficulty=0.3))
+    clips = plan_corpus(SyntheticConfig(train_clips=2000, test_clips=1000, difficulty=0.5, label_noise=0.0))
     face = np.array([astuple(clip.face) for clip in clips])
     voice = np.array([astuple(clip.voice) for clip in clips])
     labels = np.array([clip.label for clip in clips])
