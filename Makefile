@@ -31,6 +31,7 @@ profile: env
 
 run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
 	dvc repro
+	@mer track
 	@mer table
 
 test: env  ## ruff, mypy, import-linter, pytest
@@ -38,7 +39,7 @@ test: env  ## ruff, mypy, import-linter, pytest
 	ruff format --check .
 	mypy
 	lint-imports
-	pytest
+	pytest -m 'slow or not slow'
 
 format: env  ## let ruff format and fix
 	ruff format .
@@ -50,8 +51,8 @@ ui: env  ## the MLflow UI on 127.0.0.1
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
-	.venv-lock/bin/python -m pip install --quiet '.[dev]' setuptools
-	.venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip > requirements.lock
+	.venv-lock/bin/python -m pip install --quiet '.[dev]' setuptools wheel
+	.venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip | sed 's/^\(torch==[0-9.]*\)+cpu/\1/' > requirements.lock
 	rm -rf .venv-lock
 
 clean:  ## forget what the pipeline made, keep the environment

@@ -160,6 +160,7 @@ def _write_round(
         "alpha": pnao.alpha,
         "rewind": pnao.rewind if pnao.rounds else None,
         "scope": pnao.scope if pnao.rounds else None,
+        "min_nodes": pnao.min_nodes if pnao.rounds else None,
         "fusion": finished.blueprint.fusion,
         "seed": params.seed,
         "folds": params.folds,

@@ -1,0 +1,203 @@
+"""The whole pipeline on a tiny profile, as a user runs it: dvc repro, changes, kills, push and pull, the registry."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+SYSTEMS = ["linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final"]
+
+
+def tiny_profile() -> dict[str, dict[str, object]]:
+    params = YAML(typ="safe", pure=True).load((ROOT / "profiles/demo.yaml").read_text())
+    params["synthetic"] |= {"train_clips": 72, "test_clips": 24, "speakers": 8, "test_speakers": 2}
+    for encoder in params["encoders"].values():
+        encoder["frames"] = 2
+    params["folds"] = 2
+    params["network"] |= {"hidden": 16, "width": 8}
+    params["training"] |= {"epochs": 3, "patience": 3}
+    params["pnao"] |= {"naor": 0.6, "rounds": 3}
+    params["evaluation"] |= {"resamples": 100}
+    return params  # type: ignore[no-any-return]
+
+
+def write_params(project: Path, params: object) -> None:
+    (project / "params.yaml").write_text(json.dumps(params, indent=1))
+
+
+def environment(home: Path) -> dict[str, str]:
+    return os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(home / "cache")}
+
+
+def run(project: Path, *command: str, expect: int = 0) -> str:
+    done = subprocess.run(
+        command, cwd=project, env=environment(project.parent), text=True, capture_output=True, check=False
+    )
+    assert done.returncode == expect, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
+    return done.stdout + done.stderr
+
+
+def commit(project: Path) -> None:
+    run(project, "git", "add", "-A")
+    run(project, "git", "-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "-qm", "state")
+
+
+def checkout(target: Path) -> Path:
+    """The project's present files in a repository of their own."""
+    listed = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and name != "dvc.lock":
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    write_params(target, tiny_profile())
+    run(target, "git", "init", "-q")
+    commit(target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project after its first `dvc repro`; tests work on copies of it."""
+    project = checkout(tmp_path_factory.mktemp("finished") / "project")
+    run(project, "mer", "init")
+    run(project, "dvc", "repro")
+    commit(project)
+    return project
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Iterator[Path]:
+    shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    shutil.copytree(finished.parent / "cache", tmp_path / "cache")
+    yield tmp_path / "project"
+    shutil.rmtree(tmp_path / "project")
+
+
+def rounds_known(project: Path) -> set[str]:
+    return {path.name for path in (project / "work/rounds").glob("[0-9a-f]*")}
+
+
+def test_the_first_run_leaves_every_product(finished: Path) -> None:
+    table = pd.read_csv(finished / "reports/table.csv")
+    assert table["system"].tolist() == SYSTEMS
+    assert table[["trainval_com", "dis", "dim", "com", "com_low", "com_high", "parameters"]].notna().all().all()
+    assert (table["com"] - (table["dis"] - 0.25 * table["dim"])).abs().max() < 2e-6
+    rounds = pd.read_csv(finished / "reports/rounds.csv")
+    assert len(rounds) == 2 * (1 + 1 + 4 + 4)
+    shrinking = rounds[(rounds["system"] == "enf_pnao") & (rounds["split"] == "test")]["parameters"].tolist()
+    assert shrinking == sorted(shrinking, reverse=True)
+    assert shrinking[-1] < shrinking[0]
+    for name in ("index.html", "metrics.json", "skipped_clips.csv", "figures/confusion_final.png"):
+        assert (finished / "reports" / name).stat().st_size > 20
+    for system in SYSTEMS:
+        assert len(pd.read_csv(finished / f"reports/predictions/{system}.csv")) == 24
+    assert "Com = Dis" in run(finished, "mer", "table")
+    assert run(finished, "git", "status", "--porcelain") == ""
+
+
+def test_nothing_changed_runs_nothing(project: Path) -> None:
+    said = run(project, "dvc", "repro")
+    assert "Running stage" not in said
+    assert "up to date" in said
+
+
+def test_a_changed_naor_reruns_from_pnao_and_reuses_the_sparse_training(project: Path) -> None:
+    before = rounds_known(project)
+    params = tiny_profile()
+    params["pnao"]["naor"] = 0.5
+    write_params(project, params)
+    said = run(project, "dvc", "repro")
+    ran = [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+    assert ran == ["pnao", "ensemble", "evaluate"]
+    assert len(rounds_known(project) - before) == 2 * 3  # three pruned rounds a system, no round 0
+    assert "pnao.naor" in run(project, "dvc", "params", "diff")
+
+
+def test_experiments_metrics_and_plots(project: Path) -> None:
+    before = rounds_known(project)
+    run(project, "dvc", "exp", "run", "-S", "pnao.rounds=2")
+    assert rounds_known(project) == before  # fewer rounds are all known
+    assert "enf_pnao" in run(project, "dvc", "metrics", "show")
+    run(project, "dvc", "plots", "show", "--out", "plots_page")
+    assert (project / "plots_page/index.html").is_file()
+
+
+def test_push_and_pull_bring_the_products_to_another_clone(project: Path, tmp_path: Path) -> None:
+    run(project, "dvc", "remote", "add", "-d", "local", str(tmp_path / "remote"))
+    run(project, "dvc", "push")
+    commit(project)
+    run(tmp_path, "git", "clone", "-q", str(project), str(tmp_path / "clone"))
+    clone = tmp_path / "clone"
+    run(clone, "dvc", "pull")
+    for path in ("reports/table.csv", "models/enf_pnao/round-00/fold-0.safetensors", "data/demo/manifest.csv"):
+        assert (clone / path).read_bytes() == (project / path).read_bytes()
+    assert len(list((clone / "data/demo/clips").glob("*.mp4"))) == 96
+    assert "Running stage" not in run(clone, "dvc", "repro")
+
+
+def test_killed_during_pnao_it_goes_on_at_its_round_with_the_same_numbers(project: Path) -> None:
+    known = rounds_known(project)
+    records = [json.loads(path.read_text()) for path in (project / "models").glob("*pnao/round-*/record.json")]
+    pruned = {record["key"] for record in records}
+    wanted = {path: path.read_bytes() for path in (project / "models").glob("*pnao/round-*/*")}
+    tables = {name: (project / "reports" / name).read_bytes() for name in ("table.csv", "rounds.csv", "metrics.json")}
+    for key in pruned:
+        shutil.rmtree(project / "work/rounds" / key)
+    shutil.rmtree(project / ".dvc/cache/runs")  # nothing but work/ may remember the rounds
+    repro = ["dvc", "repro", "--force", "--single-item", "pnao"]
+    process = subprocess.Popen(repro, cwd=project, env=environment(project.parent), start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(rounds_known(project) & pruned) < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished_before = rounds_known(project) & pruned
+    assert 2 <= len(finished_before) < len(pruned)
+    stamps = {key: (project / "work/rounds" / key / "folds.json").stat().st_mtime_ns for key in finished_before}
+    assert "Running stage 'pnao'" in run(project, "dvc", "repro")
+    assert rounds_known(project) == known
+    for key, stamp in stamps.items():
+        assert (project / "work/rounds" / key / "folds.json").stat().st_mtime_ns == stamp
+    for path, content in wanted.items():
+        assert path.read_bytes() == content, path
+    for name, content in tables.items():
+        assert (project / "reports" / name).read_bytes() == content, name
+
+
+def test_wrong_params_stop_before_anything_runs(project: Path) -> None:
+    params = tiny_profile()
+    params["pnao"]["naor"] = 7
+    write_params(project, params)
+    said = run(project, "mer", "profile", expect=2)
+    assert said == "error: params.yaml: pnao.naor must lie in [0, 1], got 7.0\n"
+
+
+def test_every_round_of_the_pruned_systems_is_a_registered_version(finished: Path) -> None:
+    script = """
+import json, mlflow
+from mlflow import MlflowClient
+mlflow.set_tracking_uri("sqlite:///mlruns/mlflow.db")
+client = MlflowClient()
+runs = client.search_runs([client.get_experiment_by_name("mer-pnao").experiment_id], max_results=1000)
+parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+versions = client.search_model_versions("name='mer-pnao'")
+model = mlflow.pyfunc.load_model("models:/mer-pnao@candidate")
+frame = model.predict(model.input_example) if model.input_example is not None else None
+print(json.dumps([len(parents), len(runs) - len(parents), len(versions), list(frame.columns) if frame is not None else []]))
+"""
+    said = run(finished, sys.executable, "-c", script)
+    parents, nested, versions, columns = json.loads(said.strip().splitlines()[-1])
+    assert (parents, nested, versions) == (6, 2 + 2 * 4, 2 * 4)
+    assert columns[:1] == ["emotion"]
