@@ -17,7 +17,8 @@ def main() -> None:
     truth = read_manifest(params.data / "manifest.csv")[["name", "split", "discrete", "valence"]]
     lists = [params.data / "features" / name / "skipped.csv" for name in params.encoders]
     skipped = pd.DataFrame(
-        [entry for path in lists for entry in read_listed(path)], columns=["name", "encoder", "action", "reason"]
+        [entry for path in lists for entry in read_listed(path)],
+        columns=["name", "encoder", "action", "reason"],
     )
     write_report(
         Path("models"),

@@ -26,4 +26,6 @@ def test_stages_are_thin() -> None:
 
 
 def test_package_files_are_empty() -> None:
-    assert not [path for path in (ROOT / "src").rglob("__init__.py") if path.read_text().strip()]
+    """But tracking's, which sets MLflow's environment before anything can import MLflow."""
+    full = {path.parent.name for path in (ROOT / "src").rglob("__init__.py") if path.read_text().strip()}
+    assert full == {"tracking"}

@@ -141,7 +141,11 @@ def test_push_and_pull_bring_the_products_to_another_clone(project: Path, tmp_pa
     run(tmp_path, "git", "clone", "-q", str(project), str(tmp_path / "clone"))
     clone = tmp_path / "clone"
     run(clone, "dvc", "pull")
-    for path in ("reports/table.csv", "models/enf_pnao/round-00/fold-0.safetensors", "data/demo/manifest.csv"):
+    for path in (
+        "reports/table.csv",
+        "models/enf_pnao/round-00/fold-0.safetensors",
+        "data/demo/manifest.csv",
+    ):
         assert (clone / path).read_bytes() == (project / path).read_bytes()
     assert len(list((clone / "data/demo/clips").glob("*.mp4"))) == 96
     assert "Running stage" not in run(clone, "dvc", "repro")
@@ -195,7 +199,8 @@ parents = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
 versions = client.search_model_versions("name='mer-pnao'")
 model = mlflow.pyfunc.load_model("models:/mer-pnao@candidate")
 frame = model.predict(model.input_example) if model.input_example is not None else None
-print(json.dumps([len(parents), len(runs) - len(parents), len(versions), list(frame.columns) if frame is not None else []]))
+columns = [] if frame is None else list(frame.columns)
+print(json.dumps([len(parents), len(runs) - len(parents), len(versions), columns]))
 """
     said = run(finished, sys.executable, "-c", script)
     parents, nested, versions, columns = json.loads(said.strip().splitlines()[-1])

@@ -42,7 +42,8 @@ def extract(
     out: Annotated[Path, typer.Option(help="Folder for the features.")] = Path("work/extracted"),
     encoder: Annotated[list[str] | None, typer.Option(help="Only this encoder of params.yaml; repeatable.")] = None,
     max_skipped: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Share of clips that may be unusable; default: params.yaml's.")
+        float | None,
+        typer.Option(min=0, max=1, help="Share of clips that may be unusable; default: params.yaml's."),
     ] = None,
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet."""

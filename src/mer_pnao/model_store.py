@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mer_pnao.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
+from mer_pnao.training.fit import predict
 
 ROUND_SYSTEMS = ("baseline", "enf", "pnao", "enf_pnao")
 SYSTEMS = ("linear_probe", *ROUND_SYSTEMS, "final")
@@ -36,7 +37,9 @@ class Decisions:
         """1 - H / log C of the joint posterior, (N,): 0 for a uniform one, 1 for a certain one."""
         posterior = self.posterior
         logs = np.log(posterior, where=posterior > 0, out=np.zeros_like(posterior))
-        return 1 + (posterior * logs).sum(axis=1) / np.log(posterior.shape[1])
+        entropy: np.ndarray = -(posterior * logs).sum(axis=1)
+        confidence: np.ndarray = 1 - entropy / np.log(posterior.shape[1])
+        return confidence
 
 
 def predictions_table(
@@ -71,8 +74,6 @@ class RoundModel:
 
     def decide(self, features: Mapping[str, Tensor]) -> Decisions:
         """Average the folds' posteriors, valences and branch weights for features (N, width) a set."""
-        from mer_pnao.training.fit import predict  # noqa: PLC0415
-
         each = [predict(network, features) for network in self.networks]
         return Decisions(
             np.mean([p.posterior.numpy() for p in each], axis=0),

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from joblib import Parallel, delayed, parallel_config
@@ -22,7 +22,15 @@ def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
     return function(task)
 
 
-def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> Callable[..., Iterator[object]]:
+class ParallelMap(Protocol):
+    """A `map` of one function over tasks, in their order."""
+
+    def __call__(self, function: Callable[[Task], Result], tasks: Iterable[Task], /) -> Iterator[Result]:
+        """Call the function with each task."""
+        ...
+
+
+def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> ParallelMap:
     """A `map` over processes, in order; `done(1)` is called for each finished task."""
 
     def run(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:

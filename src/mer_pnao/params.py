@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from mer_pnao.corpus.synthetic.plan import SyntheticConfig
 from mer_pnao.encoders.config import EncoderConfig
@@ -31,7 +32,7 @@ class CorpusParams(BaseModel):
     kind: Literal["labelled_folder", "mertools"]  # own or rendered clips with labels.csv, or ready features
     root: str = Field(min_length=1)  # the folder, relative to the project's root
     labels: tuple[str, ...] = Field(min_length=2)  # the emotions, in the order of every table and figure
-    max_skipped: float = Field(0.05, ge=0, le=1)  # share of clips that may be unusable before a stage fails
+    max_skipped: float = Field(default=0.05, ge=0, le=1)  # share of clips that may be unusable before a stage fails
 
 
 class FeatureParams(BaseModel):
@@ -53,9 +54,9 @@ class EvaluationParams(BaseModel):
 
     model_config = _STRICT
 
-    resamples: int = Field(2000, ge=100, le=100_000)  # of the paired bootstrap; P is exact to about .01
-    probe_c: float = Field(0.05, gt=0)  # inverse L2 strength of the linear probe's logistic regression
-    probe_ridge: float = Field(100.0, gt=0)  # L2 strength of its ridge regression of valence
+    resamples: int = Field(default=2000, ge=100, le=100_000)  # of the paired bootstrap; P is exact to about .01
+    probe_c: float = Field(default=0.05, gt=0)  # inverse L2 strength of the linear probe's logistic regression
+    probe_ridge: float = Field(default=100.0, gt=0)  # L2 strength of its ridge regression of valence
 
 
 class Params(BaseModel):
@@ -64,7 +65,7 @@ class Params(BaseModel):
     model_config = _STRICT
 
     profile: str = Field(pattern=r"^[a-z0-9_]+$")  # names data/<profile>/
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     corpus: CorpusParams
     synthesize: dict[str, str] = {}  # what the demo makes for itself: clips and checkpoints, and where to
     synthetic: SyntheticConfig = SyntheticConfig()
@@ -72,7 +73,7 @@ class Params(BaseModel):
     encoders: dict[str, EncoderConfig] = {}  # one extraction stage each
     imported: dict[str, str] = {}  # ready feature sets: name -> folder below the corpus root
     features: FeatureParams
-    folds: int = Field(5, ge=2, le=20)
+    folds: int = Field(default=5, ge=2, le=20)
     network: NetworkConfig = NetworkConfig()
     training: TrainingConfig = TrainingConfig()
     pnao: PnaoConfig = PnaoConfig()

@@ -88,7 +88,9 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
     tests, counts = [], []
     for fold in range(params.folds):
         probe = fit_probe(
-            dataset.train.select(np.flatnonzero(folds != fold)), params.evaluation.probe_c, params.evaluation.probe_ridge
+            dataset.train.select(np.flatnonzero(folds != fold)),
+            params.evaluation.probe_c,
+            params.evaluation.probe_ridge,
         )
         rows = np.flatnonzero(folds == fold)
         trainval.posterior[rows], trainval.valence[rows] = probe.predict(dataset.train.select(rows))
@@ -96,7 +98,12 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
         counts.append(probe.parameters)
     posteriors, valences = zip(*tests, strict=True)
     test = Decisions(np.mean(posteriors, axis=0), np.mean(valences, axis=0), np.zeros((len(dataset.test), 0)))
-    record = {"system": "linear_probe", "parameters": counts[0], "parameters_ratio": None, "seed": params.seed}
+    record = {
+        "system": "linear_probe",
+        "parameters": counts[0],
+        "parameters_ratio": None,
+        "seed": params.seed,
+    }
     _write_decisions(out, record, dataset, trainval, test, ())
 
 
@@ -111,7 +118,7 @@ def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: 
             parts[split][system] = _in_order(table, decisions, split, examples)
     first, second = (parts["trainval"][system] for system in MEMBERS)
     weight = choose_weight((first.posterior, first.valence), (second.posterior, second.valence), dataset.train)
-    mixed = {split: _mix(*(of[system] for system in MEMBERS), weight) for split, of in parts.items()}
+    mixed = {split: _mix(of[MEMBERS[0]], of[MEMBERS[1]], weight) for split, of in parts.items()}
     members = [{"system": system, "round": records[system]["round"]} for system in MEMBERS]
     write_json(out / "config.json", {"members": members, "weight": weight, "labels": list(dataset.labels)})
     dense = sum(record["parameters"] / record["parameters_ratio"] for record in records.values())
@@ -123,13 +130,21 @@ def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: 
 def _mix(first: Decisions, second: Decisions, weight: float) -> Decisions:
     """The first system's decisions by the weight, the second's by the rest."""
     pairs = zip(
-        (first.posterior, first.valence, first.weights), (second.posterior, second.valence, second.weights), strict=True
+        (first.posterior, first.valence, first.weights),
+        (second.posterior, second.valence, second.weights),
+        strict=True,
     )
     return Decisions(*(weight * a + (1 - weight) * b for a, b in pairs))
 
 
 def _write_round(
-    directory: Path, system: str, finished: Round, dataset: Dataset, params: Params, pnao: PnaoConfig, dense: int
+    directory: Path,
+    system: str,
+    finished: Round,
+    dataset: Dataset,
+    params: Params,
+    pnao: PnaoConfig,
+    dense: int,
 ) -> Path:
     """Write one round's model, curves, weight distribution, predictions and record; the record comes last."""
     shutil.rmtree(directory, ignore_errors=True)
@@ -145,7 +160,10 @@ def _write_round(
     first_clip = {name: values[:1] for name, values in features.items()}
     layers = finished.blueprint.config
     kept = {
-        name: [float(np.mean([len(network.kept()[name]) for network in networks])), _dense_nodes(name, layers)]
+        name: [
+            float(np.mean([len(network.kept()[name]) for network in networks])),
+            _dense_nodes(name, layers),
+        ]
         for name in networks[0].kept()
     }
     record = {

@@ -53,9 +53,7 @@ def test_valence_lies_on_the_grid_and_takes_the_side_of_its_emotion(clips: tuple
 
 
 def test_test_speakers_are_unseen_in_training(clips: tuple[ClipPlan, ...]) -> None:
-    speakers = {
-        split: {clip.speaker.name for clip in clips if clip.split == split} for split in ("train", "test")
-    }
+    speakers = {split: {clip.speaker.name for clip in clips if clip.split == split} for split in ("train", "test")}
     assert (len(speakers["train"]), len(speakers["test"])) == (19, 5)
     assert not speakers["train"] & speakers["test"]
 

@@ -68,9 +68,7 @@ def test_level_and_brightness_follow_the_plan() -> None:
     dark, bright = _voice(VoiceExpression(brightness=-4.0)), _voice(VoiceExpression(brightness=4.0))
     tilt_dark = _level(dark, 2000, 4000) - _level(dark, 100, 1000)
     tilt_bright = _level(bright, 2000, 4000) - _level(bright, 100, 1000)
-    assert (
-        tilt_bright - tilt_dark > 12
-    )  # 8 dB an octave over the one and a half octaves or more between the bands
+    assert tilt_bright - tilt_dark > 12  # 8 dB an octave over the one and a half octaves or more between the bands
 
 
 def _decoded(path: Path) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
@@ -141,9 +139,7 @@ def test_same_seed_same_bytes_for_any_number_of_workers(tmp_path: Path) -> None:
     render_corpus(SMALL, tmp_path / "one", workers=1, progress=finished.append)
     render_corpus(SMALL, tmp_path / "two", workers=2)
     assert finished == [1, 1, 1, 1]
-    one, two = (
-        {path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("one", "two")
-    )
+    one, two = ({path.name: path.read_bytes() for path in (tmp_path / folder).iterdir()} for folder in ("one", "two"))
     assert sorted(one) == ["clip0001.mp4", "clip0002.mp4", "clip0003.mp4", "clip0004.mp4", "labels.csv"]
     assert one == two
     with (tmp_path / "one" / "labels.csv").open(newline="") as file:
@@ -167,9 +163,7 @@ def test_another_seed_gives_other_bytes(tmp_path: Path) -> None:
     assert len(pictures) == 2
 
 
-def test_a_failing_clip_leaves_nothing_under_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failing_clip_leaves_nothing_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise OSError("no space left on device")
 

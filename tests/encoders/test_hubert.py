@@ -113,9 +113,7 @@ def test_no_clips_give_no_rows(checkpoint):
     assert HubertLayers(checkpoint, [1])([])[1].shape == (0, 32)
 
 
-@pytest.mark.parametrize(
-    "waveform", [np.zeros(399, np.float32), np.zeros(8000), np.zeros((2, 8000), np.float32)]
-)
+@pytest.mark.parametrize("waveform", [np.zeros(399, np.float32), np.zeros(8000), np.zeros((2, 8000), np.float32)])
 def test_what_is_no_waveform_is_refused(checkpoint, waveform):
     with pytest.raises(ValueError, match="waveform must"):
         HubertLayers(checkpoint, [1])([waveform])

@@ -5,12 +5,8 @@ import torch
 from mer_pnao.encoders.manet import MANet, load_manet, preprocess
 
 
-@pytest.mark.parametrize(
-    ("order", "golden"), [("forward", "manet_golden"), ("reverse", "manet_reverse_order_golden")]
-)
-def test_computes_what_the_published_network_computes(
-    checkpoints, golden_weights, golden_images, order, golden
-):
+@pytest.mark.parametrize(("order", "golden"), [("forward", "manet_golden"), ("reverse", "manet_reverse_order_golden")])
+def test_computes_what_the_published_network_computes(checkpoints, golden_weights, golden_images, order, golden):
     network = MANet(order=order)
     network.load_state_dict(golden_weights("manet"), strict=True)
     network.eval()
@@ -39,9 +35,7 @@ def test_a_narrow_network_has_the_same_keys(shapes):
 
 def test_width_and_classes_are_read_from_the_checkpoint(tmp_path):
     network = MANet(width=8, classes=5)
-    torch.save(
-        {"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "m.pth"
-    )
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "m.pth")
     loaded = load_manet(tmp_path / "m.pth")
     images = torch.rand(2, 3, 224, 224)
     assert not loaded.training
@@ -51,9 +45,7 @@ def test_width_and_classes_are_read_from_the_checkpoint(tmp_path):
         assert loaded(images)[0].shape == (2, 5)
 
 
-@pytest.mark.parametrize(
-    ("width", "order", "message"), [(6, "forward", "multiple of 4"), (8, "up", "order must")]
-)
+@pytest.mark.parametrize(("width", "order", "message"), [(6, "forward", "multiple of 4"), (8, "up", "order must")])
 def test_impossible_networks_are_refused(width, order, message):
     with pytest.raises(ValueError, match=message):
         MANet(width=width, order=order)

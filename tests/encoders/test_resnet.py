@@ -55,8 +55,6 @@ def test_preprocessing_cuts_the_centre_and_subtracts_the_means(size):
 
 def test_preprocessing_resizes_the_short_side_first():
     image = np.zeros((1, 128, 256, 3), np.uint8)
-    image[:, :, 64:192] = (
-        200  # doubled, this covers the central 256 columns, so that the crop sees nothing else
-    )
+    image[:, :, 64:192] = 200  # doubled, this covers the central 256 columns, so that the crop sees nothing else
     np.testing.assert_allclose(preprocess(image)[0, :, 112, 112].numpy(), 200 - np.array(MEANS), atol=1e-3)
     assert preprocess(image)[0, 0].std() < 1e-3

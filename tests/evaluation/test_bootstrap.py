@@ -47,9 +47,7 @@ def test_it_agrees_with_scikit_learn_on_every_resample(monkeypatch, chunk, missi
     found = paired_bootstrap(emotion, valence, systems, "baseline", resamples=150, seed=3)
     coms = slow(emotion, valence, systems, 150, 3)
     for name, each in found.items():
-        assert [each.com_low, each.com_high] == pytest.approx(
-            np.percentile(coms[name], [2.5, 97.5]), abs=1e-12
-        )
+        assert [each.com_low, each.com_high] == pytest.approx(np.percentile(coms[name], [2.5, 97.5]), abs=1e-12)
         gains = coms[name] - coms["baseline"]
         assert [each.gain_low, each.gain_high] == pytest.approx(np.percentile(gains, [2.5, 97.5]), abs=1e-12)
         near = np.where(abs(gains) < 1e-12, 0, gains)
@@ -105,9 +103,7 @@ def test_the_interval_has_the_width_of_theory_for_a_proportion():
     clips = 2000
     truth = np.zeros(clips, dtype=int)
     predicted = (np.arange(clips) >= 1500).astype(int)  # hits 1500 of 2000: F1 = 2p / (1 + p)
-    found = paired_bootstrap(truth, np.full(clips, np.nan), {"one": Predicted(predicted, np.zeros(clips))})[
-        "one"
-    ]
+    found = paired_bootstrap(truth, np.full(clips, np.nan), {"one": Predicted(predicted, np.zeros(clips))})["one"]
     p = 0.75
     deviation = 2 / (1 + p) ** 2 * np.sqrt(p * (1 - p) / clips)
     assert found.scores.com == pytest.approx(2 * p / (1 + p))
@@ -117,9 +113,7 @@ def test_the_interval_has_the_width_of_theory_for_a_proportion():
 
 def test_the_seed_decides_the_draws():
     emotion, valence, systems = corpus(50)
-    first, again, other = (
-        paired_bootstrap(emotion, valence, systems, "baseline", 100, seed) for seed in (1, 1, 2)
-    )
+    first, again, other = (paired_bootstrap(emotion, valence, systems, "baseline", 100, seed) for seed in (1, 1, 2))
     assert first == again
     assert first != other
 

@@ -51,9 +51,7 @@ def test_clips_that_are_skipped_or_lack_a_face_are_listed_with_the_reason(tmp_pa
 
 
 @pytest.mark.parametrize("dies_after", [0, 2, 3, 5])
-def test_a_killed_extraction_goes_on_at_its_shard_with_the_same_bytes(
-    tmp_path, stub, write_clips, dies_after
-):
+def test_a_killed_extraction_goes_on_at_its_shard_with_the_same_bytes(tmp_path, stub, write_clips, dies_after):
     clips = write_clips(TEXTS)
     extract(clips, stub(), tmp_path / "undisturbed", tmp_path / "work1", 2, max_skipped=0.2)
 
@@ -123,9 +121,7 @@ def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips, monkeypatc
 
 def test_too_many_skipped_clips_fail_and_are_listed(tmp_path, stub, write_clips):
     clips = write_clips(TEXTS)
-    with pytest.raises(
-        InputError, match=r"skipped\.csv: stub skipped 1 of 7 clips, more than .*0\.14"
-    ) as refusal:
+    with pytest.raises(InputError, match=r"skipped\.csv: stub skipped 1 of 7 clips, more than .*0\.14") as refusal:
         extract(clips, stub(), tmp_path / "out", tmp_path / "work", 2, max_skipped=0.14)
     table = Path(str(refusal.value).split(": ")[0])
     assert table.is_relative_to(tmp_path / "work")

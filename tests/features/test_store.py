@@ -24,9 +24,7 @@ def vectors() -> np.ndarray:
 def test_shards_come_back_in_order_to_the_last_bit(tmp_path, vectors):
     write_shard(tmp_path / "s" / "part-00001.parquet", ["d", "e"], vectors[3:])
     write_shard(tmp_path / "s" / "part-00000.parquet", ["c", "a", "b"], vectors[:3])
-    write_shard(
-        tmp_path / "s" / "part-00002.parquet", [], vectors[:0]
-    )  # a shard whose clips were all skipped
+    write_shard(tmp_path / "s" / "part-00002.parquet", [], vectors[:0])  # a shard whose clips were all skipped
     result = read_set(tmp_path / "s")
     assert result.names == ("c", "a", "b", "d", "e")
     assert result.vectors.dtype == np.float32

@@ -64,9 +64,7 @@ def test_a_clip_filmed_upright_is_turned_as_a_player_turns_it(make_clip, tone):
     assert frame[56:].mean() > 190
 
 
-@pytest.mark.parametrize(
-    "decode", [decode_audio, lambda path, limits: decode_frames(path, 4, limits), check_clip]
-)
+@pytest.mark.parametrize("decode", [decode_audio, lambda path, limits: decode_frames(path, 4, limits), check_clip])
 class TestRefusedByEveryDecoder:
     def test_empty_file(self, tmp_path, decode):
         (tmp_path / "clip.mp4").write_bytes(b"")

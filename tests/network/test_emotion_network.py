@@ -37,13 +37,14 @@ def numpy_forward(network: EmotionNetwork, inputs: dict[str, torch.Tensor]) -> d
             bias = p.get(f"{name}.bias", 0.0)
             return value @ p[f"{name}.weight"].T + bias
 
-        h = [
-            relu(linear(f"{g}.modalities.{s}.outer", relu(linear(f"{g}.modalities.{s}.inner", x[s])))) for s in sets
-        ]
+        h = [relu(linear(f"{g}.modalities.{s}.outer", relu(linear(f"{g}.modalities.{s}.inner", x[s])))) for s in sets]
         match network.blueprint.config.scorer:
             case "tanh":
                 alpha = softmax(
-                    np.stack([linear(f"{g}.scorer.score", np.tanh(linear(f"{g}.scorer.project", m)))[:, 0] for m in h], 1)
+                    np.stack(
+                        [linear(f"{g}.scorer.score", np.tanh(linear(f"{g}.scorer.project", m)))[:, 0] for m in h],
+                        1,
+                    )
                 )
             case "linear":
                 alpha = softmax(linear(f"{g}.scorer.score", np.concatenate(h, 1)))
@@ -64,7 +65,12 @@ def numpy_forward(network: EmotionNetwork, inputs: dict[str, torch.Tensor]) -> d
         w = (1 - h / h.sum(0)) / (len(h) - 1)
     else:
         w = softmax(np.concatenate(fused_all, 1) @ p["fusion.score.weight"].T + p["fusion.score.bias"]).T
-    return {"posterior": np.einsum("mb,mbc->bc", w, e), "valence": (w * v).sum(0), "weights": w, "valences": v}
+    return {
+        "posterior": np.einsum("mb,mbc->bc", w, e),
+        "valence": (w * v).sum(0),
+        "weights": w,
+        "valences": v,
+    }
 
 
 @pytest.mark.parametrize("scorer", SCORERS)

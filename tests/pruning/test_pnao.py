@@ -1,6 +1,7 @@
 """Algorithm 1: rounds shrink, rewind as told, repeat, resume, and never see what they hold out."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,12 @@ def folds(examples: Examples) -> np.ndarray:
 
 
 def run(
-    blueprint: Blueprint, examples: Examples, folds: np.ndarray, root: Path, pnao: PnaoConfig = PNAO, **kwargs: object
+    blueprint: Blueprint,
+    examples: Examples,
+    folds: np.ndarray,
+    root: Path,
+    pnao: PnaoConfig = PNAO,
+    **kwargs: object,
 ) -> list[Round]:
     return list(
         optimise_architecture(blueprint, examples, folds, TRAINING, pnao, 0, DiskRoundStore(root), **kwargs)  # type: ignore[arg-type]
@@ -54,7 +60,7 @@ def test_rounds_shrink_and_say_by_how_much(
     rounds = run(blueprint, examples, folds, tmp_path)
     assert [r.number for r in rounds] == [0, 1, 2]
     assert rounds[0].pruned == 0
-    for before, after in zip(rounds, rounds[1:], strict=False):
+    for before, after in pairwise(rounds):
         for fold_before, fold_after, big, small in zip(
             before.folds, after.folds, before.networks(), after.networks(), strict=True
         ):
@@ -90,7 +96,11 @@ def test_out_of_fold_predictions_come_from_the_fold_that_held_the_clip_out(
 
 
 def test_a_fold_never_trains_on_what_it_holds_out_nor_on_its_speakers(
-    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    blueprint: Blueprint,
+    examples: Examples,
+    folds: np.ndarray,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[set[str], set[str]]] = []
     real = algorithm.fit

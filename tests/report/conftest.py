@@ -20,16 +20,10 @@ def make_truth(clips: int, valence: bool, labels: Sequence[str] = LABELS, seed: 
     r = np.random.default_rng(seed)
     shares = np.arange(2 * len(labels), len(labels), -1.0)
     emotion = [
-        labels[i // 3 % len(labels)]
-        if i < 3 * len(labels)
-        else r.choice(list(labels), p=shares / shares.sum())
+        labels[i // 3 % len(labels)] if i < 3 * len(labels) else r.choice(list(labels), p=shares / shares.sum())
         for i in range(clips)
     ]
-    values = (
-        np.where(r.random(clips) < 0.1, np.nan, r.normal(0, 1.7, clips))
-        if valence
-        else np.full(clips, np.nan)
-    )
+    values = np.where(r.random(clips) < 0.1, np.nan, r.normal(0, 1.7, clips)) if valence else np.full(clips, np.nan)
     split = ["test" if i % 3 == 0 else "train" for i in range(clips)]
     names = [f"clip_{i:05d}" for i in range(clips)]
     return pd.DataFrame({"name": names, "split": split, "discrete": emotion, "valence": values})
@@ -64,9 +58,7 @@ def scores_of(truth: pd.DataFrame, predictions: pd.DataFrame, split: str) -> Sco
     return score(part["discrete_true"], part["discrete"], part["valence_true"], part["valence"])
 
 
-def write_round(
-    directory: Path, truth: pd.DataFrame, labels: Sequence[str], skill: float, draw: int, **record
-) -> None:
+def write_round(directory: Path, truth: pd.DataFrame, labels: Sequence[str], skill: float, draw: int, **record) -> None:
     directory.mkdir(parents=True)
     predictions = make_predictions(truth, labels, skill, draw)
     predictions.to_csv(directory / "predictions.csv", index=False)

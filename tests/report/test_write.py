@@ -40,9 +40,7 @@ def report(models, truth, skipped, out, labels=LABELS, profile="demo"):
 
 
 def written(out):
-    return {
-        str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()
-    }
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def test_the_same_inputs_give_the_same_bytes(models, truth, skipped, tmp_path):
@@ -80,9 +78,7 @@ def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(model
         dis = f1_score(test["discrete_true"], test["discrete"], average="weighted")
         dim = mean_squared_error(known["valence_true"], known["valence"])
         assert row[["dis", "dim", "com"]].tolist() == pytest.approx([dis, dim, dis - 0.25 * dim], abs=1e-6)
-        again = score(
-            trainval["discrete_true"], trainval["discrete"], trainval["valence_true"], trainval["valence"]
-        )
+        again = score(trainval["discrete_true"], trainval["discrete"], trainval["valence_true"], trainval["valence"])
         assert row["trainval_com"] == pytest.approx(again.com, abs=1e-6)
         assert row["com_low"] < row["com"] < row["com_high"]
         record = json.loads((folder / "record.json").read_text())
@@ -167,9 +163,7 @@ def test_clips_that_no_system_could_read_are_left_out(models, truth, skipped, tm
     assert (out / "table.csv").read_bytes() == (
         report(models, truth, skipped, tmp_path / "without") / "table.csv"
     ).read_bytes()
-    assert re.search(
-        r"80 test clips scored, of\s+160 and 81 in the manifest", (out / "index.html").read_text()
-    )
+    assert re.search(r"80 test clips scored, of\s+160 and 81 in the manifest", (out / "index.html").read_text())
     assert pd.read_csv(out / "skipped_clips.csv").equals(skipped)
 
 

@@ -41,8 +41,7 @@ def make_model(system: str, number: int) -> RoundModel:
 def make_features(clips: int) -> dict[str, torch.Tensor]:
     values = np.random.default_rng(7)
     return {
-        name: torch.from_numpy(values.normal(size=(clips, width)).astype(np.float32))
-        for name, width in WIDTHS.items()
+        name: torch.from_numpy(values.normal(size=(clips, width)).astype(np.float32)) for name, width in WIDTHS.items()
     }
 
 
@@ -109,9 +108,7 @@ def write_single(models: Path, system: str, com: float) -> Path:
     directory = models / system
     directory.mkdir(parents=True)
     write_json(directory / "record.json", make_record(system, com))
-    pd.DataFrame({"name": ["clip-0"], "discrete": ["happy"]}).to_csv(
-        directory / "predictions.csv", index=False
-    )
+    pd.DataFrame({"name": ["clip-0"], "discrete": ["happy"]}).to_csv(directory / "predictions.csv", index=False)
     return directory
 
 

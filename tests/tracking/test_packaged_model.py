@@ -81,9 +81,7 @@ def test_signature_and_example_fit(loaded: Any) -> None:
         (lambda features: features.update(face=np.zeros((2, 9), np.float32)), r"\(2, 9\).*\(-1, 3\)"),
     ],
 )
-def test_missing_or_wrong_columns_are_named(
-    change: Any, message: str, outs: SimpleNamespace, loaded: Any
-) -> None:
+def test_missing_or_wrong_columns_are_named(change: Any, message: str, outs: SimpleNamespace, loaded: Any) -> None:
     features = {name: values.numpy() for name, values in outs.make_features(2).items()}
     change(features)
     with pytest.raises(MlflowException, match=message):

@@ -38,9 +38,7 @@ def runs_of(root: Path) -> dict[str, Run]:
 def rows_of(root: Path) -> dict[str, list[Any]]:
     """Everything in the database, table by table."""
     with closing(sqlite3.connect(root / DATABASE)) as connection:
-        tables = [
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-        ]
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {name: sorted(map(repr, connection.execute(f"SELECT * FROM {name}"))) for name in tables}
 
 
@@ -142,9 +140,7 @@ def test_tracking_twice_changes_nothing(tracked: Path, tmp_path: Path) -> None:
     assert sorted(path.relative_to(root) for path in (root / "mlruns/artifacts").rglob("*")) == files
 
 
-def test_stages_and_track_meet_in_the_same_runs(
-    project: Path, lineage: Lineage, outs: SimpleNamespace
-) -> None:
+def test_stages_and_track_meet_in_the_same_runs(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
     models = project / "models"
     for number in range(2):
         log_round(outs.write_round(models, "pnao", number, 0.3 + number / 10), lineage)
@@ -155,9 +151,7 @@ def test_stages_and_track_meet_in_the_same_runs(
     runs = runs_of(project)
     track(project)
     again = runs_of(project)
-    assert {name: run.info.run_id for name, run in again.items()} == {
-        n: r.info.run_id for n, r in runs.items()
-    }
+    assert {name: run.info.run_id for name, run in again.items()} == {n: r.info.run_id for n, r in runs.items()}
     assert set(runs) == {"pnao", "pnao round 00", "pnao round 01"}
     assert again["pnao"].info.end_time == runs["pnao"].info.end_time
 
@@ -233,9 +227,7 @@ def test_a_failure_is_marked_and_then_repaired(
 
 
 def test_nothing_to_track_is_said(project: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"models holds no finished system: run `make run` or `dvc pull` first"
-    ):
+    with pytest.raises(InputError, match=r"models holds no finished system: run `make run` or `dvc pull` first"):
         track(project)
 
 

@@ -39,9 +39,7 @@ def test_three_processes_may_initialise_at_once(tmp_path: Path, outs: SimpleName
     root = outs.make_project(tmp_path / "fresh")
     code = "from pathlib import Path; from mer_pnao.tracking.store import initialise; initialise(Path())"
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(3)
     ]
     ends = [(process.communicate(), process.returncode) for process in processes]
@@ -111,9 +109,7 @@ def test_the_lineage_names_commit_and_lock(tmp_path: Path, outs: SimpleNamespace
     commit = ["-c", "user.name=n", "-c", "user.email=e@x", "commit", "-q", "--allow-empty", "-m", "first"]
     for arguments in (["init", "-q"], commit):
         subprocess.run(["git", "-C", str(root), *arguments], check=True, env=environment)
-    head = subprocess.run(
-        ["git", "-C", str(root), "rev-parse", "HEAD"], check=True, capture_output=True, text=True
-    )
+    head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     lineage = read_lineage(root)
     assert lineage.tags()["mlflow.source.git.commit"] == head.stdout.strip()
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
@@ -121,25 +117,19 @@ def test_the_lineage_names_commit_and_lock(tmp_path: Path, outs: SimpleNamespace
 
 
 def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"mlruns/mlflow\.db is not there: run `make run` or `mer track` first"
-    ):
+    with pytest.raises(InputError, match=r"mlruns/mlflow\.db is not there: run `make run` or `mer track` first"):
         serve_ui(tmp_path)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(
-            InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"
-        ):
+        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"):
             serve_ui(empty, port)
 
 
 @pytest.mark.slow
 def test_the_ui_serves_runs_and_artifacts_until_it_is_interrupted(tracked: Path, closed_port: int) -> None:
-    code = (
-        "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
-    )
+    code = "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(closed_port)],
         cwd=tracked,

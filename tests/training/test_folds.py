@@ -19,7 +19,7 @@ def test_no_speaker_is_in_two_folds() -> None:
 @pytest.mark.parametrize("speakers", [None, SPEAKERS])
 def test_every_fold_has_its_share_of_clips_and_classes(speakers: list[str] | None) -> None:
     folds = make_folds(EMOTION, speakers, 5, 0)
-    counts = np.array([[np.sum((folds == fold) & (EMOTION == emotion)) for emotion in range(6)] for fold in range(5)])
+    counts = np.array([[np.sum((folds == fold) & (emotion == EMOTION)) for emotion in range(6)] for fold in range(5)])
     assert counts.sum() == len(EMOTION)
     assert counts.min() >= (12 if speakers is None else 4)
     assert abs(counts.sum(1) - len(EMOTION) / 5).max() <= (1 if speakers is None else 25)

@@ -1,6 +1,7 @@
 """The schedule as a pure function."""
 
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -13,7 +14,7 @@ def test_it_rises_linearly_to_the_peak_and_falls_to_the_floor() -> None:
     assert rates[:10] == pytest.approx([0.01 * (i + 1) / 11 for i in range(10)])
     assert rates[10] == pytest.approx(0.01)
     assert rates[-1] == pytest.approx(0.01 * 0.02)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in pairwise(rates[10:]))
 
 
 def test_the_cosine_is_half_way_in_the_middle() -> None:

@@ -76,9 +76,7 @@ def _load_pickle_safely(path: Path) -> object:
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:
-            raise InputError(
-                f"{path} holds the foreign pickled object {foreign[1]}, which is never loaded"
-            ) from error
+            raise InputError(f"{path} holds the foreign pickled object {foreign[1]}, which is never loaded") from error
         raise InputError(f"{path} is not a checkpoint of tensors only") from error
     except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise InputError(f"{path} is not a readable checkpoint") from error
@@ -124,8 +122,7 @@ def load_strictly(build: Callable[[], Network], state: Mapping[str, Tensor], pat
             raise InputError(f"{path} does not fit: the key {key} is missing")
         if state[key].shape != tensor.shape:
             raise InputError(
-                f"{path} does not fit: {key} has the shape {tuple(state[key].shape)} "
-                f"and not {tuple(tensor.shape)}"
+                f"{path} does not fit: {key} has the shape {tuple(state[key].shape)} and not {tuple(tensor.shape)}"
             )
     for key in state:
         if key not in expected:

@@ -105,9 +105,7 @@ class HubertLayers:
                 total = (states.float() * real[..., None]).sum(dim=1)
                 means[layer] = total / lengths[:, None]
 
-        handles = [
-            self._model.encoder.layers[0].register_forward_pre_hook(lambda _module, args: keep(0, args[0]))
-        ]
+        handles = [self._model.encoder.layers[0].register_forward_pre_hook(lambda _module, args: keep(0, args[0]))]
         handles += [
             layer.register_forward_hook(lambda _module, _args, states, number=number: keep(number, states))
             for number, layer in enumerate(self._model.encoder.layers, start=1)

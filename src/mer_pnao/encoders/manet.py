@@ -56,9 +56,7 @@ class MANet(nn.Module):
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = nn.Sequential(ResidualBlock(width, width, 1), ResidualBlock(width, width, 1))
-        self.layer2 = nn.Sequential(
-            ResidualBlock(width, 2 * width, 2), ResidualBlock(2 * width, 2 * width, 1)
-        )
+        self.layer2 = nn.Sequential(ResidualBlock(width, 2 * width, 2), ResidualBlock(2 * width, 2 * width, 1))
         for quarter in (1, 2, 3, 4):
             self.add_module(f"layer3_1_p{quarter}", _attention_stage(2 * width, 4 * width, 2))
             self.add_module(f"layer4_1_p{quarter}", _attention_stage(4 * width, 8 * width, 1))
@@ -87,9 +85,9 @@ class MANet(nn.Module):
         top, bottom = shared.chunk(2, dim=2)
         quarters = [*top.chunk(2, dim=3), *bottom.chunk(2, dim=3)]
         means = [
-            self.get_submodule(f"layer4_1_p{number}")(
-                self.get_submodule(f"layer3_1_p{number}")(quarter)
-            ).mean(dim=(2, 3))
+            self.get_submodule(f"layer4_1_p{number}")(self.get_submodule(f"layer3_1_p{number}")(quarter)).mean(
+                dim=(2, 3)
+            )
             for number, quarter in enumerate(quarters, start=1)
         ]
         # The published network tiles the quarters back and averages the whole: with quarters of equal size
@@ -146,9 +144,7 @@ class ChannelGate(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = max(1, channels // 16)
-        self.mlp = nn.Sequential(
-            nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
-        )
+        self.mlp = nn.Sequential(nn.Flatten(), nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         attention = self.mlp(x.mean(dim=(2, 3))) + self.mlp(x.amax(dim=(2, 3)))
@@ -212,9 +208,7 @@ def _attention_stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def _multi_scale_stage(inputs: int, outputs: int, order: SplitOrder) -> nn.Sequential:
-    return nn.Sequential(
-        MultiScaleBlock(inputs, outputs, 2, order), MultiScaleBlock(outputs, outputs, 1, order)
-    )
+    return nn.Sequential(MultiScaleBlock(inputs, outputs, 2, order), MultiScaleBlock(outputs, outputs, 1, order))
 
 
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:

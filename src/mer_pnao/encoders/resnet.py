@@ -52,9 +52,7 @@ class ResNetFERPlus(nn.Module):
     def __init__(self, width: int = 64, depths: Sequence[int] = (3, 4, 6, 3), classes: int = 8) -> None:
         super().__init__()
         if width < 1 or len(depths) != 4 or min(depths) < 1:
-            raise ValueError(
-                f"ResNetFERPlus: width and four depths must be positive, not {width}, {tuple(depths)}"
-            )
+            raise ValueError(f"ResNetFERPlus: width and four depths must be positive, not {width}, {tuple(depths)}")
         self.embedding_width = 8 * width
         self.conv1_7x7_s2 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.conv1_7x7_s2_bn = nn.BatchNorm2d(width)

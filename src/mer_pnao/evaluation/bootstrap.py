@@ -57,12 +57,8 @@ def paired_bootstrap(
     if baseline is not None and baseline not in systems:
         raise ValueError(f"the baseline {baseline!r} is not among the systems {', '.join(systems)}")
     if resamples < 1 or not 0 < coverage < 1:
-        raise ValueError(
-            f"resamples must be at least 1 and coverage in (0, 1), got {resamples} and {coverage}"
-        )
-    points = {
-        name: score(emotion_true, each.emotion, valence_true, each.valence) for name, each in systems.items()
-    }
+        raise ValueError(f"resamples must be at least 1 and coverage in (0, 1), got {resamples} and {coverage}")
+    points = {name: score(emotion_true, each.emotion, valence_true, each.valence) for name, each in systems.items()}
     coms = _resampled_com(emotion_true, valence_true, systems, resamples, seed)
     tails = [50 * (1 - coverage), 50 * (1 + coverage)]
 
@@ -74,9 +70,7 @@ def paired_bootstrap(
         gain_low, gain_high = np.percentile(gains, tails)
         better = np.mean(gains > 0) + 0.5 * np.mean(gains == 0)
         gain = points[name].com - points[baseline].com
-        return Comparison(
-            points[name], float(low), float(high), gain, float(gain_low), float(gain_high), float(better)
-        )
+        return Comparison(points[name], float(low), float(high), gain, float(gain_low), float(gain_high), float(better))
 
     return {name: compare(name) for name in systems}
 
@@ -96,8 +90,7 @@ def _resampled_com(
     valence = np.asarray(valence_true, dtype=float)
     known = np.isfinite(valence)
     errors = {
-        name: np.where(known, np.asarray(systems[name].valence, dtype=float) - valence, 0.0) ** 2
-        for name in names
+        name: np.where(known, np.asarray(systems[name].valence, dtype=float) - valence, 0.0) ** 2 for name in names
     }
     pairs = {name: true * len(labels) + each for name, each in zip(names, predicted, strict=True)}
     parts: dict[str, list[Floats]] = {name: [] for name in names}

@@ -35,12 +35,7 @@ def reliability(posterior: ArrayLike, emotion_true: ArrayLike, bins: int = BINS)
     Raises ValueError when the shapes do not fit, a posterior is outside [0, 1], or clips or bins are missing.
     """
     probabilities, true = np.asarray(posterior, dtype=float), np.asarray(emotion_true)
-    if (
-        probabilities.ndim != 2
-        or true.shape != probabilities.shape[:1]
-        or probabilities.size == 0
-        or bins < 1
-    ):
+    if probabilities.ndim != 2 or true.shape != probabilities.shape[:1] or probabilities.size == 0 or bins < 1:
         raise ValueError(
             "reliability takes (N, C) posteriors, (N,) classes and at least 1 bin, got "
             f"{probabilities.shape}, {true.shape} and {bins}"

@@ -26,9 +26,7 @@ def combine(dis: float, dim: float | None) -> Scores:
     return Scores(dis, dim, dis if dim is None else dis - DIM_WEIGHT * dim)
 
 
-def score(
-    emotion_true: ArrayLike, emotion_pred: ArrayLike, valence_true: ArrayLike, valence_pred: ArrayLike
-) -> Scores:
+def score(emotion_true: ArrayLike, emotion_pred: ArrayLike, valence_true: ArrayLike, valence_pred: ArrayLike) -> Scores:
     """Score N clips: labels (N,) of any kind, valences (N,) with NaN where a clip has none.
 
     Raises ValueError when the lengths differ, when there are no clips, or when a predicted valence is not finite.

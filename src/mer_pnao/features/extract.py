@@ -121,9 +121,7 @@ def _key(clips: Sequence[Clip], encoder: ClipEncoder, shard_size: int) -> str:
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _fill_missing(
-    shards: Mapping[Path, Sequence[Clip]], encoder: ClipEncoder, progress: Callable[[int], None]
-) -> None:
+def _fill_missing(shards: Mapping[Path, Sequence[Clip]], encoder: ClipEncoder, progress: Callable[[int], None]) -> None:
     missing = {folder: members for folder, members in shards.items() if not folder.is_dir()}
     decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_DECODERS))
     try:

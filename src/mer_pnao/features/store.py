@@ -140,8 +140,7 @@ def import_vectors(
             width = width or len(vector)
             if len(vector) != width:
                 raise InputError(
-                    f"{source}: {name} in the feature set {out.name} "
-                    f"has the width {len(vector)} and not {width}"
+                    f"{source}: {name} in the feature set {out.name} has the width {len(vector)} and not {width}"
                 )
             vectors.append(vector)
         block = np.stack(vectors)
@@ -233,9 +232,7 @@ def _read_npy(source: Path, name: str, set_name: str) -> NDArray[np.float32]:
         return np.asarray(vector, dtype=np.float32)
 
 
-def _refuse_not_finite(
-    set_name: str, names: Sequence[str], vectors: NDArray[np.float32], where: Path
-) -> None:
+def _refuse_not_finite(set_name: str, names: Sequence[str], vectors: NDArray[np.float32], where: Path) -> None:
     bad = ~np.isfinite(vectors).all(axis=1)
     if bad.any():
         row = int(bad.argmax())

@@ -88,9 +88,7 @@ def _largest_face(frame: NDArray[np.uint8], look: _Pass) -> NDArray[np.float64] 
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     smallest = max(24, round(look.smallest * min(grey.shape)))  # 24: the cascade's own window
-    found = _cascade().detectMultiScale(
-        grey, scaleFactor=look.step, minNeighbors=4, minSize=(smallest, smallest)
-    )
+    found = _cascade().detectMultiScale(grey, scaleFactor=look.step, minNeighbors=4, minSize=(smallest, smallest))
     if len(found) == 0:
         return None
     x, y, width, height = max(found, key=lambda box: (box[2] * box[3], *box))

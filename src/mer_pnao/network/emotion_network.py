@@ -179,12 +179,13 @@ class EmotionNetwork(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Prediction:
         """Predict for features (B, width of the set) a set."""
         scaled = {name: zscore(features[name]) for name, zscore in self.zscore.items()}
-        fused, log_posteriors, valences = zip(*(branch(scaled) for branch in self.branches.values()), strict=True)
-        log_posteriors, valences = torch.stack(log_posteriors), torch.stack(valences)
+        of_branches = [branch(scaled) for branch in self.branches.values()]
+        log_posteriors = torch.stack([log_posterior for _, log_posterior, _ in of_branches])
+        valences = torch.stack([valence for _, _, valence in of_branches])
         if self.fusion is None:
             posterior, valence, weights = entropy_fusion_from_log(log_posteriors, valences)
         else:
-            weights = self.fusion(list(fused))
+            weights = self.fusion([fused for fused, _, _ in of_branches])
             posterior, valence = weighted_decision(log_posteriors.exp(), valences, weights)
         return Prediction(log_posteriors, valences, weights, posterior, valence)
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 def entropy(posterior: Tensor) -> Tensor:
     """Information entropy in nats along the last axis (eq. 5): (..., C) -> (...); 0 log 0 is 0."""
-    return torch.special.entr(posterior).sum(dim=-1)
+    terms: Tensor = torch.special.entr(posterior)
+    return terms.sum(dim=-1)
 
 
 def entropy_weights(entropies: Tensor) -> Tensor:

@@ -103,7 +103,7 @@ class AttentionGathering(nn.Module):
             {name: ModalityMLP(inputs, *kept[name], dropout) for name, inputs in widths.items()}
         )
         outer = [kept[name][1] for name in widths]
-        self.register_buffer("fused_kept", torch.cat(outer).unique())  # sorted; a position nobody feeds is gone
+        self.register_buffer("fused_kept", torch.unique(torch.cat(outer)))  # sorted; a position nobody feeds is gone
         self._places = [torch.searchsorted(self.fused_kept, nodes) for nodes in outer]
         total = sum(len(nodes) for nodes in outer)
         self.scorer: nn.Module

@@ -206,9 +206,7 @@ def _round(
     joined = Prediction(
         *(torch.cat(part, dim=axis).index_select(axis, place) for part, axis in zip(parts, clip_axis, strict=True))
     )
-    scores = score(
-        examples.emotion, joined.posterior.argmax(dim=-1).numpy(), examples.valence, joined.valence.numpy()
-    )
+    scores = score(examples.emotion, joined.posterior.argmax(dim=-1).numpy(), examples.valence, joined.valence.numpy())
     return Round(number, key, blueprint, finished, joined, scores)
 
 

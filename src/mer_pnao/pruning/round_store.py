@@ -1,7 +1,6 @@
 """Finished rounds on disk: a folder a round, named by its key, written beside and renamed into place."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
@@ -47,11 +46,11 @@ class DiskRoundStore:
         facts = [{"pruned": fold.pruned, "curves": [list(epoch) for epoch in fold.curves]} for fold in folds]
         (beside / "folds.json").write_text(json.dumps(facts))
         try:
-            os.replace(beside, self.root / key)
+            beside.replace(self.root / key)
         except OSError:  # another writer was first, or a damaged round is in the way
             if self.load(key) is None:
                 shutil.rmtree(self.root / key, ignore_errors=True)
-                os.replace(beside, self.root / key)
+                beside.replace(self.root / key)
             else:
                 shutil.rmtree(beside, ignore_errors=True)
 

@@ -203,9 +203,7 @@ def _draw_reliability(axes: Axes, found: Reliability, title: str) -> None:
     accuracy, confidence = found.accuracy[filled], found.confidence[filled]
     axes.bar(lefts, accuracy, 0.94 * width, align="edge", color="#8fc1e0")
     axes.plot([0, 1], [0, 1], ":", color=MUTED, linewidth=1.2)
-    axes.vlines(
-        confidence, np.minimum(accuracy, confidence), np.maximum(accuracy, confidence), VERMILLION, lw=1.4
-    )
+    axes.vlines(confidence, np.minimum(accuracy, confidence), np.maximum(accuracy, confidence), VERMILLION, lw=1.4)
     axes.plot(confidence, accuracy, "o", color=BLUE, markersize=4.5)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), title=title)
     axes.set_title(f"ECE {found.error:.3f}", loc="right", fontsize=8.5, fontweight="normal", color=MUTED)

@@ -167,9 +167,7 @@ def _by_emotion(evidence: Evidence) -> list[dict[str, Any]]:
     rows = []
     for place, label in enumerate(labels):
         values = {name: float(each[place]) for name, each in f1.items()}
-        rows.append(
-            {"label": label, "clips": int(clips.get(label, 0)), "f1": values, "best": max(values.values())}
-        )
+        rows.append({"label": label, "clips": int(clips.get(label, 0)), "f1": values, "best": max(values.values())})
     return rows
 
 

@@ -40,9 +40,7 @@ class Round:
     parameters_ratio: float | None  # to the dense network
     latency_ms: float | None
     naor: float | None
-    kept: dict[
-        str, tuple[float, float]
-    ]  # prunable layer -> nodes left (mean over the folds), nodes when dense
+    kept: dict[str, tuple[float, float]]  # prunable layer -> nodes left (mean over the folds), nodes when dense
     nothing_pruned: bool
     weights: pd.DataFrame | None  # Fig. 4's histogram: bin_left, bin_right (the same in all rounds), share
 
@@ -140,9 +138,7 @@ def _read_system(directory: Path, truth: pd.DataFrame, labels: Sequence[str]) ->
     rounds = tuple(_round(path, content) for path, content in zip(records, contents, strict=True))
     chosen = [place for place, each in enumerate(rounds) if each.best]
     if len(rounds) > 1 and len(chosen) != 1:
-        raise InputError(
-            f"{directory} must mark exactly one of its {len(rounds)} rounds as best, not {len(chosen)}"
-        )
+        raise InputError(f"{directory} must mark exactly one of its {len(rounds)} rounds as best, not {len(chosen)}")
     best = chosen[0] if chosen else 0
     path = records[best].with_name("predictions.csv")
     predictions = _read_predictions(path, labels)
@@ -166,9 +162,7 @@ def _read_record(path: Path) -> dict[str, Any]:
 def _round(path: Path, record: dict[str, Any]) -> Round:
     try:
         scores = record.get("scores") or {}
-        kept = {
-            layer: (float(left), float(dense)) for layer, (left, dense) in (record.get("kept") or {}).items()
-        }
+        kept = {layer: (float(left), float(dense)) for layer, (left, dense) in (record.get("kept") or {}).items()}
         return Round(
             number=int(record.get("round") or 0),
             best=bool(record.get("best", True)),
@@ -203,17 +197,11 @@ def _read_predictions(path: Path, labels: Sequence[str]) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         if missing := [column for column in columns if column not in table]:
             raise InputError(f"{path} lacks the column {missing[0]!r}")
-        table = table[columns].assign(
-            **{column: table[column].replace("", "nan").astype(float) for column in numbers}
-        )
+        table = table[columns].assign(**{column: table[column].replace("", "nan").astype(float) for column in numbers})
     except (OSError, ValueError) as error:
-        raise (
-            error if isinstance(error, InputError) else InputError(f"{path} is not readable: {error}")
-        ) from error
+        raise (error if isinstance(error, InputError) else InputError(f"{path} is not readable: {error}")) from error
     if not (known := table["discrete"].isin(list(labels))).all():
-        raise InputError(
-            f"{path} predicts {table['discrete'][~known].iloc[0]!r}, not one of {', '.join(labels)}"
-        )
+        raise InputError(f"{path} predicts {table['discrete'][~known].iloc[0]!r}, not one of {', '.join(labels)}")
     posterior = table[numbers[2:]].to_numpy()
     if not np.isfinite(posterior).all():
         clip = table["name"][~np.isfinite(posterior).all(axis=1)].iloc[0]
@@ -221,19 +209,13 @@ def _read_predictions(path: Path, labels: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def _in_order(
-    path: Path, predictions: pd.DataFrame, truth: pd.DataFrame, split: str, source: str
-) -> pd.DataFrame:
+def _in_order(path: Path, predictions: pd.DataFrame, truth: pd.DataFrame, split: str, source: str) -> pd.DataFrame:
     """The predictions of a split, in the order of the truth's split `source`."""
     part = predictions[predictions["split"] == split].drop(columns="split")
     if (twice := part["name"].duplicated()).any():
-        raise InputError(
-            f"{path} predicts the clip {part['name'][twice].iloc[0]!r} twice in the split {split!r}"
-        )
+        raise InputError(f"{path} predicts the clip {part['name'][twice].iloc[0]!r} twice in the split {split!r}")
     order = truth.loc[truth["split"] == source, "name"]
     if not (known := part["name"].isin(order)).all():
         clip = part["name"][~known].iloc[0]
-        raise InputError(
-            f"{path} predicts the clip {clip!r}, which the manifest does not have in its {source!r} split"
-        )
+        raise InputError(f"{path} predicts the clip {clip!r}, which the manifest does not have in its {source!r} split")
     return part.set_index("name").loc[order[order.isin(part["name"])]].reset_index()

@@ -35,8 +35,7 @@ COLUMNS = [
 def compare(evidence: Evidence, resamples: int, seed: int) -> dict[str, Comparison]:
     """Every system's test scores, interval and gain over the baseline, on the same resamples."""
     systems = {
-        name: Predicted(system.test["discrete"], system.test["valence"])
-        for name, system in evidence.systems.items()
+        name: Predicted(system.test["discrete"], system.test["valence"]) for name, system in evidence.systems.items()
     }
     baseline = BASELINE if BASELINE in systems else None
     truth = evidence.test
@@ -113,9 +112,7 @@ def metrics(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> dict[s
 
     def of(name: str, system: System) -> dict[str, float | None]:
         trainval, scores = trainval_scores(evidence, system), comparisons[name].scores
-        ece = expected_calibration_error(
-            evidence.posterior(system.test), evidence.classes(evidence.test["discrete"])
-        )
+        ece = expected_calibration_error(evidence.posterior(system.test), evidence.classes(evidence.test["discrete"]))
         numbers = {
             "trainval_com": None if trainval is None else trainval.com,
             "dis": scores.dis,
@@ -166,9 +163,7 @@ def print_table(path: Path, console: Console) -> None:
         style = "bold" if row["com"] == best else None
         shown.add_row(*_printed(row), style=style)
     console.print(shown)
-    console.print(
-        "Com = Dis - 0.25 Dim on the test split; P: probability to be better than the baseline.", style="dim"
-    )
+    console.print("Com = Dis - 0.25 Dim on the test split; P: probability to be better than the baseline.", style="dim")
 
 
 def _printed(row: Mapping[Any, Any]) -> list[str]:

@@ -57,9 +57,7 @@ def draw_figures(evidence: Evidence) -> dict[str, bytes]:
     systems = evidence.systems.items()
     drawn = {f"confusion_{name}": figures.confusion(evidence, system) for name, system in systems}
     drawn |= {
-        f"rounds_{name}": figures.rounds(system, evidence.has_valence)
-        for name, system in systems
-        if system.pruned
+        f"rounds_{name}": figures.rounds(system, evidence.has_valence) for name, system in systems if system.pruned
     }
     drawn |= {
         f"weights_{name}": figures.weights(system)

@@ -100,9 +100,7 @@ class Finished:
             with path.open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     fold, epoch = int(row.pop("fold")), int(row.pop("epoch"))
-                    points += [
-                        Point(f"fold{fold}/{name}", epoch, float(text)) for name, text in row.items() if text
-                    ]
+                    points += [Point(f"fold{fold}/{name}", epoch, float(text)) for name, text in row.items() if text]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} does not hold training curves: {error}") from error
         return [point for point in points if math.isfinite(point.value)]

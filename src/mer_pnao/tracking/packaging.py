@@ -24,14 +24,10 @@ _REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "scipy", "scikit-lea
 
 def signature_of(model: RoundModel) -> ModelSignature:
     """Input: a float32 tensor (N, width) a feature set; output: see `PackagedModel`."""
-    inputs = [
-        TensorSpec(np.dtype("float32"), (-1, width), name) for name, width in model.blueprint.widths.items()
-    ]
+    inputs = [TensorSpec(np.dtype("float32"), (-1, width), name) for name, width in model.blueprint.widths.items()]
     columns = packaged_model.output_columns(model.labels, list(model.blueprint.branches()))
     types = {"emotion": DataType.string}
-    return ModelSignature(
-        Schema(inputs), Schema([ColSpec(types.get(name, DataType.double), name) for name in columns])
-    )
+    return ModelSignature(Schema(inputs), Schema([ColSpec(types.get(name, DataType.double), name) for name in columns]))
 
 
 def log_packaged_model(store: Store, run: str, finished: Finished) -> str:

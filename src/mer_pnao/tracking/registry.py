@@ -35,9 +35,7 @@ def register_round(store: Store, run: str, finished: Finished, lineage: Lineage)
         f"{finished.system}, round {finished.number}: Com {finished.com:.4f} on Train&Val, "
         f"{record['parameters']:,} parameters."
     )
-    store.client.create_model_version(
-        NAME, f"models:/{model}", run, tags, description=description, model_id=model
-    )
+    store.client.create_model_version(NAME, f"models:/{model}", run, tags, description=description, model_id=model)
 
 
 def find_version(store: Store, finished: Finished) -> ModelVersion | None:

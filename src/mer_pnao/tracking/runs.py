@@ -51,11 +51,7 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
     Progress counts systems. Raises InputError when there is nothing to track or MLflow cannot be reached.
     """
     models = project.resolve() / "models"
-    found = [
-        name
-        for name in SYSTEMS
-        if (models / name / "record.json").is_file() or round_directories(models / name)
-    ]
+    found = [name for name in SYSTEMS if (models / name / "record.json").is_file() or round_directories(models / name)]
     if not found:
         raise InputError(f"{models} holds no finished system: run `make run` or `dvc pull` first")
     lineage, figures = read_lineage(project), project.resolve() / "reports/figures"
@@ -73,9 +69,7 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
 
 
 def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
-    parent = _find_or_create(
-        store, finished.system_identity(), finished.system, _system_tags(finished, lineage)
-    )
+    parent = _find_or_create(store, finished.system_identity(), finished.system, _system_tags(finished, lineage))
     tags = {
         **_system_tags(finished, lineage),
         "mlflow.parentRunId": parent.info.run_id,
@@ -106,9 +100,7 @@ def _finish_system(store: Store, directory: Path, lineage: Lineage) -> Run:
         _set_tags(store, run, {"best": str(finished is best).lower()})
     _set_tags(store, parent, {"best_round": str(best.number), "rounds": str(len(rounds))})
     # Another round may have become the best since: what has changed is one more point.
-    changed = {
-        name: value for name, value in best.metrics().items() if parent.data.metrics.get(name) != value
-    }
+    changed = {name: value for name, value in best.metrics().items() if parent.data.metrics.get(name) != value}
     if changed or parent.info.status != _FINISHED:
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]

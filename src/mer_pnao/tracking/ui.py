@@ -25,9 +25,7 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise InputError(
-                f"port {port} of {HOST} cannot be used: {error.strerror}; choose another one"
-            ) from error
+            raise InputError(f"port {port} of {HOST} cannot be used: {error.strerror}; choose another one") from error
     # One worker and no job execution: half the memory. Locations are relative to the root.
     command = [
         sys.executable,
@@ -46,6 +44,4 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
     print(f"MLflow is at http://{HOST}:{port} in a moment; Ctrl-C ends it", file=sys.stderr, flush=True)
     os.chdir(root)
-    os.execve(
-        sys.executable, command, environment
-    )  # not a child: whoever stops this process stops the server
+    os.execve(sys.executable, command, environment)  # not a child: whoever stops this process stops the server

@@ -131,10 +131,15 @@ def fit(
                 sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
             scores = score_of(predict(network, held_out), validation)
             delta1, delta2 = (float(delta.detach()) for delta in uncertainty())
-            losses = (sums / steps_per_epoch).tolist()
-            if not np.isfinite(losses[0]):
-                raise ValueError(f"training diverged in epoch {epoch}: learning_rate {config.learning_rate} is too high")
-            curves.append(Epoch(epoch, rate, *losses, delta1, delta2, scores.dis, scores.dim, scores.com))
+            train_loss, of_emotions, of_valences = (sums / steps_per_epoch).tolist()
+            if not np.isfinite(train_loss):
+                raise ValueError(
+                    f"training diverged in epoch {epoch}: learning_rate {config.learning_rate} is too high"
+                )
+            row = Epoch(
+                epoch, rate, train_loss, of_emotions, of_valences, delta1, delta2, scores.dis, scores.dim, scores.com
+            )
+            curves.append(row)
             for callback in callbacks:
                 callback(curves[-1])
             if scores.com > best:

@@ -7,9 +7,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 
-def make_folds(
-    emotion: NDArray[np.int64], speakers: Sequence[str] | None, count: int, seed: int
-) -> NDArray[np.int64]:
+def make_folds(emotion: NDArray[np.int64], speakers: Sequence[str] | None, count: int, seed: int) -> NDArray[np.int64]:
     """Give each of N clips the number of the fold that holds it out: (N,) -> (N,) in 0..count-1.
 
     Raises ValueError when there are fewer speakers than folds, or a class has fewer clips than folds.

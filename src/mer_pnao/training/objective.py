@@ -14,9 +14,7 @@ from mer_pnao.network.emotion_network import Prediction
 
 def uncertainty_weighted(emotion_loss: Tensor, valence_loss: Tensor, delta1: Tensor, delta2: Tensor) -> Tensor:
     """AWL (eq. 9): L_e / d1^2 + L_v / (2 d2^2) + log(1 + d1) + log(1 + d2), for d1, d2 > 0."""
-    return (
-        emotion_loss / delta1**2 + valence_loss / (2 * delta2**2) + torch.log1p(delta1) + torch.log1p(delta2)
-    )
+    return emotion_loss / delta1**2 + valence_loss / (2 * delta2**2) + torch.log1p(delta1) + torch.log1p(delta2)
 
 
 class UncertaintyWeights(nn.Module):

@@ -141,8 +141,6 @@ def voice_expression(
     return VoiceExpression(*(controls + _chance(_VOICE_SCATTER, scatter, rng)).tolist())
 
 
-def _chance(
-    spread: FaceExpression | VoiceExpression, scatter: float, rng: np.random.Generator
-) -> NDArray[np.float64]:
+def _chance(spread: FaceExpression | VoiceExpression, scatter: float, rng: np.random.Generator) -> NDArray[np.float64]:
     deviations = np.array(astuple(spread))
     return scatter * deviations * rng.standard_normal(len(deviations))

@@ -33,9 +33,7 @@ class _Shape:
     visible: NDArray[np.bool_] | None = None  # (F,); None is always
 
 
-def draw_frames(
-    portrait: Portrait, look: FaceLook, face: FaceExpression, motion: FaceMotion
-) -> Iterator[Image]:
+def draw_frames(portrait: Portrait, look: FaceLook, face: FaceExpression, motion: FaceMotion) -> Iterator[Image]:
     """One (SIZE, SIZE, 3) BGR image a frame."""
     shapes = [*_eyes(look, face, motion), *_brows(look, face, motion), *_mouth(look, face, motion)]
     for frame in range(len(motion.apex)):
@@ -164,9 +162,7 @@ def _area(
     )
 
 
-def _curve(
-    x: Array, y: Array, colour: Sequence[float], line: int, visible: NDArray[np.bool_] | None = None
-) -> _Shape:
+def _curve(x: Array, y: Array, colour: Sequence[float], line: int, visible: NDArray[np.bool_] | None = None) -> _Shape:
     return _Shape(_subpixels(np.broadcast_to(x, y.shape), y), _colour(colour), line, visible)
 
 

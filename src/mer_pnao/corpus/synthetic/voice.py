@@ -66,9 +66,7 @@ def plan_prosody(
     accents = rng.normal(0.0, 1.3, len(onsets))
     melody = np.interp(times, middle, accents) - 1.5 * (times / duration - 0.5)
     tremor = max(0.0, expression.tremor) * np.sin(2 * np.pi * 6.0 * times + rng.uniform(0, 2 * np.pi))
-    semitones = (
-        expression.pitch + excursion * melody + expression.pitch_slope * (times - duration / 2) + tremor
-    )
+    semitones = expression.pitch + excursion * melody + expression.pitch_slope * (times - duration / 2) + tremor
     pitch = np.clip(timbre.pitch * 2.0 ** (semitones / 12), 60.0, 600.0)
 
     # Each vowel about equally often, as in a real sentence: else what is said would drown how it is said.
