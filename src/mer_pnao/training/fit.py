@@ -97,7 +97,7 @@ def fit(
     """Train to the early-stop point: the epoch of the best validation Com (Algorithm 1, lines 1 and 5).
 
     `alpha` weighs the L1 term of equation 8. The network is trained in place. The same arguments on the same
-    machine with the same thread count give the same numbers.
+    machine with the same thread count give the same numbers. Raises InputError when the training diverges.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
