@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mer_pnao.console import input_errors
+from mer_pnao.console import input_errors, progress
 from mer_pnao.corpus.manifest import read_manifest
 from mer_pnao.features.store import read_listed
 from mer_pnao.params import load_params
@@ -20,16 +20,18 @@ def main() -> None:
         [entry for path in lists for entry in read_listed(path)],
         columns=["name", "encoder", "action", "reason"],
     )
-    write_report(
-        Path("models"),
-        truth,
-        params.corpus.labels,
-        skipped,
-        Path("reports"),
-        params.evaluation.resamples,
-        params.seed,
-        params.profile,
-    )
+    with progress("drawing the report", 1) as done:
+        write_report(
+            Path("models"),
+            truth,
+            params.corpus.labels,
+            skipped,
+            Path("reports"),
+            params.evaluation.resamples,
+            params.seed,
+            params.profile,
+        )
+        done(1)
 
 
 if __name__ == "__main__":

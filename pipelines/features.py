@@ -11,6 +11,7 @@ from mer_pnao.features.clip_encoders import build_encoder
 from mer_pnao.features.extract import Clip, extract
 from mer_pnao.parallel import usable_cores
 from mer_pnao.params import load_params
+from mer_pnao.workspace import work_folder
 
 
 def main(name: str) -> None:
@@ -26,7 +27,7 @@ def main(name: str) -> None:
             clips,
             encoder,
             params.data / "features" / name,
-            Path("work"),
+            work_folder(),
             max_skipped=params.corpus.max_skipped,
             progress=done,
         )

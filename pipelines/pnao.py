@@ -12,6 +12,7 @@ from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.systems import MEMBERS, run_system
 from mer_pnao.tracking.stage import StageTracker
+from mer_pnao.workspace import work_folder
 
 MODELS = Path("models")
 
@@ -24,7 +25,7 @@ def main() -> None:
         params.data / "manifest.csv", params.data / "features", params.features.sets, params.corpus.labels
     )
     tracker = StageTracker(Path())
-    store = DiskRoundStore(Path("work/rounds"))
+    store = DiskRoundStore(work_folder() / "rounds")
     with progress("pruning rounds", len(MEMBERS) * (params.pnao.rounds + 1)) as done:
         run = parallel_map(usable_cores())
         for system in MEMBERS:

@@ -12,6 +12,7 @@ from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.systems import DENSE, run_probe, run_system
 from mer_pnao.tracking.stage import StageTracker
+from mer_pnao.workspace import work_folder
 
 MODELS = Path("models")
 
@@ -24,17 +25,19 @@ def main() -> None:
         params.data / "manifest.csv", params.data / "features", params.features.sets, params.corpus.labels
     )
     tracker = StageTracker(Path())
-    shutil.rmtree(MODELS / "linear_probe", ignore_errors=True)
-    run_probe(dataset, params, MODELS / "linear_probe")
-    tracker.finished(MODELS / "linear_probe")
-    store = DiskRoundStore(Path("work/rounds"))
-    with progress("training folds", len(DENSE) * params.folds) as done:
-        run = parallel_map(usable_cores(), done)
+    store = DiskRoundStore(work_folder() / "rounds")
+    with progress("training systems", 1 + len(DENSE)) as done:
+        shutil.rmtree(MODELS / "linear_probe", ignore_errors=True)
+        run_probe(dataset, params, MODELS / "linear_probe")
+        tracker.finished(MODELS / "linear_probe")
+        done(1)
+        run = parallel_map(usable_cores())
         for system in DENSE:
             shutil.rmtree(MODELS / system, ignore_errors=True)
             for directory in run_system(system, dataset, params, store, MODELS / system, run):
                 tracker.round(directory)
             tracker.finished(MODELS / system)
+            done(1)
 
 
 if __name__ == "__main__":

@@ -56,13 +56,15 @@ def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Se
 def _examples(table: pd.DataFrame, sets: dict[str, FeatureSet], labels: Sequence[str]) -> Examples:
     names = tuple(table["name"])
     rows = {key: {name: i for i, name in enumerate(part.names)} for key, part in sets.items()}
-    speakers = tuple(table["speaker"])
+    # A clip of an unknown speaker is a group of its own; without any speaker there are no groups.
+    speakers = tuple(
+        speaker or f"unknown speaker of {name}" for speaker, name in zip(table["speaker"], names, strict=True)
+    )
     return Examples(
         names,
         {key: part.vectors[[rows[key][name] for name in names]] for key, part in sets.items()},
         np.array([labels.index(label) for label in table["discrete"]], dtype=np.int64),
         table["valence"].to_numpy(np.float32),
-        # One unknown speaker makes grouping impossible: that clip could leak into its speaker's other fold.
-        speakers if speakers and all(speakers) else None,
+        speakers if table["speaker"].any() else None,
         len(labels),
     )

@@ -20,8 +20,7 @@ from mer_pnao.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
 from mer_pnao.training.fit import predict
 
-ROUND_SYSTEMS = ("baseline", "enf", "pnao", "enf_pnao")
-SYSTEMS = ("linear_probe", *ROUND_SYSTEMS, "final")
+SYSTEMS = ("linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final")
 POSTERIOR, WEIGHT = "posterior_", "weight_"
 
 
@@ -56,7 +55,8 @@ def predictions_table(
 
 def read_predictions(path: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, Decisions]:
     """A predictions.csv and its decisions, in the file's order."""
-    table = pd.read_csv(path, dtype={"name": str, "split": str, "discrete": str}, keep_default_na=True)
+    text = {"name": str, "split": str, "discrete": str}
+    table = pd.read_csv(path, dtype=text, keep_default_na=False)  # a clip may be called NA
     posterior = table[[f"{POSTERIOR}{label}" for label in labels]].to_numpy(float)
     weights = table[[column for column in table if str(column).startswith(WEIGHT)]].to_numpy(float)
     return table, Decisions(posterior, table["valence"].to_numpy(float), weights)
@@ -76,9 +76,9 @@ class RoundModel:
         """Average the folds' posteriors, valences and branch weights for features (N, width) a set."""
         each = [predict(network, features) for network in self.networks]
         return Decisions(
-            np.mean([p.posterior.numpy() for p in each], axis=0),
-            np.mean([p.valence.numpy() for p in each], axis=0),
-            np.mean([p.weights.numpy().T for p in each], axis=0),
+            np.mean([p.posterior.double().numpy() for p in each], axis=0),
+            np.mean([p.valence.double().numpy() for p in each], axis=0),
+            np.mean([p.weights.double().numpy().T for p in each], axis=0),
         )
 
 
@@ -132,7 +132,8 @@ def best_round_directory(system: Path) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object. Raises OSError or ValueError."""
     value = json.loads(path.read_text(encoding="utf-8"))
-    assert isinstance(value, dict)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object")
     return value
 
 

@@ -32,7 +32,15 @@ from mer_pnao.model_store import (
 )
 from mer_pnao.network.emotion_network import EmotionNetwork, NetworkConfig
 from mer_pnao.params import Params
-from mer_pnao.pruning.pnao import PnaoConfig, Round, RoundStore, RunTasks, best_round, optimise_architecture
+from mer_pnao.pruning.pnao import (
+    PnaoConfig,
+    Round,
+    RoundStore,
+    RunTasks,
+    algorithm_version,
+    best_round,
+    optimise_architecture,
+)
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import Epoch
@@ -100,6 +108,7 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
     test = Decisions(np.mean(posteriors, axis=0), np.mean(valences, axis=0), np.zeros((len(dataset.test), 0)))
     record = {
         "system": "linear_probe",
+        "profile": params.profile,
         "parameters": counts[0],
         "parameters_ratio": None,
         "seed": params.seed,
@@ -119,11 +128,18 @@ def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: 
     first, second = (parts["trainval"][system] for system in MEMBERS)
     weight = choose_weight((first.posterior, first.valence), (second.posterior, second.valence), dataset.train)
     mixed = {split: _mix(of[MEMBERS[0]], of[MEMBERS[1]], weight) for split, of in parts.items()}
-    members = [{"system": system, "round": records[system]["round"]} for system in MEMBERS]
-    write_json(out / "config.json", {"members": members, "weight": weight, "labels": list(dataset.labels)})
-    dense = sum(record["parameters"] / record["parameters_ratio"] for record in records.values())
-    total = sum(record["parameters"] for record in records.values())
-    record = {"system": "final", "parameters": total, "parameters_ratio": round(total / dense, 6)}
+    # A weight of 0 or 1 leaves one of the two out: then nobody has to load it.
+    shares = {system: share for system, share in zip(MEMBERS, (weight, 1 - weight), strict=True) if share > 0}
+    members = [
+        {"system": system, "round": records[system]["round"], "weight": share} for system, share in shares.items()
+    ]
+    write_json(out / "config.json", {"members": members, "labels": list(dataset.labels)})
+    used = [records[system] for system in shares]
+    dense = sum(record["parameters"] / record["parameters_ratio"] for record in used)
+    total = sum(record["parameters"] for record in used)
+    profile = used[0]["profile"]
+    record = {"system": "final", "profile": profile, "members": members, "parameters": total}
+    record |= {"parameters_ratio": round(total / dense, 6)}
     _write_decisions(out, record, dataset, mixed["trainval"], mixed["test"], branches)
 
 
@@ -154,7 +170,7 @@ def _write_round(
     _write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
     _write_weights(directory / "weights.csv", networks)
     joint = finished.out_of_fold
-    trainval = Decisions(joint.posterior.double().numpy(), joint.valence.double().numpy(), joint.weights.T.numpy())
+    trainval = Decisions(joint.posterior.double().numpy(), joint.valence.double().numpy(), joint.weights.T.double().numpy())
     features = dataset.test.tensors()
     count = float(np.mean([parameters(network) for network in networks]))
     first_clip = {name: values[:1] for name, values in features.items()}
@@ -168,6 +184,10 @@ def _write_round(
     }
     record = {
         "system": system,
+        "profile": params.profile,
+        "algorithm": algorithm_version(),
+        "acoustic": list(params.features.acoustic),
+        "visual": list(params.features.visual),
         "round": finished.number,
         "best": False,
         "key": finished.key,

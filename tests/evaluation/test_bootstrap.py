@@ -134,3 +134,11 @@ def test_wrong_arguments_are_refused():
         paired_bootstrap(emotion, valence, systems, resamples=0)
     with pytest.raises(ValueError, match="one length"):
         paired_bootstrap(emotion[:-1], valence, systems)
+
+
+def test_resamples_without_any_of_the_rare_valences_are_left_out():
+    """One known valence with an error of 2: Com is 1 - .25 * 4 in every resample that has it."""
+    valence = np.array([3.0] + [np.nan] * 9)
+    system = Predicted(np.zeros(10, int), np.where(np.arange(10) == 0, 5.0, 0.0))
+    (result,) = paired_bootstrap(np.zeros(10, int), valence, {"s": system}, resamples=300).values()
+    assert (result.com_low, result.com_high) == (0.0, 0.0)

@@ -210,6 +210,16 @@ def test_a_changed_naor_reuses_the_sparse_training_and_more_rounds_reuse_all(
     assert (store.hits, store.misses) == (4, 7)
 
 
+def test_other_code_reuses_no_round(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, none = DiskRoundStore(tmp_path), replace(PNAO, rounds=0)
+    list(optimise_architecture(blueprint, examples, folds, TRAINING, none, 0, store))
+    monkeypatch.setattr(algorithm, "algorithm_version", lambda: "another")
+    list(optimise_architecture(blueprint, examples, folds, TRAINING, none, 0, store))
+    assert (store.hits, store.misses) == (0, 2)
+
+
 def test_a_round_that_pruned_nothing_says_so(
     blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
 ) -> None:

@@ -44,6 +44,16 @@ def test_unknown_and_damaged_rounds_are_not_there(tmp_path: Path) -> None:
     assert store.load("k") is not None
 
 
+@pytest.mark.parametrize(
+    "facts", ["[]", "{}", "[{}]", "[1]", "\x00", '[{"pruned": 1, "curves": [[0]]}]', '[{"pruned": 1}, {}]']
+)
+def test_facts_of_another_shape_are_no_round(tmp_path: Path, facts: str) -> None:
+    store = DiskRoundStore(tmp_path)
+    store.save("k", folds())
+    (tmp_path / "k" / "folds.json").write_text(facts)
+    assert store.load("k") is None
+
+
 def test_an_interrupted_write_leaves_no_round(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     def full(*_: object) -> None:
         raise OSError("No space left on device")
@@ -52,7 +62,7 @@ def test_an_interrupted_write_leaves_no_round(tmp_path: Path, monkeypatch) -> No
     store = DiskRoundStore(tmp_path)
     with pytest.raises(OSError, match="No space"):
         store.save("k", folds())
-    assert not (tmp_path / "k").exists()
+    assert list(tmp_path.iterdir()) == []
     assert store.load("k") is None
 
 

@@ -99,7 +99,9 @@ def _resampled_com(
         for name in names:
             dis = _weighted_f1(_confusions(pairs[name][drawn], len(labels)))
             dim = errors[name][drawn].sum(axis=1) / np.maximum(clips_with_valence, 1)
-            parts[name].append(dis - DIM_WEIGHT * dim)
+            com = dis - DIM_WEIGHT * dim
+            # Where valences are rare, a resample may draw none; its Com would be another quantity.
+            parts[name].append(com[clips_with_valence > 0] if known.any() else com)
     return {name: np.concatenate(each) for name, each in parts.items()}
 
 

@@ -7,6 +7,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,7 +25,6 @@ from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import Epoch, TrainingConfig, constant_floor, fit, predict, warm_cosine
 
-ALGORITHM = 1  # raise when a change of this code changes results: stored rounds are then not re-used
 REWINDS = ("learning_rate", "weights", "none")
 
 
@@ -125,7 +126,7 @@ def optimise_architecture(
 
     Which round is best is not decided here: see `best_round`.
     """
-    key = _key(ALGORITHM, examples.digest(), folds.tolist(), blueprint, training, pnao.alpha, seed)
+    key = _key(algorithm_version(), examples.digest(), folds.tolist(), blueprint, training, pnao.alpha, seed)
     states: list[dict[str, Tensor] | None] = [None] * (int(folds.max()) + 1)
     for number in range(pnao.rounds + 1):
         if number:
@@ -161,6 +162,22 @@ def run_fold(task: FoldTask) -> FoldResult:
     fitted = fit(network, train, validation, task.training, task.pnao.alpha, task.round_seed, schedule)
     trained = from_state(task.blueprint, fitted.state)
     return FoldResult(fitted.state, fitted.curves, pruned, predict(trained, validation.tensors()))
+
+
+@cache
+def algorithm_version() -> str:
+    """A digest of the code and of the torch version that a round's result depends on.
+
+    DVC runs a stage again when the code of the science changes; a stored round must then not answer for the old code.
+    """
+    package = Path(__file__).parents[1]
+    folders = ("evaluation", "network", "pruning", "training")
+    files = [path for folder in folders for path in sorted((package / folder).glob("*.py"))]
+    digests = [
+        f"{path.relative_to(package).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files
+    ]
+    parts = [torch.__version__, *digests]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def best_round(rounds: Iterable[tuple[float, int]]) -> int:

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -26,42 +27,53 @@ class DiskRoundStore:
 
     def load(self, key: str) -> tuple[FoldResult, ...] | None:
         """The folds of a finished round; None when it is unknown or its files are damaged."""
-        try:
-            facts = json.loads((self.root / key / "folds.json").read_text())
-            folds = tuple(_read_fold(self.root / key / f"fold-{i}.safetensors", fact) for i, fact in enumerate(facts))
-        except (FileNotFoundError, SafetensorError, json.JSONDecodeError):
-            self.misses += 1
-            return None
-        self.hits += 1
+        folds = self._read(key)
+        self.hits += folds is not None
+        self.misses += folds is None
         return folds
+
+    def _read(self, key: str) -> tuple[FoldResult, ...] | None:
+        try:
+            facts = json.loads((self.root / key / "folds.json").read_text(encoding="utf-8"))
+            paths = [self.root / key / f"fold-{number}.safetensors" for number in range(len(facts))]
+            folds = tuple(_read_fold(path, fact) for path, fact in zip(paths, facts, strict=True))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError):
+            return None
+        return folds or None
 
     def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
         """Write a round whole or not at all; of two writers of one key, whose bytes are equal, either may win."""
         self.root.mkdir(parents=True, exist_ok=True)
         beside = Path(mkdtemp(prefix=f".{key[:12]}-", dir=self.root))
+        try:
+            self._write(beside, folds)
+            self._put_into_place(beside, key)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)  # gone already, unless something failed
+
+    def _write(self, beside: Path, folds: tuple[FoldResult, ...]) -> None:
         for number, fold in enumerate(folds):
             tensors = {f"{_STATE}{name}": value for name, value in fold.state.items()}
             tensors |= {f"{_HELD_OUT}{name}": value for name, value in fold.held_out._asdict().items()}
             save_file({k: v.contiguous() for k, v in tensors.items()}, beside / f"fold-{number}.safetensors")
         facts = [{"pruned": fold.pruned, "curves": [list(epoch) for epoch in fold.curves]} for fold in folds]
         (beside / "folds.json").write_text(json.dumps(facts))
+
+    def _put_into_place(self, beside: Path, key: str) -> None:
         try:
             beside.replace(self.root / key)
         except OSError:  # another writer was first, or a damaged round is in the way
-            if self.load(key) is None:
+            if self._read(key) is None:
                 shutil.rmtree(self.root / key, ignore_errors=True)
                 beside.replace(self.root / key)
-            else:
-                shutil.rmtree(beside, ignore_errors=True)
 
 
-def _read_fold(path: Path, facts: dict[str, object]) -> FoldResult:
+def _read_fold(path: Path, facts: dict[str, Any]) -> FoldResult:
     state: dict[str, Tensor] = {}
     held_out: dict[str, Tensor] = {}
     with safe_open(path, framework="pt") as file:
         for name in file.keys():  # noqa: SIM118  (the handle is no mapping)
             part = state if name.startswith(_STATE) else held_out
             part[name.removeprefix(_STATE).removeprefix(_HELD_OUT)] = file.get_tensor(name)
-    curves = facts["curves"]
-    assert isinstance(curves, list)
-    return FoldResult(state, tuple(Epoch(*row) for row in curves), int(str(facts["pruned"])), Prediction(**held_out))
+    curves = tuple(Epoch(*row) for row in facts["curves"])
+    return FoldResult(state, curves, int(facts["pruned"]), Prediction(**held_out))

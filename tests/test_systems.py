@@ -1,0 +1,153 @@
+"""The systems of Table 1 written to disk: probe, rounds, final, and what reads them back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from mer_pnao.dataset import Dataset
+from mer_pnao.errors import InputError
+from mer_pnao.evaluation.cost import parameters
+from mer_pnao.evaluation.scores import score
+from mer_pnao.model_store import best_round_directory, read_predictions, read_round
+from mer_pnao.network.emotion_network import NetworkConfig
+from mer_pnao.params import Params, load_params
+from mer_pnao.pruning.pnao import PnaoConfig
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.systems import combine_final, folds_of, run_probe, run_system
+from mer_pnao.training.ensemble import choose_weight
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import TrainingConfig
+
+LABELS = ("angry", "neutral", "happy")
+
+
+@pytest.fixture
+def params() -> Params:
+    demo = load_params(Path(__file__).parents[1] / "profiles/demo.yaml")
+    return demo.model_copy(
+        update={
+            "corpus": demo.corpus.model_copy(update={"labels": LABELS}),
+            "features": demo.features.model_copy(update={"acoustic": ("a", "b"), "visual": ("v",)}),
+            "folds": 3,
+            "network": NetworkConfig(16, 8),
+            "training": TrainingConfig(epochs=3, batch=16, learning_rate=5e-3),
+            "pnao": PnaoConfig(naor=0.7, alpha=1e-3, rounds=2),
+        }
+    )
+
+
+@pytest.fixture
+def dataset(examples: Examples) -> Dataset:
+    rows = np.arange(len(examples))
+    names = ("NA", *examples.names[1:])  # a clip may be called so
+    examples = replace(examples, names=names)
+    return Dataset(examples.select(rows[rows < 90]), examples.select(rows[rows >= 90]), LABELS)
+
+
+@pytest.fixture
+def models(dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for system in ("pnao", "enf_pnao"):
+        list(run_system(system, dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models" / system))
+    return tmp_path / "models"
+
+
+def record_of(directory: Path) -> dict[str, object]:
+    return json.loads((directory / "record.json").read_text())  # type: ignore[no-any-return]
+
+
+def test_a_round_on_disk_repeats_its_recorded_predictions(models: Path, dataset: Dataset) -> None:
+    directory = models / "enf_pnao/round-02"
+    model = read_round(directory)
+    table, recorded = read_predictions(directory / "predictions.csv", LABELS)
+    again = model.decide(dataset.test.tensors())
+    rows = (table["split"] == "test").to_numpy()
+    assert table["name"][rows].tolist() == list(dataset.test.names)
+    np.testing.assert_allclose(recorded.posterior[rows], again.posterior, rtol=1e-6)
+    np.testing.assert_allclose(recorded.valence[rows], again.valence, rtol=1e-5)
+    np.testing.assert_allclose(recorded.posterior.sum(axis=1), 1, atol=1e-5)
+    entropy = -(recorded.posterior * np.log(recorded.posterior)).sum(axis=1)
+    np.testing.assert_allclose(table["confidence"], 1 - entropy / np.log(3), atol=1e-6)
+
+
+def test_the_record_says_what_the_files_hold(models: Path, dataset: Dataset) -> None:
+    for directory in sorted((models / "pnao").glob("round-*")):
+        record, model = record_of(directory), read_round(directory)
+        assert record["parameters"] == round(np.mean([parameters(network) for network in model.networks]))
+        assert record["data_digest"] == dataset.digest
+        table, decisions = read_predictions(directory / "predictions.csv", LABELS)
+        for split, examples in (("trainval", dataset.train), ("test", dataset.test)):
+            rows = (table["split"] == split).to_numpy()
+            expected = score(
+                examples.emotion, decisions.posterior[rows].argmax(1), examples.valence, decisions.valence[rows]
+            )
+            assert record["scores"][split]["com"] == pytest.approx(expected.com)  # type: ignore[index]
+
+
+def test_one_round_is_best_and_test_scores_do_not_choose_it(models: Path) -> None:
+    for system in ("pnao", "enf_pnao"):
+        records = [record_of(path) for path in sorted((models / system).glob("round-*"))]
+        best = [record for record in records if record["best"]]
+        assert len(best) == 1
+        assert best[0]["scores"]["trainval"]["com"] == max(r["scores"]["trainval"]["com"] for r in records)  # type: ignore[index]
+        assert best_round_directory(models / system).name == f"round-{best[0]['round']:02d}"
+
+
+def test_weights_and_curves_are_whole(models: Path) -> None:
+    weights = pd.read_csv(models / "pnao/round-01/weights.csv")
+    assert weights["share"].sum() == pytest.approx(1)
+    curves = pd.read_csv(models / "pnao/round-01/curves.csv")
+    assert curves.groupby("fold").size().tolist() == [3, 3, 3]
+
+
+def test_final_is_the_weighted_sum_of_its_members(models: Path, dataset: Dataset) -> None:
+    combine_final(dataset, ("a", "b"), models, models / "final")
+    config = json.loads((models / "final/config.json").read_text())
+    assert sum(member["weight"] for member in config["members"]) == pytest.approx(1)
+    table, mixed = read_predictions(models / "final/predictions.csv", LABELS)
+    expected, counted = np.zeros_like(mixed.posterior), 0
+    for member in config["members"]:
+        directory = models / member["system"] / f"round-{member['round']:02d}"
+        expected += member["weight"] * read_predictions(directory / "predictions.csv", LABELS)[1].posterior
+        counted += record_of(directory)["parameters"]  # type: ignore[operator]
+    np.testing.assert_allclose(mixed.posterior, expected, atol=1e-12)
+    assert table["name"].tolist() == [*dataset.train.names, *dataset.test.names]
+    assert record_of(models / "final")["parameters"] == counted
+
+
+def test_the_final_weight_is_the_best_of_its_grid_and_the_middle_at_a_tie(examples: Examples) -> None:
+    right, wrong = np.eye(3)[examples.emotion], np.eye(3)[(examples.emotion + 1) % 3]
+    valence = examples.valence.astype(float)
+    assert choose_weight((right, valence), (right, valence), examples) == 0.5
+    assert choose_weight((right, valence), (wrong, valence + 3), examples) == 1.0
+    assert choose_weight((wrong, valence + 3), (right, valence), examples) == 0.0
+
+
+def test_the_probe_is_scikit_learns_out_of_fold(dataset: Dataset, params: Params, tmp_path: Path) -> None:
+    run_probe(dataset, params, tmp_path / "linear_probe")
+    table, decisions = read_predictions(tmp_path / "linear_probe/predictions.csv", LABELS)
+    folds = folds_of(dataset, params)
+    train = np.concatenate([dataset.train.features[name] for name in ("a", "b", "v")], axis=1)
+    scaler = StandardScaler().fit(train[folds != 1])
+    oracle = LogisticRegression(C=0.05, max_iter=2000).fit(
+        scaler.transform(train[folds != 1]), dataset.train.emotion[folds != 1]
+    )
+    expected = oracle.predict_proba(scaler.transform(train[folds == 1]))
+    rows = np.flatnonzero((table["split"] == "trainval").to_numpy())[folds == 1]
+    np.testing.assert_allclose(decisions.posterior[rows], expected, atol=1e-4)
+
+
+def test_damaged_models_are_refused_by_file(models: Path) -> None:
+    directory = models / "pnao/round-00"
+    (directory / "fold-1.safetensors").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"fold-1\.safetensors is not a model of this project"):
+        read_round(directory)
+    (directory / "config.json").write_text("[]")
+    with pytest.raises(InputError, match=r"config\.json is not a model of this project"):
+        read_round(directory)
