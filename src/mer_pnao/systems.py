@@ -170,7 +170,7 @@ def _write_round(
     _write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
     _write_weights(directory / "weights.csv", networks)
     joint = finished.out_of_fold
-    trainval = Decisions(joint.posterior.double().numpy(), joint.valence.double().numpy(), joint.weights.T.double().numpy())
+    trainval = Decisions(*(values.double().numpy() for values in (joint.posterior, joint.valence, joint.weights.T)))
     features = dataset.test.tensors()
     count = float(np.mean([parameters(network) for network in networks]))
     first_clip = {name: values[:1] for name, values in features.items()}
