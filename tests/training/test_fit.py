@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mer_pnao.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import Epoch, Fitted, TrainingConfig, fit, predict, score_of
@@ -80,8 +81,15 @@ def test_callbacks_see_every_epoch(blueprint: Blueprint, examples: Examples) -> 
 
 def test_divergence_is_refused_with_its_cause(blueprint: Blueprint, examples: Examples) -> None:
     broken = replace(examples, features={**examples.features, "a": np.full((120, 12), np.inf, np.float32)})
-    with pytest.raises(ValueError, match=r"diverged in epoch 0: learning_rate 0\.005|not finite"):
+    with pytest.raises(InputError, match=r"^training diverged in epoch 0: learning_rate 0\.005 is too high$"):
         fit(EmotionNetwork(blueprint), broken, examples, CONFIG, 0.0, seed=0)
+
+
+def test_divergence_in_the_last_step_of_an_epoch_is_seen(blueprint: Blueprint, examples: Examples) -> None:
+    """With one step an epoch the loss is still finite: it was taken before the weights were spoilt."""
+    config = TrainingConfig(epochs=1, batch=len(examples), learning_rate=1e38, warmup=0.0)
+    with pytest.raises(InputError, match=r"^training diverged in epoch 0: learning_rate 1e\+38 is too high$"):
+        fit(EmotionNetwork(blueprint), examples, examples, config, 0.0, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +97,9 @@ def test_divergence_is_refused_with_its_cause(blueprint: Blueprint, examples: Ex
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be greater than 0, got 0.0"),
+        ({"learning_rate": np.inf}, "learning_rate must be finite, got inf"),
+        ({"learning_rate": np.nan}, "learning_rate must be greater than 0, got nan"),
+        ({"weight_decay": np.inf}, "weight_decay must be finite, got inf"),
         ({"warmup": 1.0}, r"warmup must lie in \[0, 0.9\], got 1.0"),
     ],
 )

@@ -33,5 +33,5 @@ def test_seeded() -> None:
 def test_impossible_folds_are_refused() -> None:
     with pytest.raises(ValueError, match="2 speakers cannot be kept apart in 5 folds"):
         make_folds(EMOTION, ["a", "b"] * 180, 5, 0)
-    with pytest.raises(ValueError, match="a class has 3 training clips, fewer than the 5 folds"):
+    with pytest.raises(ValueError, match="class 1 has 3 training clips, fewer than the 5 folds"):
         make_folds(np.array([0] * 10 + [1] * 3), None, 5, 0)

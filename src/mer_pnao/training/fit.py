@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mer_pnao.checks import above, at_least, between
+from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.network.emotion_network import EmotionNetwork, Prediction
 from mer_pnao.training.examples import Examples
@@ -129,13 +130,16 @@ def fit(
                 add_sparsity_gradient(matrices, alpha)
                 optimiser.step()
                 sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
-            scores = score_of(predict(network, held_out), validation)
+            decided = predict(network, held_out)
             delta1, delta2 = (float(delta.detach()) for delta in uncertainty())
             train_loss, of_emotions, of_valences = (sums / steps_per_epoch).tolist()
-            if not np.isfinite(train_loss):
-                raise ValueError(
+            # The last step may have spoilt the weights after its loss was taken.
+            finite = decided.posterior.isfinite().all() and decided.valence.isfinite().all()
+            if not (np.isfinite(train_loss) and finite):
+                raise InputError(
                     f"training diverged in epoch {epoch}: learning_rate {config.learning_rate} is too high"
                 )
+            scores = score_of(decided, validation)
             row = Epoch(
                 epoch, rate, train_loss, of_emotions, of_valences, delta1, delta2, scores.dis, scores.dim, scores.com
             )

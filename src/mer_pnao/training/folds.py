@@ -16,9 +16,10 @@ def make_folds(emotion: NDArray[np.int64], speakers: Sequence[str] | None, count
     """
     if count < 2:
         raise InputError(f"folds must be at least 2, got {count}")
-    smallest = np.bincount(emotion)[np.unique(emotion)].min()
-    if smallest < count:
-        raise InputError(f"a class has {smallest} training clips, fewer than the {count} folds")
+    classes, clips = np.unique(emotion, return_counts=True)
+    if clips.min() < count:
+        few = clips.argmin()
+        raise InputError(f"class {classes[few]} has {clips[few]} training clips, fewer than the {count} folds")
     if speakers is not None and len(set(speakers)) < count:
         raise InputError(f"{len(set(speakers))} speakers cannot be kept apart in {count} folds")
     rows = np.zeros(len(emotion))
