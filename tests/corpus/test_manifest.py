@@ -46,6 +46,10 @@ def test_columns_and_defaults(tmp_path: Path) -> None:
         ("name,discrete\nc:\\a,happy\n", "row 2: .* is not the bare name of a clip"),
         ("name,discrete\n,happy\n", "row 2: '' is not the bare name of a clip"),
         ("name,discrete,valence\na,happy,high\n", "row 2: valence 'high' is not a number"),
+        ("name,discrete,valence\na,happy,5\nb,happy,5.01\n", r"row 3: valence '5\.01' is not a number in \[-5, 5\]"),
+        ("name,discrete,valence\na,happy,-9.99\n", r"row 2: valence '-9\.99' is not a number in \[-5, 5\]"),
+        ("name,discrete,valence\na,happy,inf\n", "row 2: valence 'inf' is not a number"),
+        ("name,discrete,valence\na,happy,nan\n", "row 2: valence 'nan' is not a number"),
         ("name,discrete,split\na,happy,dev\n", "row 2: split 'dev' of clip 'a' is none of train, test"),
         ("clip,emotion\na,happy\n", "has no column 'name', only 'clip', 'emotion'"),
         ("name,discrete\n", "lists no clip"),
@@ -59,6 +63,17 @@ def test_wrong_tables_are_refused_by_row_and_file(tmp_path: Path, text: str | by
     with pytest.raises(InputError, match=message) as raised:
         read_labels(path, LABELS)
     assert str(path) in str(raised.value)
+
+
+def test_minus_ten_marks_a_missing_valence(tmp_path: Path) -> None:
+    table = read_labels(csv(tmp_path, "name,discrete,valence\na,happy,-10\nb,angry,-10.0\nc,angry,-5\n"), LABELS)
+    np.testing.assert_array_equal(table["valence"], [np.nan, np.nan, -5])
+
+
+def test_a_manifest_with_a_wrong_valence_is_refused(tmp_path: Path) -> None:
+    path = csv(tmp_path, f"{','.join(COLUMNS)}\na,a.mp4,happy,high,,train\n")
+    with pytest.raises(InputError, match=r"labels\.csv, row 2: valence 'high' is not a number"):
+        read_manifest(path)
 
 
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from mer_pnao.errors import InputError
 
 COLUMNS = ("name", "path", "discrete", "valence", "speaker", "split")
 SPLITS = ("train", "test")
+VALENCE_RANGE = (-5.0, 5.0)  # MER 2023's scale
+_NO_VALENCE = -10.0  # what some exports of MER 2023 write for a clip without a valence
 _NAME = re.compile(r"[^/\\\x00-\x1f]+")
 
 
@@ -18,7 +20,8 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
 
     Returns the columns name, discrete, valence (float, NaN: none), speaker ("": unknown), split (train where absent).
     Raises InputError naming row and file for an unreadable file, a missing column, an empty or duplicate name, a name
-    with a path in it, a label outside the set, a valence that is not a number, or an unknown split.
+    with a path in it, a label outside the set, a valence that is not a number in [-5, 5], or an unknown split. The
+    valence -10, with which some exports of MER 2023 mark a missing one, is read as missing.
     """
     table = _read_csv(path)
     for column in ("name", "discrete"):
@@ -42,12 +45,7 @@ def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
         seen.add(name)
     if not seen:
         raise InputError(f"{path} lists no clip")
-    valence = pd.to_numeric(table["valence"].where(table["valence"] != ""), errors="coerce")
-    wrong = table.index[valence.isna() & (table["valence"] != "")]
-    if len(wrong):
-        row = int(wrong[0])
-        raise InputError(f"{path}, row {row + 2}: valence {table['valence'][row]!r} is not a number")
-    return table.assign(valence=valence.astype(float))
+    return table.assign(valence=_valence(table, path))
 
 
 def write_manifest(table: pd.DataFrame, path: Path) -> None:
@@ -64,12 +62,27 @@ def write_manifest(table: pd.DataFrame, path: Path) -> None:
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Read what `write_manifest` wrote: text columns as str ("" where empty), valence as float."""
+    """Read what `write_manifest` wrote: text columns as str ("" where empty), valence as float.
+
+    Raises InputError for an unreadable file, a missing column, or a valence that is not a number in [-5, 5].
+    """
     table = _read_csv(path)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise InputError(f"{path} is not a manifest: it has no column {missing[0]!r}")
-    return table.assign(valence=pd.to_numeric(table["valence"]).astype(float))
+    return table.assign(valence=_valence(table, path))
+
+
+def _valence(table: pd.DataFrame, path: Path) -> "pd.Series[float]":
+    """The valences as numbers, NaN where a clip has none."""
+    stated, (low, high) = table["valence"] != "", VALENCE_RANGE
+    valence = pd.to_numeric(table["valence"].where(stated), errors="coerce").astype(float)
+    right = valence.between(low, high) | (valence == _NO_VALENCE) | ~stated
+    if not right.all():
+        row = int(right.to_numpy().argmin())
+        wrong = table["valence"].iloc[row]
+        raise InputError(f"{path}, row {row + 2}: valence {wrong!r} is not a number in [{low:g}, {high:g}]")
+    return valence.where(valence != _NO_VALENCE)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
