@@ -7,13 +7,26 @@ from typing import Protocol, TypeVar
 import torch
 from joblib import Parallel, delayed, parallel_config
 
+from mer_pnao.errors import InputError
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
 def usable_cores() -> int:
-    """How many cores this process may use; MER_WORKERS sets another number."""
-    return int(os.environ.get("MER_WORKERS", len(os.sched_getaffinity(0))))
+    """How many cores this process may use; MER_WORKERS sets another number, and raises InputError if it is none."""
+    stated = os.environ.get("MER_WORKERS")
+    if stated is not None:
+        if not (stated.isdecimal() and int(stated) > 0):
+            raise InputError(f"MER_WORKERS must be a whole number of at least 1, got {stated!r}")
+        return int(stated)
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        cores = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):  # on Linux
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count()
+    return cores or 1
 
 
 def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
