@@ -6,13 +6,15 @@ document, so a range is written once.
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from mer_pnao.checks import bare_name, sub_path
 from mer_pnao.corpus.synthetic.plan import SyntheticConfig
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.errors import InputError
@@ -21,7 +23,8 @@ from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
 from mer_pnao.pruning.pnao import PnaoConfig
 from mer_pnao.training.fit import TrainingConfig
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+_SYNTHESIZED = ("clips", "checkpoints")
 
 
 class CorpusParams(BaseModel):
@@ -30,9 +33,18 @@ class CorpusParams(BaseModel):
     model_config = _STRICT
 
     kind: Literal["labelled_folder", "mertools"]  # own or rendered clips with labels.csv, or ready features
-    root: str = Field(min_length=1)  # the folder, relative to the project's root
+    root: str = Field(min_length=1)  # the folder, below data/; `mer profile --data` links it to where the corpus is
     labels: tuple[str, ...] = Field(min_length=2)  # the emotions, in the order of every table and figure
     max_skipped: float = Field(default=0.05, ge=0, le=1)  # share of clips that may be unusable before a stage fails
+
+    @model_validator(mode="after")
+    def _labels_differ(self) -> Self:
+        for label in self.labels:
+            if not label or not label.isprintable() or label != label.strip():
+                raise ValueError(f"labels must be words without spaces around them, got {label!r}")
+            if self.labels.count(label) > 1:
+                raise ValueError(f"labels must name each emotion once, got {label!r} twice")
+        return self
 
 
 class FeatureParams(BaseModel):
@@ -65,30 +77,61 @@ class Params(BaseModel):
     model_config = _STRICT
 
     profile: str = Field(pattern=r"^[a-z0-9_]+$")  # names data/<profile>/
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(ge=0, lt=2**32)  # NumPy's and scikit-learn's range
     corpus: CorpusParams
-    synthesize: dict[str, str] = {}  # what the demo makes for itself: clips and checkpoints, and where to
-    synthetic: SyntheticConfig = SyntheticConfig()
-    media: MediaLimits = MediaLimits()
-    encoders: dict[str, EncoderConfig] = {}  # one extraction stage each
-    imported: dict[str, str] = {}  # ready feature sets: name -> folder below the corpus root
+    synthesize: dict[str, str]  # what the demo makes for itself: clips and checkpoints, and where to below data/
+    synthetic: SyntheticConfig = SyntheticConfig()  # of the clips that the demo makes
+    media: MediaLimits = MediaLimits()  # for profiles with encoders
+    encoders: dict[str, EncoderConfig]  # one extraction stage each
+    imported: dict[str, str]  # ready feature sets: name -> folder below the corpus root
     features: FeatureParams
-    folds: int = Field(default=5, ge=2, le=20)
-    network: NetworkConfig = NetworkConfig()
-    training: TrainingConfig = TrainingConfig()
-    pnao: PnaoConfig = PnaoConfig()
-    evaluation: EvaluationParams = EvaluationParams()
+    folds: int = Field(ge=2, le=20)
+    network: NetworkConfig
+    training: TrainingConfig
+    pnao: PnaoConfig
+    evaluation: EvaluationParams
 
     @model_validator(mode="after")
-    def _sets_exist(self) -> "Params":
-        known = set(self.imported)
-        for name, encoder in self.encoders.items():
-            known |= set(encoder.sets(name))
+    def _names_fit(self) -> Self:
+        for section, names in (("encoders", self.encoders), ("imported", self.imported)):
+            for name in names:
+                bare_name(f"a name in {section}", name)
+        for name in self.synthesize:
+            if name not in _SYNTHESIZED:
+                raise ValueError(f"synthesize.{name} is not a known parameter, only {' and '.join(_SYNTHESIZED)} are")
+        if both := sorted(self.encoders.keys() & self.imported.keys()):
+            raise ValueError(f"encoders and imported both hold {both[0]!r}, and would write to one folder")
+        return self
+
+    @model_validator(mode="after")
+    def _sets_exist(self) -> Self:
+        known = [*self.imported, *(made for name, encoder in self.encoders.items() for made in encoder.sets(name))]
+        for name in known:
+            if known.count(name) > 1:
+                raise ValueError(f"encoders and imported make the set {name!r} twice")
         for name in self.features.sets:
             if name not in known:
                 raise ValueError(f"features names the set {name!r}, which no encoder makes; known: {sorted(known)}")
         if len(set(self.features.sets)) != len(self.features.sets):
             raise ValueError("features names a set twice")
+        self.blueprint(dict.fromkeys(self.features.sets, 1), "entropy")  # refuses what the network cannot name
+        return self
+
+    @model_validator(mode="after")
+    def _places_stay_apart(self) -> Self:
+        """The corpus and what the demo makes lie below data/, and apart from what the stages write there."""
+        for name, source in self.imported.items():
+            sub_path(f"imported.{name}", source)
+        made = {f"synthesize.{name}": place for name, place in self.synthesize.items()}
+        for key, place in {"corpus.root": self.corpus.root, **made}.items():
+            sub_path(key, place)
+            if Path(place).parts[0] != "data":
+                raise ValueError(f"{key} must lie below data/, got {place!r}")
+            for output in (self.data / "features", self.data / "manifest.csv"):
+                if _overlap(Path(place), output):
+                    raise ValueError(f"{key} must lie apart from {output}, which the stages write, got {place!r}")
+        if len(made) == len(_SYNTHESIZED) and _overlap(*map(Path, made.values())):
+            raise ValueError(f"{' and '.join(made)} must lie apart, got {' and '.join(map(repr, made.values()))}")
         return self
 
     @property
@@ -109,17 +152,78 @@ class Params(BaseModel):
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a profile. Raises InputError: one sentence naming file, key, value and range."""
+    """Read and check a profile. Raises InputError: one sentence naming file, key, value and range.
+
+    A profile states every value of every section that its stages read: DVC tracks what the file says, so a default
+    that it does not state could change unseen.
+    """
+    document = _read_mapping(path)
+    try:
+        params = Params.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_sentence(error.errors()[0])}") from error
+    needless = set() if params.encoders else {"media"}
+    needless |= set() if params.synthesize else {"synthetic"}
+    whole = params.model_dump(exclude={section for section in needless if section not in document})
+    if missing := _first_missing(document, whole):
+        raise InputError(f"{path}: {missing} is missing")
+    return params
+
+
+def _overlap(first: Path, second: Path) -> bool:
+    """Whether one of two places is, or holds, the other."""
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of text, numbers, lists and mappings. Raises InputError for any other."""
     try:
         document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise InputError(f"{path} is not readable YAML: {line}{error.problem or error.context}") from error
+    except (YAMLError, ValueError) as error:  # wrong bytes, and dates and numbers that are none
         raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from error
-    try:
-        return Params.model_validate_json(json.dumps(document))
-    except ValidationError as error:
-        raise InputError(f"{path}: {_sentence(error.errors()[0])}") from error
+    except RecursionError as error:
+        raise InputError(f"{path} is not readable YAML: it is nested too deeply") from error
+    if document is None:
+        raise InputError(f"{path} is empty")
+    if not isinstance(document, dict):
+        raise InputError(f"{path} must be a mapping of parameters, got a {type(document).__name__}")
+    _require_plain(path, document, ())
+    return document
+
+
+def _require_plain(path: Path, value: Any, keys: tuple[str, ...]) -> None:
+    """Raise InputError for what YAML knows and a parameter cannot be: a date, a key that is no text, a loop."""
+    here = ".".join(keys)
+    if len(keys) > 10:
+        raise InputError(f"{path}: {here} is nested too deeply")
+    match value:
+        case dict():
+            for name, inner in value.items():
+                if not isinstance(name, str):
+                    raise InputError(f"{path}: {here or 'the file'} has the key {name}, which is no text; quote it")
+                _require_plain(path, inner, (*keys, name))
+        case list():
+            for i, inner in enumerate(value):
+                _require_plain(path, inner, (*keys, str(i)))
+        case str() | int() | float() | None:
+            pass
+        case _:
+            raise InputError(f"{path}: {here} is a {type(value).__name__}, got {value}; quote it if it is text")
+
+
+def _first_missing(stated: Mapping[str, Any], whole: Mapping[str, Any], section: str = "") -> str | None:
+    """The first key, as `section.key`, that the whole has and what is stated has not."""
+    for name, value in whole.items():
+        if name not in stated:
+            return f"{section}{name}"
+        if isinstance(value, dict) and (missing := _first_missing(stated[name], value, f"{section}{name}.")):
+            return missing
+    return None
 
 
 def _sentence(problem: Any) -> str:

@@ -1,6 +1,7 @@
 """Which encoder runs and how, as plain values that need no deep-learning library to be read."""
 
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Literal, get_args
 
 from mer_pnao.checks import between, one_of
@@ -19,7 +20,7 @@ class EncoderConfig:
     """
 
     kind: Kind
-    checkpoint: str  # HuBERT's folder, or a .safetensors, .pth or .pt file; relative to the project's root
+    checkpoint: str  # HuBERT's folder, or a .safetensors, .pth or .pt file; absolute or below the project's root
     layers: tuple[int, ...] = ()  # of HuBERT only, 1 for the first; the paper reads 18, 19 and 20
     precision: Precision = "auto"  # bf16 where the hardware multiplies in it, two to four times as fast
     frames: int = 8  # of a clip, for images; neighbours at 25 a second hardly differ, and cost decides
@@ -34,6 +35,8 @@ class EncoderConfig:
         between("batch", self.batch, 1, 256)
         if not self.checkpoint:
             raise ValueError("checkpoint must name a file or folder, got ''")
+        if ".." in PurePath(self.checkpoint).parts or min(self.checkpoint) < " ":
+            raise ValueError(f"checkpoint must be a path without '..', got {self.checkpoint!r}")
         if self.kind == "hubert":
             if not self.layers or len(set(self.layers)) != len(self.layers):
                 raise ValueError(f"layers must name at least one layer and none twice, got {self.layers}")

@@ -36,7 +36,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class Blueprint:
-    """Everything but the weights that determines the dense network."""
+    """Everything but the weights that determines the dense network. Raises ValueError naming what does not fit."""
 
     widths: Mapping[str, int]  # feature set -> its width
     acoustic: tuple[str, ...]  # one branch each
@@ -50,8 +50,13 @@ class Blueprint:
         at_least("classes", self.classes, 2)
         at_least("number of acoustic sets", len(self.acoustic), 1)
         for name in (*self.acoustic, *self.visual):
-            if name not in self.widths or "." in name:
-                raise ValueError(f"feature set {name!r} has no width, or a dot in its name")
+            if name not in self.widths:
+                raise ValueError(f"feature set {name!r} has no width")
+        taken = nn.ModuleDict()  # the networks keep a set's modules under its name
+        for name, width in self.widths.items():
+            if not name or "." in name or hasattr(taken, name):
+                raise ValueError(f"feature set {name!r} bears a name that torch uses itself, an empty one or a dot")
+            at_least(f"width of feature set {name}", width, 1)
 
     def branches(self) -> dict[str, tuple[str, ...]]:
         """The sets of each branch, its acoustic one first; a branch bears its acoustic set's name."""
