@@ -12,19 +12,18 @@ def choose_profile(root: Path, name: str | None, data: Path | None) -> Params:
 
     Without a name the present `params.yaml` stays as it is; without data the present link does.
     Raises InputError for an unknown or faulty profile, a data folder that is none, a real folder in the link's
-    place, and for a profile whose corpus is neither there nor made by the profile itself.
+    place, and for a profile whose corpus is neither there nor made by the profile itself; `params.yaml` is then as
+    it was.
     """
     params_file = root / "params.yaml"
+    chosen = params_file
     if name is not None:
+        known = sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
+        if name not in known:
+            raise InputError(f"there is no profile {name!r}; profiles/ holds {', '.join(known)}")
         chosen = root / "profiles" / f"{name}.yaml"
-        if not chosen.is_file():
-            known = ", ".join(sorted(path.stem for path in (root / "profiles").glob("*.yaml")))
-            raise InputError(f"there is no profile {name!r}; profiles/ holds {known}")
-        load_params(chosen)
-        if not params_file.is_file() or params_file.read_bytes() != chosen.read_bytes():
-            shutil.copyfile(chosen, params_file)
-    params = load_params(params_file)
-    made = params.corpus.root in params.synthesize.values()
+    params = load_params(chosen)
+    made = Path(params.corpus.root) in map(Path, params.synthesize.values())
     corpus = root / params.corpus.root
     if data is not None:
         if made:
@@ -35,15 +34,20 @@ def choose_profile(root: Path, name: str | None, data: Path | None) -> Params:
             f"the profile {params.profile} reads {params.corpus.root}, which is not there: name the folder that holds "
             f"the corpus, as in `make run PROFILE={params.profile} DATA=<folder>`"
         )
+    if chosen != params_file and not (params_file.is_file() and params_file.read_bytes() == chosen.read_bytes()):
+        written = params_file.with_suffix(".yaml.new")
+        shutil.copyfile(chosen, written)
+        written.replace(params_file)
     return params
 
 
 def _link(link: Path, folder: Path) -> None:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
+    target = folder.resolve()  # before the old link goes, through which the folder may have been named
     if link.is_symlink():
         link.unlink()
     elif link.exists():
         raise InputError(f"{link} is a folder already; move it away to link it to {folder}")
     link.parent.mkdir(parents=True, exist_ok=True)
-    link.symlink_to(folder.resolve(), target_is_directory=True)
+    link.symlink_to(target, target_is_directory=True)
