@@ -1,0 +1,95 @@
+"""The command `mer`: exit codes, and one sentence on stderr for each wrong use, never a traceback."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mer_pnao.cli import main
+
+ROOT = Path(__file__).parents[1]
+Mer = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mer:
+    """Call `mer` in a fresh project on the demo profile; returns exit code, stdout and stderr."""
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copyfile(ROOT / "profiles/demo.yaml", tmp_path / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mer", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_without_arguments_it_prints_its_help(mer: Mer) -> None:
+    code, out, err = mer()
+    assert code in (0, 2)
+    assert "Usage: mer" in out + err
+    assert mer("--help")[0] == 0
+
+
+def test_wrong_usage_exits_with_2(mer: Mer) -> None:
+    for arguments in (["nonsense"], ["extract"], ["extract", "x", "--max-skipped", "2"], ["ui", "--port", "x"]):
+        code, out, err = mer(*arguments)
+        assert (code, out) == (2, "")
+        assert "Error" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ("extract nowhere", "nowhere does not exist"),
+        ("extract empty", "empty holds no clip (.mp4, .avi, .mkv, .mov, .webm, .flv)"),
+        ("extract one --encoder whale", "params.yaml has hubert, manet, resnet, not 'whale'"),
+        ("extract one two", "two clips are called 'a': one/a.mp4 and two/a.avi"),
+        ("extract one one/a.mp4", "two clips are called 'a': one/a.mp4 and one/a.mp4"),
+        ("table", "reports/table.csv is not there: run `make run` or `dvc repro` first"),
+        ("profile --name nope", "there is no profile 'nope'; profiles/ holds demo, ravdess"),
+        ("profile --name ravdess --data nowhere", "nowhere is not a folder"),
+        ("profile --data one", "the profile demo makes its own clips and takes no data folder, got one"),
+        (
+            "profile --name ravdess",
+            "the profile ravdess reads data/ravdess/corpus, which is not there: name the folder that holds the corpus, "
+            "as in `make run PROFILE=ravdess DATA=<folder>`",
+        ),
+        (
+            "profile --name ravdess --data one",
+            "data/ravdess/corpus is a folder already; move it away to link it to one",
+        ),
+    ],
+)
+def test_a_wrong_input_is_one_sentence_on_stderr(mer: Mer, arguments: str, sentence: str) -> None:
+    for clip in ("one/a.mp4", "two/a.avi"):
+        Path(clip).parent.mkdir()
+        Path(clip).touch()
+    Path("empty").mkdir()
+    if "is a folder already" in sentence:
+        Path("data/ravdess/corpus").mkdir(parents=True)
+    assert mer(*arguments.split()) == (2, "", f"error: {sentence}\n")
+
+
+def test_a_faulty_params_file_is_named(mer: Mer) -> None:
+    Path("params.yaml").write_text("")
+    assert mer("profile") == (2, "", "error: params.yaml is empty\n")
+    Path("params.yaml").unlink()
+    assert mer("extract", "x") == (2, "", "error: params.yaml cannot be read: No such file or directory\n")
+
+
+def test_a_wrong_number_of_workers_is_named(mer: Mer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MER_WORKERS", "many")
+    Path("a.mp4").touch()
+    assert mer("extract", "a.mp4") == (2, "", "error: MER_WORKERS must be a whole number of at least 1, got 'many'\n")
+
+
+def test_choosing_a_profile_says_what_it_is(mer: Mer) -> None:
+    code, out, err = mer("profile", "--name", "demo")
+    assert (code, out, err) == (0, "profile demo: 6 emotions, corpus data/demo/clips\n", "")
