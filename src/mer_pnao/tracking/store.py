@@ -4,7 +4,6 @@ Artifact locations are stored relative to the root, so that a checkout can be mo
 process works from the root while it talks to MLflow.
 """
 
-import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -13,13 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
 
+from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+from sqlalchemy.exc import SQLAlchemyError
 
 NAME = "mer-pnao"  # of the experiment and of the registered model
 DATABASE, ARTIFACTS = Path("mlruns/mlflow.db"), Path("mlruns/artifacts")
 LOCAL_URI = f"sqlite:///{DATABASE}"  # from the root
+UNREACHABLE = (MlflowException, OSError, SQLAlchemyError)  # what MLflow and its store fail with
 _LOCK = Path("mlruns/tracking.lock")
 
 
@@ -36,11 +38,18 @@ def tracking_root(project: Path) -> Path:
     return Path(os.environ.get("DVC_ROOT") or project).resolve()
 
 
+def own_uri(root: Path) -> str:
+    """The database below the root, from anywhere."""
+    return f"sqlite:///{root / DATABASE}"
+
+
 def tracking_uri(root: Path) -> str:
-    """MLFLOW_TRACKING_URI where it names another place than the root's own database, else that database."""
-    own = f"sqlite:///{root / DATABASE}"
+    """MLFLOW_TRACKING_URI where it names another place than the root's own database, else `own_uri`."""
+    own = own_uri(root)
     chosen = os.environ.get("MLFLOW_TRACKING_URI") or own
-    return own if chosen == LOCAL_URI else chosen
+    scheme, _, path = chosen.partition(":///")
+    same = scheme == "sqlite" and (root / path).resolve() == (root / DATABASE).resolve()
+    return own if same else chosen
 
 
 @contextmanager
@@ -48,15 +57,14 @@ def opened(project: Path) -> Iterator[Store]:
     """MLflow, initialised where it was not; the working directory is the root meanwhile.
 
     One process at a time: two that create a database together crash, and two that look for a run and then
-    create it would both create it. Raises MlflowException or OSError when MLflow cannot be reached.
+    create it would both create it. Raises one of `UNREACHABLE` when MLflow cannot be reached.
     """
     root = tracking_root(project)
     uri = tracking_uri(root)
     (root / _LOCK).parent.mkdir(parents=True, exist_ok=True)
-    with (root / _LOCK).open("w") as lock, chdir(root), _uri_in_environment(uri):
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(root / _LOCK), chdir(root), _uri_in_environment(uri):
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        local = uri == f"sqlite:///{root / DATABASE}"
+        local = uri == own_uri(root)
         if local:
             _write_ahead()
         experiment = client.get_experiment_by_name(NAME)
@@ -91,7 +99,7 @@ def one_line(error: Exception) -> str:
 def initialise(project: Path) -> None:
     """Create database, experiment and registered model where missing; safe at any time and in parallel.
 
-    Raises MlflowException or OSError when MLflow cannot be reached.
+    Raises one of `UNREACHABLE` when MLflow cannot be reached.
     """
     with opened(project):
         pass

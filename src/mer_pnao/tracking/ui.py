@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mer_pnao.errors import InputError
-from mer_pnao.tracking.store import ARTIFACTS, DATABASE, LOCAL_URI, tracking_root
+from mer_pnao.tracking.store import ARTIFACTS, DATABASE, LOCAL_URI, own_uri, tracking_root, tracking_uri
 
 HOST = "127.0.0.1"  # the server has no log-in
 
@@ -15,9 +15,12 @@ HOST = "127.0.0.1"  # the server has no log-in
 def serve_ui(project: Path, port: int = 5000) -> NoReturn:
     """Become MLflow's server on 127.0.0.1, in the foreground until Ctrl-C.
 
-    Raises InputError when nothing has been tracked yet and when the port is taken.
+    Raises InputError when MLFLOW_TRACKING_URI names another store, when nothing has been tracked yet and when
+    the port is taken.
     """
     root = tracking_root(project)
+    if (uri := tracking_uri(root)) != own_uri(root):
+        raise InputError(f"MLFLOW_TRACKING_URI is {uri}, and this serves the project's own database only: unset it")
     if not (root / DATABASE).is_file():
         raise InputError(f"{root / DATABASE} is not there: run `make run` or `mer track` first")
     with socket.socket() as probe:
