@@ -59,7 +59,7 @@ class Finished:
         return float(self.record["scores"]["trainval"]["com"])
 
     def settings(self) -> dict[str, str]:
-        """What was asked for, with dotted names; what does not apply is left out."""
+        """What was asked for, with dotted names, lists joined; what does not apply is left out."""
         chosen = {name: value for name, value in self.record.items() if name not in _OUTCOME}
         return {name: str(value) for name, value in _flat(chosen) if value is not None}
 
@@ -122,6 +122,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
     for name, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            yield f"{prefix}{name}", ", ".join(map(str, value))
         else:
             yield f"{prefix}{name}", value
 
