@@ -1,6 +1,7 @@
 """Runs in MLflow against the outs that they are made from."""
 
 import csv
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from mlflow.entities import Run
 from mer_pnao.errors import InputError
 from mer_pnao.model_store import read_json
 from mer_pnao.tracking.lineage import Lineage, read_lineage
-from mer_pnao.tracking.runs import finish_system, log_round, track
+from mer_pnao.tracking.runs import finish_system, log_round, track, track_total
+from mer_pnao.tracking.stage import StageTracker
 from mer_pnao.tracking.store import DATABASE, NAME, opened
 
 PARENT = "mlflow.parentRunId"
@@ -182,6 +184,118 @@ def test_a_parent_follows_a_new_best_round(project: Path, lineage: Lineage, outs
     assert runs["enf round 00"].data.tags["best"] == "false"
 
 
+def points_of(root: Path, run: Run, metric: str) -> list[float]:
+    return [point.value for point in client_of(root).get_metric_history(run.info.run_id, metric)]
+
+
+def test_fewer_rounds_leave_one_best_round_and_one_point_an_outcome(
+    project: Path, lineage: Lineage, outs: SimpleNamespace
+) -> None:
+    models = project / "models"
+    outs.write_round(models, "pnao", 0, 0.3)
+    outs.write_round(models, "pnao", 1, 0.4)
+    outs.write_round(models, "pnao", 2, 0.5, best=True)
+    finish_system(models / "pnao", lineage)
+    shutil.rmtree(models / "pnao")
+    outs.write_round(models, "pnao", 0, 0.3)
+    outs.write_round(models, "pnao", 1, 0.4, best=True)
+    for _ in range(2):
+        finish_system(models / "pnao", lineage)
+        track(project)
+    runs = runs_of(project)
+    assert [runs[f"pnao round 0{i}"].data.tags["best"] for i in range(3)] == ["false", "true", "false"]
+    assert {"best_round": "1", "rounds": "2"}.items() <= runs["pnao"].data.tags.items()
+    assert runs["pnao"].data.metrics["trainval_com"] == 0.4
+    assert points_of(project, runs["pnao"], "trainval_com") == [0.5, 0.4]
+    assert points_of(project, runs["pnao"], "parameters") == [1000]  # the same for both: no second point
+
+
+def test_lists_are_readable_parameters_and_part_of_the_identity(
+    project: Path, lineage: Lineage, outs: SimpleNamespace
+) -> None:
+    models = project / "models"
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
+    first = runs_of(project)["enf round 00"]
+    expected = {"acoustic": "sound-1, sound-2", "visual": "face", "labels": "neutral, angry, happy", "min_nodes": "2"}
+    assert (expected | {"algorithm": "c" * 64, "profile": "demo"}).items() <= first.data.params.items()
+    for change in ({"acoustic": ["sound-2", "sound-1"]}, {"visual": []}, {"algorithm": "d" * 64}):
+        log_round(outs.write_round(models, "enf", 0, 0.3, **change), lineage)
+    with opened(project) as store:
+        assert len(store.client.search_runs([store.experiment], "run_name = 'enf'")) == 4
+        assert len(store.client.search_runs([store.experiment], "params.visual = ''")) == 1
+
+
+def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
+    models = project / "models"
+    outs.write_round(models, "pnao", 0, 0.3, best=True, profile="of-the-record")
+    finish_system(models / "pnao", lineage)
+    outs.write_single(models, "linear_probe", 0.2)  # its record knows none
+    finish_system(models / "linear_probe", lineage)
+    runs = runs_of(project)
+    for name in ("pnao", "pnao round 00"):
+        assert runs[name].data.tags["profile"] == "of-the-record"
+        (data,) = runs[name].inputs.dataset_inputs
+        assert (data.dataset.name, data.dataset.source) == ("of-the-record", '{"uri": "data/of-the-record"}')
+    assert runs["linear_probe"].data.tags["profile"] == "demo"
+    (version,) = client_of(project).search_model_versions(f"name = '{NAME}'")
+    assert version.tags["profile"] == "of-the-record"
+
+
+def test_track_gives_the_lock_to_runs_and_versions(project: Path, outs: SimpleNamespace) -> None:
+    models, lock = project / "models", project / "dvc.lock"
+    tracker = StageTracker(project)
+    tracker.round(outs.write_round(models, "pnao", 0, 0.3, best=True))
+    tracker.finished(models / "pnao")
+    client = client_of(project)
+
+    def locks() -> set[str | None]:
+        tagged = [run.data.tags for run in runs_of(project).values()]
+        tagged += [version.tags for version in client.search_model_versions(f"name = '{NAME}'")]
+        assert len(tagged) == 3
+        return {tags.get("dvc_lock") for tags in tagged}
+
+    assert locks() == {None}  # the lock that a stage meets does not know its outs yet
+    for text in ("schema: '2.0'\nstages: {}\n", "schema: '2.0'\nstages: {pnao: {}}\n"):
+        lock.write_text(text)
+        track(project)
+        assert locks() == {read_lineage(project).dvc_lock}
+
+
+def artifacts_of(root: Path) -> dict[tuple[str, str], bytes]:
+    folders = {name: root / "mlruns/artifacts" / run.info.run_id for name, run in runs_of(root).items()}
+    return {
+        (name, str(path.relative_to(folder))): path.read_bytes()
+        for name, folder in folders.items()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_stages_and_track_end_in_the_same_artifacts(project: Path, tmp_path: Path, outs: SimpleNamespace) -> None:
+    other, models = Path(shutil.copytree(project, tmp_path / "other")), project / "models"
+    tracker = StageTracker(project)
+    for number in range(2):
+        tracker.round(outs.write_round(models, "pnao", number, 0.3 + number / 10))
+    outs.write_round(models, "pnao", 1, 0.4, best=True)
+    tracker.finished(models / "pnao")
+    shutil.copytree(models, other / "models")
+    track(other)
+    track(project)
+    artifacts = artifacts_of(project)
+    assert artifacts == artifacts_of(other)
+    (text,) = (data for (name, path), data in artifacts.items() if "01" in name and path.endswith("record.json"))
+    record = read_json(models / "pnao/round-01/record.json")
+    assert record.pop("best")
+    assert json.loads(text) == record  # the tag says which one is the best: another round may become it
+
+
+def test_progress_reaches_the_total(tracked: Path, tmp_path: Path) -> None:
+    root, done = Path(shutil.copytree(tracked, tmp_path / "project")), []
+    track(root, done.append)
+    assert sum(done) == track_total(root) == 8  # six rounds and two systems without any
+    assert track_total(tmp_path) == 0
+
+
 @pytest.fixture
 def killed_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     def kill(method: str, error: BaseException) -> None:
@@ -224,6 +338,41 @@ def test_a_failure_is_marked_and_then_repaired(
     assert runs_of(project)["enf round 00"].info.status == "FAILED"
     log_round(directory, lineage)
     assert runs_of(project)["enf round 00"].info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("method", ["log_inputs", "set_terminated"])
+def test_track_closes_what_a_kill_left_running(
+    method: str, project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
+) -> None:
+    models = project / "models"
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
+    outs.write_round(models, "enf", 1, 0.4, best=True)
+    killed_at(method, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        finish_system(models / "enf", lineage)
+    runs = runs_of(project)
+    assert (runs["enf"].info.status, runs["enf round 01"].info.status) == ("RUNNING", "RUNNING")
+    track(project)
+    runs = runs_of(project)
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    assert points_of(project, runs["enf"], "trainval_com") == points_of(project, runs["enf round 01"], "trainval_com")
+
+
+@pytest.mark.parametrize("method", ["log_inputs", "set_terminated"])
+def test_track_closes_a_parent_that_a_kill_left_running(
+    method: str, project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
+) -> None:
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
+    log_round(directory, lineage)
+    outs.write_round(project / "models", "enf", 0, 0.3, best=True)
+    killed_at(method, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        finish_system(directory.parent, lineage)
+    assert runs_of(project)["enf"].info.status == "RUNNING"
+    track(project)
+    parent = runs_of(project)["enf"]
+    assert parent.info.status == "FINISHED"
+    assert points_of(project, parent, "trainval_com") == [0.3]
 
 
 def test_nothing_to_track_is_said(project: Path) -> None:

@@ -1,5 +1,6 @@
 """Where the database is, that it can be made by several at once, and what happens without MLflow."""
 
+import ast
 import os
 import signal
 import socket
@@ -9,18 +10,23 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import requests
+from filelock import FileLock, Timeout
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from requests.adapters import HTTPAdapter
+from sqlalchemy.exc import OperationalError
 from urllib3.util import Retry
 
+from mer_pnao import tracking
 from mer_pnao.errors import InputError
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import track
-from mer_pnao.tracking.stage import StageTracker
-from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME, initialise, tracking_uri
+from mer_pnao.tracking.stage import StageTracker, tracking_or_warning
+from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME, initialise, opened, tracking_uri
 from mer_pnao.tracking.ui import serve_ui
 
 
@@ -67,6 +73,11 @@ def test_the_environment_overrides_the_own_database(tmp_path: Path, monkeypatch:
     assert tracking_uri(tmp_path) == own
     monkeypatch.setenv("MLFLOW_TRACKING_URI", LOCAL_URI)  # the same place, as a user in the root writes it
     assert tracking_uri(tmp_path) == own
+    (tmp_path / "link").symlink_to(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/link/{DATABASE}")
+    assert tracking_uri(tmp_path) == own
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///another.db")
+    assert tracking_uri(tmp_path) == "sqlite:///another.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert tracking_uri(tmp_path) == "http://127.0.0.1:5000"
 
@@ -102,18 +113,77 @@ def test_training_goes_on_without_mlflow_and_track_catches_up(
     assert {run.info.run_name for run in found} == {"enf", "enf round 00"}
 
 
+@pytest.mark.parametrize("error", [MlflowException("x"), OSError("x"), OperationalError("x", None, Exception("x"))])
+def test_what_mlflow_raises_is_said_to_be_unreachable(
+    error: Exception,
+    project: Path,
+    outs: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with tracking_or_warning(project):
+        raise error
+    assert capsys.readouterr().err.startswith("MLflow is not reachable (")
+    outs.write_round(project / "models", "enf", 0, 0.3)
+    monkeypatch.setattr(MlflowClient, "search_runs", Mock(side_effect=error))
+    with pytest.raises(InputError, match="MLflow cannot be reached"):
+        track(project)
+
+
+def test_a_fault_of_ours_is_not_laid_on_mlflow(
+    project: Path, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tracker, directory = StageTracker(project), outs.write_round(project / "models", "enf", 0, 0.3)
+    monkeypatch.setattr("mer_pnao.tracking.stage.log_round", Mock(side_effect=ZeroDivisionError("our fault")))
+    tracker.round(directory)
+    log = project / "work/tracking-error.log"
+    assert capsys.readouterr().err == (
+        "tracking failed (ZeroDivisionError: our fault): training goes on; `mer track` catches up; "
+        f"the traceback is in {log}\n"
+    )
+    assert "Traceback (most recent call last)" in log.read_text()
+    assert "our fault" in log.read_text()
+
+
+def test_a_traceback_that_cannot_be_kept_does_not_stop_a_training(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "work").write_text("a file where a folder belongs")
+    with tracking_or_warning(project):
+        raise ZeroDivisionError("our fault")
+    assert capsys.readouterr().err == (
+        "tracking failed (ZeroDivisionError: our fault): training goes on; `mer track` catches up\n"
+    )
+
+
+def test_one_process_at_a_time_on_every_platform(project: Path) -> None:
+    with opened(project), pytest.raises(Timeout):
+        FileLock(project / "mlruns/tracking.lock", timeout=0).acquire()
+    for source in Path(tracking.__file__).parent.glob("*.py"):
+        imported = {
+            alias.name
+            for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        assert imported & {"fcntl", "msvcrt", "resource", "pwd"} == set(), source
+
+
 def test_the_lineage_names_commit_and_lock(tmp_path: Path, outs: SimpleNamespace) -> None:
     root = outs.make_project(tmp_path / "project")
-    assert read_lineage(root).git_commit is None
+    assert {"mlflow.source.git.commit", "git_dirty"} & set(read_lineage(root).tags()) == set()
     environment = os.environ | {"GIT_CEILING_DIRECTORIES": str(tmp_path)}
-    commit = ["-c", "user.name=n", "-c", "user.email=e@x", "commit", "-q", "--allow-empty", "-m", "first"]
-    for arguments in (["init", "-q"], commit):
+    commit = ["-c", "user.name=n", "-c", "user.email=e@x", "commit", "-q", "-m", "first"]
+    for arguments in (["init", "-q"], ["add", "params.yaml"], commit):
         subprocess.run(["git", "-C", str(root), *arguments], check=True, env=environment)
     head = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     lineage = read_lineage(root)
     assert lineage.tags()["mlflow.source.git.commit"] == head.stdout.strip()
     (root / "dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
     assert read_lineage(root).dvc_lock != lineage.dvc_lock
+    assert lineage.tags()["git_dirty"] == "false"  # dvc.lock changes with every stage and has a tag of its own
+    (root / "new.py").touch()
+    assert read_lineage(root).tags()["git_dirty"] == "true"
 
 
 def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
@@ -125,6 +195,20 @@ def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"):
             serve_ui(empty, port)
+
+
+def test_the_ui_does_not_serve_the_own_database_for_another(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    execve = Mock(side_effect=SystemExit)
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.chdir(empty)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI is http://tracking\.example:5000"):
+        serve_ui(empty, 0)
+    execve.assert_not_called()
+    for own in (LOCAL_URI, f"sqlite:///{empty / DATABASE}"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
+        with pytest.raises(SystemExit):
+            serve_ui(empty, 0)
 
 
 @pytest.mark.slow

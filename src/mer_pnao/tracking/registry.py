@@ -1,5 +1,6 @@
 """One registered version a round, and the alias of the best."""
 
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
@@ -28,7 +29,8 @@ def register_round(store: Store, run: str, finished: Finished, lineage: Lineage)
         "com": repr(finished.com),
         "parameters": str(record["parameters"]),
         "data_digest": finished.data_digest,
-        "profile": lineage.profile,
+        "profile": lineage.profile_of(record),
+        **lineage.tags(),
         "identity": finished.identity(),
     }
     description = (
@@ -42,6 +44,14 @@ def find_version(store: Store, finished: Finished) -> ModelVersion | None:
     """The version of a round; None when it has none."""
     found = store.client.search_model_versions(f"name = '{NAME}' AND tags.identity = '{finished.identity()}'")
     return found[0] if found else None
+
+
+def tag_versions(store: Store, runs: Container[str], tags: Mapping[str, str]) -> None:
+    """Set the tags that differ on the versions of these runs."""
+    for version in store.client.search_model_versions(f"name = '{NAME}'"):
+        if version.run_id in runs:
+            for name in (name for name, value in tags.items() if version.tags.get(name) != value):
+                store.client.set_model_version_tag(NAME, version.version, name, tags[name])
 
 
 def set_candidate(store: Store, models: Path) -> None:

@@ -11,25 +11,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 from mer_pnao.errors import InputError
 from mer_pnao.model_store import SYSTEMS, round_directories
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.outs import Finished, read_finished
-from mer_pnao.tracking.registry import REGISTERED, register_round, set_candidate
-from mer_pnao.tracking.store import Store, one_line, opened
+from mer_pnao.tracking.registry import REGISTERED, register_round, set_candidate, tag_versions
+from mer_pnao.tracking.store import UNREACHABLE, Store, one_line, opened
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
-_FILES = ("record.json", "config.json", "curves.csv", "weights.csv", "predictions.csv")
+_FILES = ("config.json", "curves.csv", "weights.csv", "predictions.csv")
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
 
 
 def log_round(directory: Path, lineage: Lineage) -> None:
     """Log `models/<system>/round-NN/` as a nested run, made if it is not there yet, and register its model.
 
-    Raises InputError for a folder that is no finished round, MlflowException or OSError when MLflow fails.
+    Raises InputError for a folder that is no finished round, one of `UNREACHABLE` when MLflow fails.
     """
     finished = read_finished(directory)
     with opened(lineage.project) as store:
@@ -45,27 +44,36 @@ def finish_system(directory: Path, lineage: Lineage) -> None:
         _finish_system(store, directory.resolve(), lineage)
 
 
+def track_total(project: Path) -> int:
+    """How many rounds and systems without rounds `track` tells its progress of."""
+    return sum(len(_record_folders(project.resolve() / "models" / name)) for name in SYSTEMS)
+
+
 def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> None:
     """Rebuild runs, versions and alias from the outs in `models/`; a second time changes nothing.
 
-    Progress counts systems. Raises InputError when there is nothing to track or MLflow cannot be reached.
+    Progress counts up to `track_total`. Raises InputError when there is nothing to track or MLflow cannot be reached.
     """
     models = project.resolve() / "models"
-    found = [name for name in SYSTEMS if (models / name / "record.json").is_file() or round_directories(models / name)]
+    found = [name for name in SYSTEMS if _record_folders(models / name)]
     if not found:
         raise InputError(f"{models} holds no finished system: run `make run` or `dvc pull` first")
     lineage, figures = read_lineage(project), project.resolve() / "reports/figures"
     try:
         with opened(project) as store:
             for name in found:
-                run = _finish_system(store, models / name, lineage)
+                parent, *rounds = _finish_system(store, models / name, lineage, progress)
                 if lineage.dvc_lock is not None:  # while a stage runs, dvc.lock does not know its outs yet
-                    _set_tags(store, run, {"dvc_lock": lineage.dvc_lock})
+                    _tag_lock(store, [parent, *rounds], lineage.dvc_lock)
                 for kind in _FIGURES:
-                    _log_artifact(store, run, figures / f"{kind}_{name}.png", "figures")
-                progress(1)
-    except (MlflowException, OSError) as error:
+                    _log_artifact(store, parent, figures / f"{kind}_{name}.png", "figures")
+    except UNREACHABLE as error:
         raise InputError(f"MLflow cannot be reached: {one_line(error)}") from error
+
+
+def _record_folders(system: Path) -> list[Path]:
+    """A system's finished rounds, or its own folder where it has a record and no rounds."""
+    return round_directories(system) or [path.parent for path in system.glob("record.json")]
 
 
 def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
@@ -83,21 +91,27 @@ def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
     return run
 
 
-def _finish_system(store: Store, directory: Path, lineage: Lineage) -> Run:
+def _finish_system(
+    store: Store, directory: Path, lineage: Lineage, progress: Callable[[int], None] = lambda _: None
+) -> list[Run]:
+    """Returns the parent and the runs of the rounds."""
     rounds = [read_finished(folder) for folder in round_directories(directory)]
     if not rounds:
         alone = read_finished(directory)
         run = _find_or_create(store, alone.identity(), alone.system, _system_tags(alone, lineage))
         _fill(store, run, alone, alone.settings(), lineage)
-        return run
-    runs = [_log_round(store, finished, lineage) for finished in rounds]
+        progress(1)
+        return [run]
+    runs = []
+    for finished in rounds:
+        runs.append(_log_round(store, finished, lineage))
+        progress(1)
     parent = _find(store, rounds[0].system_identity())
     assert parent is not None
     best = next((finished for finished in rounds if finished.record["best"]), None)
     if best is None:  # the training has not ended
-        return parent
-    for finished, run in zip(rounds, runs, strict=True):
-        _set_tags(store, run, {"best": str(finished is best).lower()})
+        return [parent, *runs]
+    _mark_best(store, parent, runs[rounds.index(best)])
     _set_tags(store, parent, {"best_round": str(best.number), "rounds": str(len(rounds))})
     # Another round may have become the best since: what has changed is one more point.
     changed = {name: value for name, value in best.metrics().items() if parent.data.metrics.get(name) != value}
@@ -109,12 +123,28 @@ def _finish_system(store: Store, directory: Path, lineage: Lineage) -> Run:
         store.client.set_terminated(parent.info.run_id, _FINISHED)
     if best.system in REGISTERED:
         set_candidate(store, directory.parent)
-    return parent
+    return [parent, *runs]
+
+
+def _mark_best(store: Store, parent: Run, best: Run) -> None:
+    """Tag every nested run, also those of an earlier training with more rounds, whose outs are gone."""
+    nested = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    for run in store.client.search_runs([store.experiment], nested):
+        _set_tags(store, run, {"best": str(run.info.run_id == best.info.run_id).lower()})
+
+
+def _tag_lock(store: Store, runs: list[Run], lock: str) -> None:
+    tags = {"dvc_lock": lock}
+    for run in runs:
+        _set_tags(store, run, tags)
+    if runs[0].data.tags["system"] in REGISTERED:
+        tag_versions(store, {run.info.run_id for run in runs}, tags)
 
 
 def _system_tags(finished: Finished, lineage: Lineage) -> dict[str, str]:
     source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
-    return {**lineage.tags(), **source, "system": finished.system, "data_digest": finished.data_digest}
+    facts = {"system": finished.system, "data_digest": finished.data_digest}
+    return {**lineage.tags(), **source, **facts, "profile": lineage.profile_of(finished.record)}
 
 
 def _find(store: Store, identity: str) -> Run | None:
@@ -141,6 +171,9 @@ def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str
         for first in range(0, len(metrics), _BATCH):
             client.log_batch(identity, metrics[first : first + _BATCH])
         client.log_inputs(identity, [_dataset(finished, lineage)])
+        # Which round is the best is known after the last one and may change with more: the tag tells, not the file.
+        settled = {name: value for name, value in finished.record.items() if name != "best"}
+        client.log_dict(identity, settled, "record.json")
         for name in _FILES:
             _log_artifact(store, run, finished.directory / name)
     except Exception:
@@ -162,8 +195,9 @@ def _params(settings: Mapping[str, str]) -> list[Param]:
 
 def _dataset(finished: Finished, lineage: Lineage) -> DatasetInput:
     """The data set as MLflow lists it, which has room for half a digest; the tag `data_digest` is whole."""
-    source = json.dumps({"uri": f"data/{lineage.profile}"})
-    dataset = Dataset(lineage.profile, finished.data_digest[:16], "local", source)
+    profile = lineage.profile_of(finished.record)
+    source = json.dumps({"uri": f"data/{profile}"})
+    dataset = Dataset(profile, finished.data_digest[:16], "local", source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
