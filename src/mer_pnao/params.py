@@ -6,6 +6,7 @@ document, so a range is written once.
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -210,6 +211,8 @@ def _require_plain(path: Path, value: Any, keys: tuple[str, ...]) -> None:
         case list():
             for i, inner in enumerate(value):
                 _require_plain(path, inner, (*keys, str(i)))
+        case float() if not math.isfinite(value):
+            raise InputError(f"{path}: {here} must be finite, got {value}")
         case str() | int() | float() | None:
             pass
         case _:

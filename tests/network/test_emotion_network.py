@@ -131,7 +131,7 @@ def test_prunable_layers_are_the_modality_layers_and_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"hidden": 0}, "hidden must be at least 1, got 0"),
+        ({"hidden": 0}, r"hidden must lie in \[1, 65536\], got 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 0.95\], got 1.0"),
         ({"scorer": "max"}, "scorer must be one of linear, mlp, tanh, got 'max'"),
     ],

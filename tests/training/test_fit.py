@@ -95,7 +95,7 @@ def test_divergence_in_the_last_step_of_an_epoch_is_seen(blueprint: Blueprint, e
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": 0}, r"epochs must lie in \[1, 100000\], got 0"),
         ({"learning_rate": 0.0}, "learning_rate must be greater than 0, got 0.0"),
         ({"learning_rate": np.inf}, "learning_rate must be finite, got inf"),
         ({"learning_rate": np.nan}, "learning_rate must be greater than 0, got nan"),

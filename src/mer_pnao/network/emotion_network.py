@@ -28,8 +28,8 @@ class NetworkConfig:
     scorer: str = "tanh"  # tanh: additive attention, linear: a softmax of one map, mlp: the official baseline's
 
     def __post_init__(self) -> None:
-        at_least("hidden", self.hidden, 1)
-        at_least("width", self.width, 1)
+        between("hidden", self.hidden, 1, 65_536)
+        between("width", self.width, 1, 65_536)
         between("dropout", self.dropout, 0, 0.95)
         one_of("scorer", self.scorer, SCORERS)
 

@@ -39,13 +39,13 @@ class TrainingConfig:
     patience: int = 15  # epochs without a better validation Com before the stop
 
     def __post_init__(self) -> None:
-        at_least("epochs", self.epochs, 1)
-        at_least("batch", self.batch, 2)
+        between("epochs", self.epochs, 1, 100_000)
+        between("batch", self.batch, 2, 100_000)
         above("learning_rate", self.learning_rate, 0)
         between("warmup", self.warmup, 0, 0.9)
         between("floor", self.floor, 0, 1)
         at_least("weight_decay", self.weight_decay, 0)
-        at_least("patience", self.patience, 1)
+        between("patience", self.patience, 1, 100_000)
 
 
 class Epoch(NamedTuple):
