@@ -54,6 +54,7 @@ def extract(
     from mer_pnao.features.store import Listed, write_listed
     from mer_pnao.parallel import usable_cores
     from mer_pnao.params import load_params
+    from mer_pnao.workspace import work_folder
 
     params = load_params(ROOT / "params.yaml")
     names = encoder or list(params.encoders)
@@ -68,7 +69,7 @@ def extract(
     for name in names:
         built = build_encoder(name, params.encoders[name], ROOT, params.media)
         with progress(f"extracting {name}", len(wanted)) as done:
-            report = extract(wanted, built, out / name, ROOT / "work", max_skipped=share, progress=done)
+            report = extract(wanted, built, out / name, work_folder(ROOT), max_skipped=share, progress=done)
         listed += report.listed
         sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
         Console().print(f"{name}: {len(wanted) - report.skipped} of {len(wanted)} clips -> {out / name}: {sets}")
@@ -117,8 +118,10 @@ def init() -> None:
 def track() -> None:
     """Rebuild MLflow's runs and versions from the outputs in models/; twice changes nothing."""
     from mer_pnao.tracking.runs import track as rebuild
+    from mer_pnao.tracking.runs import track_total
 
-    rebuild(ROOT)
+    with progress("tracking", track_total(ROOT)) as done:
+        rebuild(ROOT, done)
 
 
 @app.command()

@@ -156,7 +156,7 @@ def print_table(path: Path, console: Console) -> None:
     # Narrow enough for a terminal of 80 columns, where wrapped numbers would hide the names.
     shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("System", no_wrap=True)
-    for heading in ("Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 % interval", "P", "Parameters"):
+    for heading in ("Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters"):
         shown.add_column(heading, justify="right", no_wrap=True)
     best = table["com"].max()
     for row in table[table["com"].notna()].to_dict("records"):
