@@ -6,11 +6,10 @@ from pathlib import Path
 import torch
 
 from mer_pnao.console import input_errors, progress
-from mer_pnao.dataset import load_dataset
 from mer_pnao.parallel import parallel_map, usable_cores
 from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems import DENSE, run_probe, run_system
+from mer_pnao.systems import DENSE, dataset_of, run_probe, run_system
 from mer_pnao.tracking.stage import StageTracker
 from mer_pnao.workspace import work_folder
 
@@ -21,9 +20,7 @@ def main() -> None:
     """Train on the profile's features and write `models/{linear_probe,baseline,enf}/`."""
     params = load_params()
     torch.set_num_threads(1)
-    dataset = load_dataset(
-        params.data / "manifest.csv", params.data / "features", params.features.sets, params.corpus.labels
-    )
+    dataset = dataset_of(params)
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")
     with progress("training systems", 1 + len(DENSE)) as done:

@@ -17,11 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mer_pnao.errors import InputError
+from mer_pnao.layout import POSTERIOR, WEIGHT
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
 from mer_pnao.training.fit import predict
-
-SYSTEMS = ("linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final")
-POSTERIOR, WEIGHT = "posterior_", "weight_"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mer_pnao.dataset import Dataset
+from mer_pnao.dataset import Dataset, load_dataset
 from mer_pnao.evaluation.cost import parameters
 from mer_pnao.evaluation.scores import score
 from mer_pnao.latency_memory import remembered_latency_ms
@@ -51,6 +51,12 @@ FUSION = {"baseline": "attention", "enf": "entropy", "pnao": "attention", "enf_p
 DENSE = ("baseline", "enf")
 MEMBERS = ("pnao", "enf_pnao")  # of the final system
 _BINS = np.linspace(-0.5, 0.5, 101)  # of Figure 4, the same for every round
+
+
+def dataset_of(params: Params) -> Dataset:
+    """The profile's clips and features. Raises InputError for what `load_dataset` refuses."""
+    features = params.data / "features"
+    return load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
 
 
 def pnao_of(system: str, params: Params) -> PnaoConfig:

@@ -11,7 +11,8 @@ from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
-from mer_pnao.report.systems import SYSTEMS, TITLES, Evidence, System
+from mer_pnao.layout import SYSTEMS
+from mer_pnao.report.systems import TITLES, Evidence, System
 from mer_pnao.report.table import (
     BASELINE,
     CONFIDENT,

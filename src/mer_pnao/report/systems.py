@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores
+from mer_pnao.layout import POSTERIOR, SYSTEMS
 
 TITLES = {
     "linear_probe": "Linear probe",
@@ -24,8 +25,6 @@ TITLES = {
     "enf_pnao": "EnF + PNAO",
     "final": "Final",
 }
-SYSTEMS = tuple(TITLES)
-POSTERIOR = "posterior_"
 
 
 @dataclass(frozen=True)

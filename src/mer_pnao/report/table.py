@@ -13,7 +13,8 @@ from mer_pnao.errors import InputError
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
 from mer_pnao.evaluation.calibration import expected_calibration_error
 from mer_pnao.evaluation.scores import Scores, score
-from mer_pnao.report.systems import SYSTEMS, TITLES, Evidence, System
+from mer_pnao.layout import SYSTEMS
+from mer_pnao.report.systems import TITLES, Evidence, System
 
 BASELINE = "baseline"
 NONE = "\N{EN DASH}"  # what is shown where there is no number

@@ -10,7 +10,8 @@ from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 from mer_pnao.errors import InputError
-from mer_pnao.model_store import POSTERIOR, WEIGHT, predictions_table, read_round
+from mer_pnao.layout import POSTERIOR, WEIGHT
+from mer_pnao.model_store import predictions_table, read_round
 
 
 class PackagedModel(PythonModel):  # type: ignore[misc]

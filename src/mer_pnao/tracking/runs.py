@@ -13,7 +13,8 @@ from pathlib import Path
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
 from mer_pnao.errors import InputError
-from mer_pnao.model_store import SYSTEMS, round_directories
+from mer_pnao.layout import SYSTEMS
+from mer_pnao.model_store import round_directories
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.outs import Finished, read_finished
 from mer_pnao.tracking.registry import REGISTERED, register_round, set_candidate, tag_versions
