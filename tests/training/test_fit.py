@@ -106,3 +106,17 @@ def test_divergence_in_the_last_step_of_an_epoch_is_seen(blueprint: Blueprint, e
 def test_config_names_key_value_and_range(change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         TrainingConfig(**change)  # type: ignore[arg-type]
+
+
+def test_before_step_may_change_the_gradients(blueprint: Blueprint, examples: Examples) -> None:
+    def freeze(network: EmotionNetwork) -> None:
+        for parameter in network.parameters():
+            assert parameter.grad is not None
+            parameter.grad.zero_()
+
+    torch.manual_seed(0)
+    network = EmotionNetwork(blueprint)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    config = replace(CONFIG, epochs=2, weight_decay=0.0)
+    fitted = fit(network, examples, examples, config, 1e-2, seed=0, before_step=[freeze])
+    assert all(torch.equal(fitted.state[name], before[name]) for name in before)

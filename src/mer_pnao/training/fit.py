@@ -72,6 +72,7 @@ class Fitted:
 
 
 EpochCallback = Callable[[Epoch], None]
+BeforeStep = Callable[[EmotionNetwork], None]
 Schedule = Callable[[int, int, TrainingConfig], float]
 
 
@@ -94,11 +95,13 @@ def fit(
     seed: int,
     schedule: Schedule = warm_cosine,
     callbacks: Sequence[EpochCallback] = (),
+    before_step: Sequence[BeforeStep] = (),
 ) -> Fitted:
     """Train to the early-stop point: the epoch of the best validation Com (Algorithm 1, lines 1 and 5).
 
-    `alpha` weighs the L1 term of equation 8. The network is trained in place. The same arguments on the same
-    machine with the same thread count give the same numbers. Raises InputError when the training diverges.
+    `alpha` weighs the L1 term of equation 8. `before_step` is called with the network between the backward pass and
+    the optimiser's step, when it may change the gradients. The network is trained in place. The same arguments on the
+    same machine with the same thread count give the same numbers. Raises InputError when the training diverges.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -128,6 +131,8 @@ def fit(
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 add_sparsity_gradient(matrices, alpha)
+                for change in before_step:
+                    change(network)
                 optimiser.step()
                 sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
             decided = predict(network, held_out)
