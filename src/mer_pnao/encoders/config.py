@@ -5,9 +5,9 @@ from pathlib import PurePath
 from typing import Literal, get_args
 
 from mer_pnao.checks import between, one_of
+from mer_pnao.precision import Precision
 
 Kind = Literal["hubert", "manet", "resnet"]
-Precision = Literal["auto", "fp32", "bf16"]
 SplitOrder = Literal["forward", "reverse"]
 
 

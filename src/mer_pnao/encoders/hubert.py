@@ -17,9 +17,9 @@ from torch.nn.utils import parametrize, rnn
 from transformers import HubertModel
 from transformers.utils import logging as transformers_logging
 
-from mer_pnao.encoders.config import Precision
 from mer_pnao.encoders.precision import placement
 from mer_pnao.errors import InputError
+from mer_pnao.precision import Precision
 
 SAMPLE_RATE = 16_000
 _UNUSED_KEYS = {"masked_spec_embed"}  # serves only training, and some published checkpoints lack it

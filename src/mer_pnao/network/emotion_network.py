@@ -3,7 +3,7 @@
 Shapes: M branches, B clips, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from mer_pnao.checks import at_least, between, one_of
 from mer_pnao.network.decoding import JointDecoder
 from mer_pnao.network.fusion import AttentionFusion, entropy_fusion_from_log, weighted_decision
 from mer_pnao.network.gathering import SCORERS, AttentionGathering
+from mer_pnao.network.modality import modality_vectors
 
 FUSIONS = ("entropy", "attention")
 
@@ -103,9 +104,9 @@ class Branch(nn.Module):
         self.gathering = gathering
         self.decoder = JointDecoder(gathering.fused_width, classes)
 
-    def forward(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the fused vectors (B, P), log-posteriors (B, C) and valences (B,)."""
-        fused = self.gathering(features)
+    def forward(self, vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the fused vectors (B, P), log-posteriors (B, C) and valences (B,) for the sets' h_m."""
+        fused = self.gathering(vectors)
         return fused, *self.decoder(fused)
 
 
@@ -183,8 +184,18 @@ class EmotionNetwork(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> Prediction:
         """Predict for features (B, width of the set) a set."""
-        scaled = {name: zscore(features[name]) for name, zscore in self.zscore.items()}
-        of_branches = [branch(scaled) for branch in self.branches.values()]
+        return self.decide(self.scale(features))
+
+    def scale(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The z-scored features, (B, width of the set) a set."""
+        return {name: zscore(features[name]) for name, zscore in self.zscore.items()}
+
+    def decide(self, scaled: Mapping[str, Tensor]) -> Prediction:
+        """Predict for z-scored features: what training calls, whose statistics stay as they are."""
+        branches = self.blueprint.branches()
+        mlps = {(name, of): self.branch(name).gathering.mlp(of) for name, sets in branches.items() for of in sets}
+        h = modality_vectors(mlps, scaled, self.blueprint.config.dropout if self.training else 0.0)
+        of_branches = [self.branch(name)([h[name, of] for of in sets]) for name, sets in branches.items()]
         log_posteriors = torch.stack([log_posterior for _, log_posterior, _ in of_branches])
         valences = torch.stack([valence for _, _, valence in of_branches])
         if self.fusion is None:

@@ -8,33 +8,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from mer_pnao.network.modality import ModalityMLP, drop
 
 SCORERS = ("tanh", "linear", "mlp")
-
-
-class ModalityMLP(nn.Module):
-    """h_m = ReLU(W_2 dropout(ReLU(W_1 f_m))), the two prunable layers of one modality.
-
-    A ReLU keeps a node whose row and bias are zero at exactly zero, so that removing it changes nothing.
-    `inner_kept` (H') and `outer_kept` (D') are the nodes' indices in the dense network; a dense one keeps all.
-    """
-
-    inner_kept: Tensor
-    outer_kept: Tensor
-
-    def __init__(self, inputs: int, inner_kept: Tensor, outer_kept: Tensor, dropout: float) -> None:
-        super().__init__()
-        self.inner = nn.Linear(inputs, len(inner_kept))
-        self.outer = nn.Linear(len(inner_kept), len(outer_kept))
-        self.dropout = dropout
-        self.register_buffer("inner_kept", inner_kept.clone())
-        self.register_buffer("outer_kept", outer_kept.clone())
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Map features (B, width of the set) to the kept nodes of h_m, (B, D')."""
-        inner = F.dropout(self.inner(features).relu(), self.dropout, self.training)
-        return F.dropout(self.outer(inner).relu(), self.dropout, self.training)
 
 
 class TanhScorer(nn.Module):
@@ -45,9 +22,9 @@ class TanhScorer(nn.Module):
         self.project = nn.Linear(positions, attention, bias=False)
         self.score = nn.Linear(attention, 1, bias=False)
 
-    def forward(self, kept: Sequence[Tensor], spread: Sequence[Tensor]) -> Tensor:
-        """Score the modalities (B, n) from their h_m spread over the fused positions, n tensors (B, P)."""
-        return self.score(self.project(torch.stack(list(spread), dim=1)).tanh()).squeeze(-1)  # type: ignore[no-any-return]
+    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
+        """Score the modalities (B, n) from their h_m spread over the fused positions, (B, n, P)."""
+        return self.score(self.project(spread).tanh()).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class LinearScorer(nn.Module):
@@ -57,7 +34,7 @@ class LinearScorer(nn.Module):
         super().__init__()
         self.score = nn.Linear(kept, modalities)
 
-    def forward(self, kept: Sequence[Tensor], spread: Sequence[Tensor]) -> Tensor:
+    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
         """Score the modalities (B, n) from the concatenation of their kept nodes."""
         return self.score(torch.cat(list(kept), dim=-1))  # type: ignore[no-any-return]
 
@@ -72,10 +49,11 @@ class MLPScorer(nn.Module):
         self.score = nn.Linear(width, modalities)
         self.dropout = dropout
 
-    def forward(self, kept: Sequence[Tensor], spread: Sequence[Tensor]) -> Tensor:
+    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
         """Score the modalities (B, n) from the concatenation of their kept nodes."""
-        inner = F.dropout(self.inner(torch.cat(list(kept), dim=-1)).relu(), self.dropout, self.training)
-        outer = F.dropout(self.outer(inner).relu(), self.dropout, self.training)
+        dropout = self.dropout if self.training else 0.0
+        inner = drop(self.inner(torch.cat(list(kept), dim=-1)).relu(), dropout)
+        outer = drop(self.outer(inner).relu(), dropout)
         return self.score(outer)  # type: ignore[no-any-return]
 
 
@@ -99,9 +77,7 @@ class AttentionGathering(nn.Module):
     ) -> None:
         """Build for sets of the given widths, each with the (inner, outer) nodes it keeps."""
         super().__init__()
-        self.modalities = nn.ModuleDict(
-            {name: ModalityMLP(inputs, *kept[name], dropout) for name, inputs in widths.items()}
-        )
+        self.modalities = nn.ModuleDict({name: ModalityMLP(inputs, *kept[name]) for name, inputs in widths.items()})
         outer = [kept[name][1] for name in widths]
         self.register_buffer("fused_kept", torch.unique(torch.cat(outer)))  # sorted; a position nobody feeds is gone
         self._places = [torch.searchsorted(self.fused_kept, nodes) for nodes in outer]
@@ -123,17 +99,22 @@ class AttentionGathering(nn.Module):
         """P, the number of fused positions left."""
         return len(self.fused_kept)
 
+    def mlp(self, name: str) -> ModalityMLP:
+        """The perceptron of one set."""
+        mlp = self.modalities[name]
+        assert isinstance(mlp, ModalityMLP)
+        return mlp
+
     def _spread(self, nodes: Tensor, places: Tensor) -> Tensor:
         """Put the kept nodes (B, D') at their fused positions (B, P), zeros elsewhere."""
         if len(places) == self.fused_width:
             return nodes
         return nodes.new_zeros(len(nodes), self.fused_width).index_copy(1, places.to(nodes.device), nodes)
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Gather the sets' features, each (B, width of the set), into the fused vector (B, P)."""
-        kept = [modality(features[name]) for name, modality in self.modalities.items()]
-        spread = [self._spread(nodes, places) for nodes, places in zip(kept, self._places, strict=True)]
-        scores = self.scorer(kept, spread)
+    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
+        """Gather the sets' h_m, each (B, D') in the order of the sets, into the fused vector (B, P)."""
+        spread = torch.stack([self._spread(h, places) for h, places in zip(vectors, self._places, strict=True)], dim=1)
+        scores = self.scorer(vectors, spread)
         alpha = scores.softmax(dim=-1) if self._softmax else scores
-        fused: Tensor = torch.einsum("bn,nbp->bp", alpha, torch.stack(spread))
+        fused: Tensor = (alpha.unsqueeze(1) @ spread).squeeze(1)
         return fused

@@ -3,18 +3,19 @@
 Shapes: B clips, N training clips.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mer_pnao.checks import above, at_least, between
+from mer_pnao.checks import above, at_least, between, one_of
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.network.emotion_network import EmotionNetwork, Prediction
+from mer_pnao.precision import Precision, number_type
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.objective import (
     UncertaintyWeights,
@@ -37,6 +38,7 @@ class TrainingConfig:
     floor: float = 0.01  # last learning rate as a share of the peak
     weight_decay: float = 1e-2  # decoupled (AdamW), on weight matrices only
     patience: int = 15  # epochs without a better validation Com before the stop
+    precision: Precision = "fp32"  # bf16: the first layers multiply in it, which pays for inputs as wide as HuBERT's
 
     def __post_init__(self) -> None:
         between("epochs", self.epochs, 1, 100_000)
@@ -46,6 +48,7 @@ class TrainingConfig:
         between("floor", self.floor, 0, 1)
         at_least("weight_decay", self.weight_decay, 0)
         between("patience", self.patience, 1, 100_000)
+        one_of("precision", self.precision, get_args(Precision))
 
 
 class Epoch(NamedTuple):
@@ -106,9 +109,8 @@ def fit(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         shuffle = np.random.default_rng(seed)
-        features, emotion = train.tensors(), torch.tensor(train.emotion)
-        valence = torch.tensor(train.valence)
-        held_out = validation.tensors()
+        resident = _resident(network, train, number_type(config.precision, torch.device("cpu")))
+        held_out = network.scale(validation.tensors())
         uncertainty = UncertaintyWeights(train.has_valence)
         matrices = network.weight_matrices()
         optimiser = _optimiser(network, uncertainty, config)
@@ -120,13 +122,13 @@ def fit(
             network.train()
             order = torch.from_numpy(shuffle.permutation(len(train)))
             sums = torch.zeros(3)
-            for position, rows in enumerate(order.tensor_split(steps_per_epoch)):
+            for position, (features, emotion, valence) in enumerate(resident.batches(order, steps_per_epoch)):
                 rate = schedule(epoch * steps_per_epoch + position, steps, config)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                prediction = network({name: values[rows] for name, values in features.items()})
-                of_emotion = emotion_loss(prediction, emotion[rows])
-                of_valence = valence_loss(prediction, valence[rows])
+                prediction = network.decide(features)
+                of_emotion = emotion_loss(prediction, emotion)
+                of_valence = valence_loss(prediction, valence)
                 loss = uncertainty_weighted(of_emotion, of_valence, *uncertainty())
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -135,7 +137,9 @@ def fit(
                     change(network)
                 optimiser.step()
                 sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
-            decided = predict(network, held_out)
+            network.eval()
+            with torch.inference_mode():
+                decided = network.decide(held_out)
             delta1, delta2 = (float(delta.detach()) for delta in uncertainty())
             train_loss, of_emotions, of_valences = (sums / steps_per_epoch).tolist()
             # The last step may have spoilt the weights after its loss was taken.
@@ -157,6 +161,29 @@ def fit(
             elif epoch - best_epoch >= config.patience:
                 break
     return Fitted(state, tuple(curves))
+
+
+class _Resident(NamedTuple):
+    """The training clips as tensors: z-scored once, for the statistics do not change while a network is trained."""
+
+    features: dict[str, Tensor]
+    emotion: Tensor
+    valence: Tensor
+
+    def batches(self, order: Tensor, count: int) -> Iterator["_Resident"]:
+        """The clips in the given order, in `count` batches that differ by one clip at most.
+
+        Gathered once an epoch: a batch is then a view.
+        """
+        names = list(self.features)
+        columns = (*self.features.values(), self.emotion, self.valence)
+        for *features, emotion, valence in zip(*(values[order].tensor_split(count) for values in columns), strict=True):
+            yield _Resident(dict(zip(names, features, strict=True)), emotion, valence)
+
+
+def _resident(network: EmotionNetwork, train: Examples, number: torch.dtype) -> _Resident:
+    features = {name: values.to(number) for name, values in network.scale(train.tensors()).items()}
+    return _Resident(features, torch.tensor(train.emotion), torch.tensor(train.valence))
 
 
 def predict(network: EmotionNetwork, features: Mapping[str, Tensor]) -> Prediction:

@@ -61,9 +61,11 @@ def add_sparsity_gradient(matrices: Iterable[nn.Parameter], alpha: float) -> Non
 
     In the autograd graph the same term would cost a pass over every weight forward and another one backward.
     """
-    if alpha == 0:
+    present = [(matrix, matrix.grad) for matrix in matrices if matrix.grad is not None]
+    if alpha == 0 or not present:
         return
     with torch.no_grad():
-        for matrix in matrices:
-            if matrix.grad is not None:
-                matrix.grad.add_(matrix.sign(), alpha=alpha)
+        # One buffer for all signs stays in the processor's cache; a new one for each matrix would not.
+        buffer = present[0][0].new_empty(max(matrix.numel() for matrix, _ in present))
+        for matrix, gradient in present:
+            gradient.add_(torch.sign(matrix, out=buffer[: matrix.numel()].view_as(matrix)), alpha=alpha)

@@ -1,0 +1,271 @@
+"""How fast Table 1 is trained at the size of MER 2023, against a plain loop that does the same updates.
+
+    python benchmarks/training.py [--epochs 3] [--repeats 3]   # an epoch of the five folds, both ways, and the ratio
+    python benchmarks/training.py --table1                     # all of Table 1: its time, and the time of each round
+
+The features are random numbers with a weak signal: 2698 clips, three acoustic sets of 1024, visual sets of 1024 and
+2048, six emotions and a valence; a fold trains on four fifths of the clips, batch 32, hidden 256, D 128.
+"""
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction
+from mer_pnao.network.fusion import entropy_fusion_from_log
+from mer_pnao.parallel import parallel_map, usable_cores
+from mer_pnao.pruning.pnao import FoldResult, FoldTask, PnaoConfig, optimise_architecture, run_fold
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import TrainingConfig, fit, score_of, warm_cosine
+from mer_pnao.training.folds import make_folds
+from mer_pnao.training.objective import UncertaintyWeights, emotion_loss, uncertainty_weighted, valence_loss
+
+CLIPS, CLASSES = 2698, 6
+WIDTHS = {"hubert-18": 1024, "hubert-19": 1024, "hubert-20": 1024, "manet": 1024, "resnet": 2048}
+BLUEPRINT = Blueprint(
+    WIDTHS, ("hubert-18", "hubert-19", "hubert-20"), ("manet", "resnet"), CLASSES, "entropy", NetworkConfig()
+)
+ALPHA = 1e-4
+
+
+def corpus(clips: int = CLIPS, seed: int = 0) -> Examples:
+    """Random features in which emotion and valence show a little in every set."""
+    random = np.random.default_rng(seed)
+    emotion = random.integers(CLASSES, size=clips)
+    valence = (random.normal(size=CLASSES)[emotion] + random.normal(size=clips)).astype(np.float32)
+    features = {}
+    for name, width in WIDTHS.items():
+        signal = 0.06 * random.normal(size=(CLASSES, width))[emotion]
+        signal += 0.04 * valence[:, None] * random.normal(size=width)
+        features[name] = (signal + random.normal(size=(clips, width))).astype(np.float32)
+    return Examples(tuple(map(str, range(clips))), features, emotion, valence, None, CLASSES)
+
+
+class Clips(Dataset[tuple[dict[str, Tensor], Tensor, Tensor]]):
+    """One clip at a time, as a tutorial would have it."""
+
+    def __init__(self, examples: Examples) -> None:
+        self.features, self.emotion = examples.tensors(), torch.tensor(examples.emotion)
+        self.valence = torch.tensor(examples.valence)
+
+    def __len__(self) -> int:
+        return len(self.emotion)
+
+    def __getitem__(self, clip: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        return {name: values[clip] for name, values in self.features.items()}, self.emotion[clip], self.valence[clip]
+
+
+def plain_forward(network: EmotionNetwork, features: dict[str, Tensor]) -> Prediction:
+    """Figure 1, branch by branch and set by set."""
+    scaled = {name: zscore(features[name]) for name, zscore in network.zscore.items()}
+    log_posteriors, valences = [], []
+    dropout = network.blueprint.config.dropout
+    for name, sets in network.blueprint.branches().items():
+        branch = network.branch(name)
+        vectors = []
+        for of in sets:
+            mlp = branch.gathering.mlp(of)
+            inner = F.dropout(mlp.inner(scaled[of]).relu(), dropout, network.training)
+            vectors.append(F.dropout(mlp.outer(inner).relu(), dropout, network.training))
+        log_posterior, valence = branch.decoder(branch.gathering(vectors))
+        log_posteriors.append(log_posterior)
+        valences.append(valence)
+    posteriors, values = torch.stack(log_posteriors), torch.stack(valences)
+    posterior, valence, weights = entropy_fusion_from_log(posteriors, values)
+    return Prediction(posteriors, values, weights, posterior, valence)
+
+
+def naive_fit(
+    network: EmotionNetwork, train: Examples, validation: Examples, config: TrainingConfig, alpha: float, seed: int
+) -> None:
+    """The same updates as `fit`'s: a DataLoader, L1 in the autograd graph, an unfused optimiser."""
+    torch.manual_seed(seed)
+    loader = DataLoader(Clips(train), config.batch, shuffle=True, drop_last=True)
+    uncertainty = UncertaintyWeights(train.has_valence)
+    matrices = network.weight_matrices()
+    others = [parameter for parameter in network.parameters() if parameter.ndim < 2]
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": matrices, "weight_decay": config.weight_decay},
+            {"params": [*others, *uncertainty.parameters()], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        fused=False,
+        foreach=False,
+    )
+    held_out = validation.tensors()
+    step, steps = 0, config.epochs * len(loader)
+    for _ in range(config.epochs):
+        network.train()
+        for features, emotion, valence in loader:
+            for group in optimiser.param_groups:
+                group["lr"] = warm_cosine(step, steps, config)
+            prediction = plain_forward(network, features)
+            loss = uncertainty_weighted(
+                emotion_loss(prediction, emotion), valence_loss(prediction, valence), *uncertainty()
+            )
+            loss = loss + alpha * sum(matrix.abs().sum() for matrix in matrices)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            step += 1
+        network.eval()
+        with torch.no_grad():
+            score_of(plain_forward(network, held_out), validation)
+
+
+def same_updates(examples: Examples) -> float:
+    """The largest difference of a weight after a few steps of both, without dropout and with the batches in order."""
+    config = TrainingConfig(epochs=1, batch=32, weight_decay=0.01)
+    blueprint = replace(BLUEPRINT, config=replace(BLUEPRINT.config, dropout=0.0))
+    few = examples.select(np.arange(5 * config.batch))
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        network = EmotionNetwork(blueprint)
+        network.fit_zscore(few.tensors())
+        networks.append(network)
+    ours, naive = networks
+    # Both shuffle in their own way; the naive loop is handed the order that fit draws from its seed.
+    order = np.random.default_rng(0).permutation(len(few))
+    fitted = fit(ours, few, few, config, ALPHA, seed=0)
+    with in_order():
+        naive_fit(naive, few.select(order), few, config, ALPHA, seed=0)
+    return max(float((fitted.state[name] - value).abs().max()) for name, value in naive.state_dict().items())
+
+
+@contextmanager
+def in_order() -> Iterator[None]:
+    """Let a DataLoader hand out its clips in their order."""
+    shuffled = torch.randperm
+    torch.randperm = lambda n, **_: torch.arange(n)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.randperm = shuffled
+
+
+def naive_epochs(examples: Examples, folds: np.ndarray, config: TrainingConfig) -> None:
+    """The five folds one after another, with all cores for each operation."""
+    for fold in range(folds.max() + 1):
+        torch.manual_seed(fold)
+        network = EmotionNetwork(BLUEPRINT)
+        train = examples.select(np.flatnonzero(folds != fold))
+        network.fit_zscore(train.tensors())
+        naive_fit(network, train, examples.select(np.flatnonzero(folds == fold)), config, ALPHA, seed=fold)
+
+
+def our_epochs(
+    examples: Examples, folds: np.ndarray, config: TrainingConfig, run: Callable[..., Iterator[FoldResult]]
+) -> None:
+    """The five folds in parallel processes with one thread each."""
+    pnao = PnaoConfig(alpha=ALPHA, rounds=0)
+    tasks = [
+        FoldTask(BLUEPRINT, examples, folds == fold, config, initial_seed=fold, round_seed=fold, state=None, pnao=pnao)
+        for fold in range(folds.max() + 1)
+    ]
+    for _ in run(run_fold, tasks):
+        pass
+
+
+def seconds(work: Callable[[], None]) -> float:
+    """Wall time of the work."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+class Forgetful:
+    """A round store that holds nothing, so that every round is trained."""
+
+    def load(self, key: str) -> None:
+        """Nothing is remembered."""
+
+    def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
+        """Nothing is kept."""
+
+
+def compare(epochs: int, repeats: int, console: Console) -> None:
+    """Both ways, in turns; the medians and their ratio."""
+    examples = corpus()
+    folds = make_folds(examples.emotion, None, 5, 0)
+    config = TrainingConfig(epochs=epochs, patience=epochs)
+    console.print(f"largest weight difference after five equal steps: {same_updates(examples):.1e}")
+    cores = usable_cores()
+    run = parallel_map(cores)
+    for _ in run(abs, range(-cores, 0)):  # start the processes
+        pass
+    times: dict[str, list[float]] = {"naive": [], "ours": []}
+    for _ in range(repeats):
+        times["naive"].append(seconds(lambda: naive_epochs(examples, folds, config)) / epochs)
+        times["ours"].append(seconds(lambda: our_epochs(examples, folds, config, run)) / epochs)
+    table = Table("way", "s an epoch of five folds, median", "all", "clips/s")
+    trained = int(sum((folds != fold).sum() for fold in range(5)))
+    for way, each in times.items():
+        median = statistics.median(each)
+        table.add_row(way, f"{median:.2f}", " ".join(f"{t:.2f}" for t in each), f"{trained / median:.0f}")
+    console.print(table)
+    console.print(f"ratio: {statistics.median(times['naive']) / statistics.median(times['ours']):.2f}")
+
+
+def table1(rounds: int, console: Console) -> None:
+    """Train the dense systems and ten rounds of PNAO with both fusions, as `dvc repro` does."""
+    examples = corpus()
+    folds = make_folds(examples.emotion, None, 5, 0)
+    run = parallel_map(usable_cores())
+    table = Table("fusion", "round", "s", "epochs", "ms a step", "parameters", "Com out of fold")
+    start = time.perf_counter()
+    for fusion in ("attention", "entropy"):
+        for pnao in (PnaoConfig(alpha=0.0, rounds=0), PnaoConfig(rounds=rounds)):
+            before = time.perf_counter()
+            blueprint = replace(BLUEPRINT, fusion=fusion)
+            for each in optimise_architecture(blueprint, examples, folds, TrainingConfig(), pnao, 0, Forgetful(), run):
+                now = time.perf_counter()
+                epochs = sum(len(fold.curves) for fold in each.folds)
+                steps = epochs * (CLIPS * 4 // 5 // 32)
+                size = np.mean([sum(p.numel() for p in network.parameters()) for network in each.networks()])
+                table.add_row(
+                    fusion,
+                    str(each.number) if pnao.rounds else "dense",
+                    f"{now - before:.1f}",
+                    str(epochs),
+                    f"{1000 * (now - before) * usable_cores() / steps:.1f}",
+                    f"{size / 1e6:.2f} M",
+                    f"{each.scores.com:.3f}",
+                )
+                before = time.perf_counter()
+    console.print(table)
+    console.print(f"Table 1: {(time.perf_counter() - start) / 60:.1f} min on {usable_cores()} cores")
+
+
+def main() -> None:
+    """Say what it runs on, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--table1", action="store_true")
+    parser.add_argument("--rounds", type=int, default=10)
+    asked = parser.parse_args()
+    console = Console()
+    console.print(f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__}, pid {os.getpid()}")
+    if asked.table1:
+        table1(asked.rounds, console)
+    else:
+        compare(asked.epochs, asked.repeats, console)
+
+
+if __name__ == "__main__":
+    main()
