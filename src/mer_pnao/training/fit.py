@@ -3,7 +3,7 @@
 Shapes: B clips, N training clips.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
@@ -16,6 +16,7 @@ from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.network.emotion_network import EmotionNetwork, Prediction
 from mer_pnao.precision import Precision, number_type
+from mer_pnao.training.batches import batches, drop_sets, mixup, resident
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.objective import (
     UncertaintyWeights,
@@ -38,6 +39,9 @@ class TrainingConfig:
     floor: float = 0.01  # last learning rate as a share of the peak
     weight_decay: float = 1e-2  # decoupled (AdamW), on weight matrices only
     patience: int = 15  # epochs without a better validation Com before the stop
+    label_smoothing: float = 0.0  # share of the label spread over all classes: against overconfidence
+    mixup: float = 0.0  # strength of mixing clips with each other: small corpora are learnt by heart without it
+    modality_dropout: float = 0.0  # probability to hide a set: no set, and no speaker's way in it, decides alone
     precision: Precision = "fp32"  # bf16: the first layers multiply in it, which pays for inputs as wide as HuBERT's
 
     def __post_init__(self) -> None:
@@ -48,6 +52,9 @@ class TrainingConfig:
         between("floor", self.floor, 0, 1)
         at_least("weight_decay", self.weight_decay, 0)
         between("patience", self.patience, 1, 100_000)
+        between("label_smoothing", self.label_smoothing, 0, 0.9)
+        between("mixup", self.mixup, 0, 100)
+        between("modality_dropout", self.modality_dropout, 0, 0.9)
         one_of("precision", self.precision, get_args(Precision))
 
 
@@ -108,8 +115,8 @@ def fit(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        shuffle = np.random.default_rng(seed)
-        resident = _resident(network, train, number_type(config.precision, torch.device("cpu")))
+        shuffle, partners = np.random.default_rng(seed), np.random.default_rng((seed, 1))
+        clips = resident(network, train, config.label_smoothing, number_type(config.precision, torch.device("cpu")))
         held_out = network.scale(validation.tensors())
         uncertainty = UncertaintyWeights(train.has_valence)
         matrices = network.weight_matrices()
@@ -122,13 +129,14 @@ def fit(
             network.train()
             order = torch.from_numpy(shuffle.permutation(len(train)))
             sums = torch.zeros(3)
-            for position, (features, emotion, valence) in enumerate(resident.batches(order, steps_per_epoch)):
+            for position, batch in enumerate(batches(clips, order, steps_per_epoch)):
                 rate = schedule(epoch * steps_per_epoch + position, steps, config)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                prediction = network.decide(features)
-                of_emotion = emotion_loss(prediction, emotion)
-                of_valence = valence_loss(prediction, valence)
+                batch = drop_sets(mixup(batch, config.mixup, partners), config.modality_dropout)
+                prediction = network.decide(batch.features)
+                of_emotion = emotion_loss(prediction, batch.emotion)
+                of_valence = valence_loss(prediction, batch.valence)
                 loss = uncertainty_weighted(of_emotion, of_valence, *uncertainty())
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -161,29 +169,6 @@ def fit(
             elif epoch - best_epoch >= config.patience:
                 break
     return Fitted(state, tuple(curves))
-
-
-class _Resident(NamedTuple):
-    """The training clips as tensors: z-scored once, for the statistics do not change while a network is trained."""
-
-    features: dict[str, Tensor]
-    emotion: Tensor
-    valence: Tensor
-
-    def batches(self, order: Tensor, count: int) -> Iterator["_Resident"]:
-        """The clips in the given order, in `count` batches that differ by one clip at most.
-
-        Gathered once an epoch: a batch is then a view.
-        """
-        names = list(self.features)
-        columns = (*self.features.values(), self.emotion, self.valence)
-        for *features, emotion, valence in zip(*(values[order].tensor_split(count) for values in columns), strict=True):
-            yield _Resident(dict(zip(names, features, strict=True)), emotion, valence)
-
-
-def _resident(network: EmotionNetwork, train: Examples, number: torch.dtype) -> _Resident:
-    features = {name: values.to(number) for name, values in network.scale(train.tensors()).items()}
-    return _Resident(features, torch.tensor(train.emotion), torch.tensor(train.valence))
 
 
 def predict(network: EmotionNetwork, features: Mapping[str, Tensor]) -> Prediction:

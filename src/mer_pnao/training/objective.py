@@ -36,11 +36,14 @@ class UncertaintyWeights(nn.Module):
 
 
 def emotion_loss(prediction: Prediction, emotion: Tensor) -> Tensor:
-    """Cross-entropy of the joint decision plus its mean over the branches; emotion (B,) class indices."""
-    joint = F.nll_loss(prediction.posterior.clamp_min(torch.finfo(torch.float32).tiny).log(), emotion)
-    branches, _, classes = prediction.log_posteriors.shape
-    single = F.nll_loss(prediction.log_posteriors.reshape(-1, classes), emotion.repeat(branches))
-    return joint + single
+    """Cross-entropy of the joint decision plus its mean over the branches.
+
+    `emotion` holds class indices (B,) or a distribution a clip (B, C).
+    """
+    joint = prediction.posterior.clamp_min(torch.finfo(torch.float32).tiny).log()
+    of_clips = joint + prediction.log_posteriors.mean(dim=0)
+    target = emotion if emotion.ndim == 2 else F.one_hot(emotion, of_clips.shape[1])
+    return -(target * of_clips).sum(dim=-1).mean()
 
 
 def valence_loss(prediction: Prediction, valence: Tensor) -> Tensor:
