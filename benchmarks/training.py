@@ -1,20 +1,20 @@
 """How fast Table 1 is trained at the size of MER 2023, against a plain loop that does the same updates.
 
     python benchmarks/training.py [--epochs 3] [--repeats 3]   # an epoch of the five folds, both ways, and the ratio
-    python benchmarks/training.py --table1                     # all of Table 1: its time, and the time of each round
+    python benchmarks/training.py --table1 [--precision bf16]  # all of Table 1: its time, and the time of each round
 
 The features are random numbers with a weak signal: 2698 clips, three acoustic sets of 1024, visual sets of 1024 and
 2048, six emotions and a valence; a fold trains on four fifths of the clips, batch 32, hidden 256, D 128.
 """
 
 import argparse
-import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction
 from mer_pnao.network.fusion import entropy_fusion_from_log
 from mer_pnao.parallel import parallel_map, usable_cores
+from mer_pnao.precision import Precision, number_type
 from mer_pnao.pruning.pnao import FoldResult, FoldTask, PnaoConfig, optimise_architecture, run_fold
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, fit, score_of, warm_cosine
@@ -208,20 +209,27 @@ def compare(epochs: int, repeats: int, console: Console) -> None:
     run = parallel_map(cores)
     for _ in run(abs, range(-cores, 0)):  # start the processes
         pass
-    times: dict[str, list[float]] = {"naive": [], "ours": []}
+    half = replace(config, precision="bf16")
+    ways = {
+        "naive loop": lambda: naive_epochs(examples, folds, config),
+        "this project, fp32": lambda: our_epochs(examples, folds, config, run),
+        "this project, bf16": lambda: our_epochs(examples, folds, half, run),
+    }
+    times: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(repeats):
-        times["naive"].append(seconds(lambda: naive_epochs(examples, folds, config)) / epochs)
-        times["ours"].append(seconds(lambda: our_epochs(examples, folds, config, run)) / epochs)
-    table = Table("way", "s an epoch of five folds, median", "all", "clips/s")
+        for way, work in ways.items():
+            times[way].append(seconds(work) / epochs)
+    table = Table("way", "s an epoch of five folds, median", "all", "clips/s", "ratio")
     trained = int(sum((folds != fold).sum() for fold in range(5)))
+    medians = {way: statistics.median(each) for way, each in times.items()}
     for way, each in times.items():
-        median = statistics.median(each)
-        table.add_row(way, f"{median:.2f}", " ".join(f"{t:.2f}" for t in each), f"{trained / median:.0f}")
+        shown = " ".join(f"{t:.2f}" for t in each)
+        ratio = f"{medians['naive loop'] / medians[way]:.2f}"
+        table.add_row(way, f"{medians[way]:.2f}", shown, f"{trained / medians[way]:.0f}", ratio)
     console.print(table)
-    console.print(f"ratio: {statistics.median(times['naive']) / statistics.median(times['ours']):.2f}")
 
 
-def table1(rounds: int, console: Console) -> None:
+def table1(rounds: int, precision: Precision, console: Console) -> None:
     """Train the dense systems and ten rounds of PNAO with both fusions, as `dvc repro` does."""
     examples = corpus()
     folds = make_folds(examples.emotion, None, 5, 0)
@@ -232,7 +240,9 @@ def table1(rounds: int, console: Console) -> None:
         for pnao in (PnaoConfig(alpha=0.0, rounds=0), PnaoConfig(rounds=rounds)):
             before = time.perf_counter()
             blueprint = replace(BLUEPRINT, fusion=fusion)
-            for each in optimise_architecture(blueprint, examples, folds, TrainingConfig(), pnao, 0, Forgetful(), run):
+            for each in optimise_architecture(
+                blueprint, examples, folds, TrainingConfig(precision=precision), pnao, 0, Forgetful(), run
+            ):
                 now = time.perf_counter()
                 epochs = sum(len(fold.curves) for fold in each.folds)
                 steps = epochs * (CLIPS * 4 // 5 // 32)
@@ -258,11 +268,14 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--table1", action="store_true")
     parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32", help="of Table 1")
     asked = parser.parse_args()
     console = Console()
-    console.print(f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__}, pid {os.getpid()}")
+    console.print(f"{platform.machine()}, {usable_cores()} cores, torch {torch.__version__}")
+    native = number_type("auto", torch.device("cpu")) == torch.bfloat16
+    console.print(f"the processor {'multiplies' if native else 'does not multiply'} in bfloat16")
     if asked.table1:
-        table1(asked.rounds, console)
+        table1(asked.rounds, asked.precision, console)
     else:
         compare(asked.epochs, asked.repeats, console)
 
