@@ -55,6 +55,7 @@ class FeatureParams(BaseModel):
 
     acoustic: tuple[str, ...] = Field(min_length=1)  # one branch each
     visual: tuple[str, ...]  # in every branch
+    gathered: Literal["own", "all"]  # what a branch reads: its own acoustic set and the visual ones, or every set
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -149,6 +150,7 @@ class Params(BaseModel):
             len(self.corpus.labels),
             fusion,
             self.network,
+            self.features.gathered,
         )
 
 

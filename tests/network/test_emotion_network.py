@@ -7,6 +7,7 @@ import torch
 from mer_pnao.network.decoding import JointDecoder
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
 from mer_pnao.network.gathering import SCORERS
+from mer_pnao.network.modality import modality_vectors
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -139,3 +140,33 @@ def test_prunable_layers_are_the_modality_layers_and_nothing_else() -> None:
 def test_config_refuses_and_names_the_value(change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NetworkConfig(**change)  # type: ignore[arg-type]
+
+
+def test_a_branch_may_gather_every_set_its_own_first() -> None:
+    widths = {"a": 3, "b": 4, "face": 5, "body": 2}
+    blueprint = Blueprint(widths, ("a", "b"), ("face", "body"), 3, "entropy", gathered="all")
+    assert blueprint.branches() == {"a": ("a", "b", "face", "body"), "b": ("b", "a", "face", "body")}
+    own = Blueprint(widths, ("a", "b"), ("face", "body"), 3, "entropy")
+    assert own.branches() == {"a": ("a", "face", "body"), "b": ("b", "face", "body")}
+    torch.manual_seed(0)
+    network = EmotionNetwork(blueprint).eval()
+    features = {name: torch.randn(6, width) for name, width in widths.items()}
+    before = network(features).log_posteriors
+    after = network({**features, "b": torch.randn(6, 4)}).log_posteriors
+    assert not torch.allclose(before[0], after[0]), "branch a reads the set b"
+
+
+def test_a_linear_output_keeps_the_sign_of_h() -> None:
+    widths = {"a": 3, "face": 5}
+    torch.manual_seed(0)
+    config = NetworkConfig(hidden=7, width=4, output="linear")
+    network = EmotionNetwork(Blueprint(widths, ("a",), ("face",), 3, "entropy", config)).double().eval()
+    x = torch.randn(6, 3, dtype=torch.double)
+    mlp = network.branch("a").gathering.mlp("a")
+    inner = np.maximum(x.numpy() @ mlp.inner.weight.detach().numpy().T + mlp.inner.bias.detach().numpy(), 0)
+    expected = inner @ mlp.outer.weight.detach().numpy().T + mlp.outer.bias.detach().numpy()
+    h = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "linear")["a", "a"]
+    np.testing.assert_allclose(h.detach().numpy(), expected, rtol=1e-12)
+    assert (expected < 0).any()
+    clipped = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "relu")["a", "a"]
+    np.testing.assert_allclose(clipped.detach().numpy(), np.maximum(expected, 0), rtol=1e-12)

@@ -117,3 +117,18 @@ def test_masks_that_do_not_fit_are_refused(mask: Tensor, name: str | None, messa
     network = network_of("tanh", "entropy")
     with pytest.raises(ValueError, match=message):
         compact(network, {name or "branches.a.gathering.modalities.a.inner": mask})
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_compacting_holds_for_linear_outputs_and_branches_that_gather_every_set(scorer: str) -> None:
+    torch.manual_seed(1)
+    config = NetworkConfig(hidden=9, width=7, scorer=scorer, output="linear")
+    widths = {"a": 5, "b": 3, "v": 4}
+    network = EmotionNetwork(Blueprint(widths, ("a", "b"), ("v",), 3, "entropy", config, "all")).double().eval()
+    features = {name: torch.randn(6, width, dtype=torch.double) for name, width in widths.items()}
+    masks = {name: torch.rand(layer.out_features) < 0.5 for name, layer in network.prunable().items()}
+    for mask in masks.values():
+        mask[0] = True
+    small, large = compact(network, masks)(features), masked(network, masks).eval()(features)
+    for one, other in zip(small, large, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-10)

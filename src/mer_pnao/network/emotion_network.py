@@ -14,9 +14,10 @@ from mer_pnao.checks import at_least, between, one_of
 from mer_pnao.network.decoding import JointDecoder
 from mer_pnao.network.fusion import AttentionFusion, entropy_fusion_from_log, weighted_decision
 from mer_pnao.network.gathering import SCORERS, AttentionGathering
-from mer_pnao.network.modality import modality_vectors
+from mer_pnao.network.modality import OUTPUTS, modality_vectors
 
 FUSIONS = ("entropy", "attention")
+GATHERED = ("own", "all")
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class NetworkConfig:
     width: int = 128  # D, the official baseline's fused width
     dropout: float = 0.3  # inside the modality MLPs; the corpora are small
     scorer: str = "tanh"  # tanh: additive attention, linear: a softmax of one map, mlp: the official baseline's
+    output: str = "relu"  # of the modality MLPs; linear: h_m keeps its sign, for features that a linear map reads best
 
     def __post_init__(self) -> None:
         between("hidden", self.hidden, 1, 65_536)
         between("width", self.width, 1, 65_536)
         between("dropout", self.dropout, 0, 0.95)
         one_of("scorer", self.scorer, SCORERS)
+        one_of("output", self.output, OUTPUTS)
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,11 @@ class Blueprint:
     classes: int
     fusion: str  # entropy: eq. 5-7; attention: the former strategy
     config: NetworkConfig = field(default_factory=NetworkConfig)
+    gathered: str = "own"  # own: a branch reads its acoustic set and the visual ones; all: every set, its own first
 
     def __post_init__(self) -> None:
         one_of("fusion", self.fusion, FUSIONS)
+        one_of("gathered", self.gathered, GATHERED)
         at_least("classes", self.classes, 2)
         at_least("number of acoustic sets", len(self.acoustic), 1)
         for name in (*self.acoustic, *self.visual):
@@ -61,7 +66,8 @@ class Blueprint:
 
     def branches(self) -> dict[str, tuple[str, ...]]:
         """The sets of each branch, its acoustic one first; a branch bears its acoustic set's name."""
-        return {acoustic: (acoustic, *self.visual) for acoustic in self.acoustic}
+        others = self.acoustic if self.gathered == "all" else ()
+        return {own: (own, *(name for name in others if name != own), *self.visual) for own in self.acoustic}
 
 
 class Prediction(NamedTuple):
@@ -194,7 +200,8 @@ class EmotionNetwork(nn.Module):
         """Predict for z-scored features: what training calls, whose statistics stay as they are."""
         branches = self.blueprint.branches()
         mlps = {(name, of): self.branch(name).gathering.mlp(of) for name, sets in branches.items() for of in sets}
-        h = modality_vectors(mlps, scaled, self.blueprint.config.dropout if self.training else 0.0)
+        config = self.blueprint.config
+        h = modality_vectors(mlps, scaled, config.dropout if self.training else 0.0, config.output)
         of_branches = [self.branch(name)([h[name, of] for of in sets]) for name, sets in branches.items()]
         log_posteriors = torch.stack([log_posterior for _, log_posterior, _ in of_branches])
         valences = torch.stack([valence for _, _, valence in of_branches])

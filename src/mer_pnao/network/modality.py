@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+OUTPUTS = ("relu", "linear")
+
 Reader = tuple[str, str]  # a branch and a feature set that it reads
 
 
 class ModalityMLP(nn.Module):
-    """h_m = ReLU(W_2 dropout(ReLU(W_1 f_m))), the two prunable layers of one modality; see `modality_vectors`.
+    """h_m = out(W_2 dropout(ReLU(W_1 f_m))), the two prunable layers of one modality; see `modality_vectors`.
 
-    A ReLU keeps a node whose row and bias are zero at exactly zero, so that removing it changes nothing.
+    A node whose row and bias are zero is exactly zero behind either output, so that removing it changes nothing.
     `inner_kept` (H') and `outer_kept` (D') are the nodes' indices in the dense network; a dense one keeps all.
     """
 
@@ -31,9 +33,11 @@ class ModalityMLP(nn.Module):
 
 
 def modality_vectors(
-    mlps: Mapping[Reader, ModalityMLP], features: Mapping[str, Tensor], dropout: float
+    mlps: Mapping[Reader, ModalityMLP], features: Mapping[str, Tensor], dropout: float, output: str
 ) -> dict[Reader, Tensor]:
-    """Every reader's h_m (B, D') from the features (B, width) of its set; `dropout` is 0 outside of training.
+    """Every reader's h_m (B, D') from the features (B, width) of its set.
+
+    `dropout` is 0 outside of training; `output` is what the last layer ends in, `relu` or `linear`.
 
     The first layers, which hold most of the weights, compute in the features' own number type: given bfloat16 features
     they multiply in bfloat16, with float32 weights, and everything after them is float32.
@@ -41,9 +45,11 @@ def modality_vectors(
     What is done to every node alike is done to the nodes of all readers at once: at this size the number of operations
     costs as much as the arithmetic.
     """
-    inner = _nodes([_product(mlp.inner, features[name]) for (_, name), mlp in mlps.items()], dropout)
+    sums = torch.cat([_product(mlp.inner, features[name]) for (_, name), mlp in mlps.items()], dim=1)
+    inner = drop(sums.relu(), dropout)
     parts = torch.split(inner, [mlp.inner.out_features for mlp in mlps.values()], dim=1)
-    outer = _nodes([mlp.outer(part) for mlp, part in zip(mlps.values(), parts, strict=True)], dropout)
+    sums = torch.cat([mlp.outer(part) for mlp, part in zip(mlps.values(), parts, strict=True)], dim=1)
+    outer = drop(sums.relu() if output == "relu" else sums, dropout)
     vectors = torch.split(outer, [mlp.outer.out_features for mlp in mlps.values()], dim=1)
     return dict(zip(mlps, vectors, strict=True))
 
@@ -64,8 +70,3 @@ def _product(layer: nn.Linear, features: Tensor) -> Tensor:
         return layer(features)  # type: ignore[no-any-return]
     product = F.linear(features, layer.weight.to(features.dtype)).to(layer.weight.dtype)
     return product + layer.bias
-
-
-def _nodes(sums: list[Tensor], dropout: float) -> Tensor:
-    """ReLU and dropout of the layers' outputs side by side."""
-    return drop(torch.cat(sums, dim=1).relu(), dropout)
