@@ -60,7 +60,7 @@ def with_change(tmp_path: Path, *keys: str, value: object, profile: str = "demo"
         (("training", "epochs"), "many", r"training\.epochs: .*integer, got 'many'"),
         (("training", "epochs"), 2.5, r"training\.epochs: .*integer, got 2\.5"),
         (("training", "learning_rate"), True, r"training\.learning_rate: .*number, got True"),
-        (("network", "scorer"), "dot", r"network\.scorer must be one of linear, mlp, tanh, got 'dot'"),
+        (("network", "scorer"), "dot", r"network\.scorer must be one of linear, mean, mlp, tanh, got 'dot'"),
         (("folds",), 1, r"folds: input should be greater than or equal to 2, got 1"),
         (("features", "acoustic"), ["hubert-99"], r"the set 'hubert-99', which no encoder makes"),
         (("encoders", "hubert", "kind"), "whale", r"encoders\.hubert\.kind.*got 'whale'"),

@@ -52,6 +52,8 @@ def numpy_forward(network: EmotionNetwork, inputs: dict[str, torch.Tensor]) -> d
             case "mlp":
                 inner = relu(linear(f"{g}.scorer.inner", np.concatenate(h, 1)))
                 alpha = linear(f"{g}.scorer.score", relu(linear(f"{g}.scorer.outer", inner)))
+            case "mean":
+                alpha = np.full((len(h[0]), len(h)), 1 / len(h))
         fused = sum(alpha[:, [i]] * m for i, m in enumerate(h))
         d = f"branches.{branch}.decoder"
         e = softmax(linear(f"{d}.emotion", fused))
@@ -134,7 +136,7 @@ def test_prunable_layers_are_the_modality_layers_and_nothing_else() -> None:
     [
         ({"hidden": 0}, r"hidden must lie in \[1, 65536\], got 0"),
         ({"dropout": 1.0}, r"dropout must lie in \[0, 0.95\], got 1.0"),
-        ({"scorer": "max"}, "scorer must be one of linear, mlp, tanh, got 'max'"),
+        ({"scorer": "max"}, "scorer must be one of linear, mean, mlp, tanh, got 'max'"),
     ],
 )
 def test_config_refuses_and_names_the_value(change: dict[str, object], message: str) -> None:

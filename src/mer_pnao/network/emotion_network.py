@@ -27,7 +27,7 @@ class NetworkConfig:
     hidden: int = 256  # the official baseline's inner width a modality
     width: int = 128  # D, the official baseline's fused width
     dropout: float = 0.3  # inside the modality MLPs; the corpora are small
-    scorer: str = "tanh"  # tanh: additive attention, linear: a softmax of one map, mlp: the official baseline's
+    scorer: str = "tanh"  # tanh: additive attention, linear: softmax of a map, mlp: the official baseline's, mean: none
     output: str = "relu"  # of the modality MLPs; linear: h_m keeps its sign, for features that a linear map reads best
 
     def __post_init__(self) -> None:

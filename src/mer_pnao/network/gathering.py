@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mer_pnao.network.modality import ModalityMLP, drop
 
-SCORERS = ("tanh", "linear", "mlp")
+SCORERS = ("tanh", "linear", "mlp", "mean")
 
 
 class TanhScorer(nn.Module):
@@ -57,10 +57,18 @@ class MLPScorer(nn.Module):
         return self.score(outer)  # type: ignore[no-any-return]
 
 
+class MeanScorer(nn.Module):
+    """The same score for every modality: no attention, what the others are held against."""
+
+    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
+        """Score the modalities (B, n) with zeros."""
+        return spread.new_zeros(spread.shape[:2])
+
+
 class AttentionGathering(nn.Module):
     """fused = sum_m alpha_m h_m, with alpha from the modalities' scores.
 
-    alpha is a softmax over the modalities for the scorers `tanh` and `linear`; the official baseline's code
+    alpha is a softmax over the modalities for the scorers `tanh`, `linear` and `mean`; the official baseline's code
     (`mlp`) uses the scores as they are, and so does this.
     """
 
@@ -90,6 +98,8 @@ class AttentionGathering(nn.Module):
                 self.scorer = LinearScorer(total, len(widths))
             case "mlp":
                 self.scorer = MLPScorer(total, len(widths), hidden, width, dropout)
+            case "mean":
+                self.scorer = MeanScorer()
             case _:
                 raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
         self._softmax = scorer != "mlp"
