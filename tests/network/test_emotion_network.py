@@ -17,7 +17,7 @@ def softmax(x: np.ndarray) -> np.ndarray:
 
 def blueprint(scorer: str = "tanh", fusion: str = "entropy") -> Blueprint:
     widths = {"a": 5, "b": 3, "v": 4, "w": 6}
-    return Blueprint(widths, ("a", "b"), ("v", "w"), 3, fusion, NetworkConfig(8, 6, 0.3, scorer))
+    return Blueprint(widths, ("a", "b"), ("v", "w"), 3, fusion, NetworkConfig(8, 6, 0.3, scorer, temperature=2.5))
 
 
 def features(clips: int = 7) -> dict[str, torch.Tensor]:
@@ -41,14 +41,10 @@ def numpy_forward(network: EmotionNetwork, inputs: dict[str, torch.Tensor]) -> d
         h = [relu(linear(f"{g}.modalities.{s}.outer", relu(linear(f"{g}.modalities.{s}.inner", x[s])))) for s in sets]
         match network.blueprint.config.scorer:
             case "tanh":
-                alpha = softmax(
-                    np.stack(
-                        [linear(f"{g}.scorer.score", np.tanh(linear(f"{g}.scorer.project", m)))[:, 0] for m in h],
-                        1,
-                    )
-                )
+                scores = [linear(f"{g}.scorer.score", np.tanh(linear(f"{g}.scorer.project", m)))[:, 0] for m in h]
+                alpha = softmax(np.stack(scores, 1) / 2.5)
             case "linear":
-                alpha = softmax(linear(f"{g}.scorer.score", np.concatenate(h, 1)))
+                alpha = softmax(linear(f"{g}.scorer.score", np.concatenate(h, 1)) / 2.5)
             case "mlp":
                 inner = relu(linear(f"{g}.scorer.inner", np.concatenate(h, 1)))
                 alpha = linear(f"{g}.scorer.score", relu(linear(f"{g}.scorer.outer", inner)))

@@ -28,6 +28,7 @@ class NetworkConfig:
     width: int = 128  # D, the official baseline's fused width
     dropout: float = 0.3  # inside the modality MLPs; the corpora are small
     scorer: str = "tanh"  # tanh: additive attention, linear: softmax of a map, mlp: the official baseline's, mean: none
+    temperature: float = 1.0  # divides the scores: above 1 attention stays softer, which small corpora need
     output: str = "relu"  # of the modality MLPs; linear: h_m keeps its sign, for features that a linear map reads best
 
     def __post_init__(self) -> None:
@@ -35,6 +36,7 @@ class NetworkConfig:
         between("width", self.width, 1, 65_536)
         between("dropout", self.dropout, 0, 0.95)
         one_of("scorer", self.scorer, SCORERS)
+        between("temperature", self.temperature, 0.01, 1000)
         one_of("output", self.output, OUTPUTS)
 
 
@@ -145,6 +147,7 @@ class EmotionNetwork(nn.Module):
                         config.width,
                         config.dropout,
                         config.scorer,
+                        config.temperature,
                     ),
                     blueprint.classes,
                 )

@@ -68,8 +68,8 @@ class MeanScorer(nn.Module):
 class AttentionGathering(nn.Module):
     """fused = sum_m alpha_m h_m, with alpha from the modalities' scores.
 
-    alpha is a softmax over the modalities for the scorers `tanh`, `linear` and `mean`; the official baseline's code
-    (`mlp`) uses the scores as they are, and so does this.
+    alpha is a softmax over the modalities, softened by a temperature, for the scorers `tanh`, `linear` and `mean`; the
+    official baseline's code (`mlp`) uses the scores as they are, and so does this.
     """
 
     fused_kept: Tensor
@@ -82,6 +82,7 @@ class AttentionGathering(nn.Module):
         width: int,
         dropout: float,
         scorer: str,
+        temperature: float,
     ) -> None:
         """Build for sets of the given widths, each with the (inner, outer) nodes it keeps."""
         super().__init__()
@@ -103,6 +104,7 @@ class AttentionGathering(nn.Module):
             case _:
                 raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
         self._softmax = scorer != "mlp"
+        self._temperature = temperature
 
     @property
     def fused_width(self) -> int:
@@ -125,6 +127,6 @@ class AttentionGathering(nn.Module):
         """Gather the sets' h_m, each (B, D') in the order of the sets, into the fused vector (B, P)."""
         spread = torch.stack([self._spread(h, places) for h, places in zip(vectors, self._places, strict=True)], dim=1)
         scores = self.scorer(vectors, spread)
-        alpha = scores.softmax(dim=-1) if self._softmax else scores
+        alpha = (scores / self._temperature).softmax(dim=-1) if self._softmax else scores
         fused: Tensor = (alpha.unsqueeze(1) @ spread).squeeze(1)
         return fused
