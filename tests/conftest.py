@@ -1,4 +1,6 @@
-"""A small separable corpus that networks can learn in a second."""
+"""A small separable corpus that networks can learn in a second, and the network written out in numpy."""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -30,3 +32,72 @@ def examples() -> Examples:
 @pytest.fixture
 def blueprint() -> Blueprint:
     return Blueprint(WIDTHS, ("a", "b"), ("v",), 3, "entropy", NetworkConfig(24, 12, 0.2))
+
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@pytest.fixture
+def plain_forward() -> Callable[[Blueprint, Arrays, Arrays], dict[str, np.ndarray]]:
+    """The network's whole prediction from a dense state, in plain numpy: an oracle that shares no code with it."""
+    return _plain_forward
+
+
+def _plain_forward(blueprint: Blueprint, state: Arrays, features: Arrays) -> dict[str, np.ndarray]:
+    """AFG, eq. 1-4 and the decision fusion (eq. 5-7 or the former attention), as `docs/paper.md` rules them."""
+
+    def linear(name: str, value: np.ndarray) -> np.ndarray:
+        return value @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
+
+    def relu(value: np.ndarray) -> np.ndarray:
+        return np.where(value > 0, value, 0.0)
+
+    def softmax(value: np.ndarray) -> np.ndarray:
+        powers = np.exp(value - value.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    x = {
+        name: (values - state[f"zscore.{name}.mean"]) / state[f"zscore.{name}.std"] for name, values in features.items()
+    }
+    posteriors, valences, fused_vectors = [], [], []
+    temperature = blueprint.config.temperature
+    for acoustic in blueprint.acoustic:
+        gathering, decoder = f"branches.{acoustic}.gathering", f"branches.{acoustic}.decoder"
+        h = []
+        others = [name for name in blueprint.acoustic if name != acoustic] if blueprint.gathered == "all" else []
+        for name in (acoustic, *others, *blueprint.visual):
+            mlp = f"{gathering}.modalities.{name}"
+            last = linear(f"{mlp}.outer", relu(linear(f"{mlp}.inner", x[name])))
+            h.append(relu(last) if blueprint.config.output == "relu" else last)
+        together = np.concatenate(h, axis=1)
+        if blueprint.config.scorer == "tanh":
+            scores = [linear(f"{gathering}.scorer.score", np.tanh(linear(f"{gathering}.scorer.project", m))) for m in h]
+            alpha = softmax(np.concatenate(scores, axis=1) / temperature)
+        elif blueprint.config.scorer == "linear":
+            alpha = softmax(linear(f"{gathering}.scorer.score", together) / temperature)
+        elif blueprint.config.scorer == "mean":
+            alpha = np.full((len(together), len(h)), 1 / len(h))
+        else:  # the official baseline's perceptron, without a softmax
+            inner = relu(linear(f"{gathering}.scorer.inner", together))
+            alpha = linear(f"{gathering}.scorer.score", relu(linear(f"{gathering}.scorer.outer", inner)))
+        fused = sum(alpha[:, [m]] * h[m] for m in range(len(h)))
+        e = softmax(linear(f"{decoder}.emotion", fused))
+        v_h = linear(f"{decoder}.valence_of_fused", fused)
+        v_e = np.tanh(linear(f"{decoder}.valence_of_emotion", e))
+        posteriors.append(e)
+        valences.append(linear(f"{decoder}.valence", np.concatenate([v_h, v_e], axis=1))[:, 0])
+        fused_vectors.append(fused)
+    branches, clips = len(posteriors), len(valences[0])
+    weights = np.ones((branches, clips))
+    if blueprint.fusion == "attention":
+        weights = softmax(linear("fusion.score", np.concatenate(fused_vectors, axis=1))).T
+    elif branches > 1:
+        entropies = np.array([-(e * np.log(e)).sum(axis=1) for e in posteriors])
+        weights = (1 - entropies / entropies.sum(axis=0)) / (branches - 1)
+    return {
+        "log_posteriors": np.log(posteriors),
+        "valences": np.array(valences),
+        "weights": weights,
+        "posterior": sum(w[:, None] * e for w, e in zip(weights, posteriors, strict=True)),
+        "valence": sum(w * v for w, v in zip(weights, valences, strict=True)),
+    }

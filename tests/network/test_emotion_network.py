@@ -1,87 +1,49 @@
 """The network against a plain numpy forward pass, written from the formulas."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from mer_pnao.network.decoding import JointDecoder
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
+from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig, from_state
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.network.modality import modality_vectors
 
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
+PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
 
 
 def blueprint(scorer: str = "tanh", fusion: str = "entropy") -> Blueprint:
-    widths = {"a": 5, "b": 3, "v": 4, "w": 6}
-    return Blueprint(widths, ("a", "b"), ("v", "w"), 3, fusion, NetworkConfig(8, 6, 0.3, scorer, temperature=2.5))
+    widths = {"a": 5, "b": 3, "c": 2, "v": 4, "w": 6}
+    return Blueprint(widths, ("a", "b", "c"), ("v", "w"), 4, fusion, NetworkConfig(8, 6, 0.3, scorer, temperature=2.5))
 
 
-def features(clips: int = 7) -> dict[str, torch.Tensor]:
+def features(plan: Blueprint, clips: int = 7) -> dict[str, torch.Tensor]:
     torch.manual_seed(5)
-    return {name: torch.randn(clips, width, dtype=torch.float64) for name, width in blueprint().widths.items()}
-
-
-def numpy_forward(network: EmotionNetwork, inputs: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
-    """Slow and plain: AFG, eq. 1-4, decision fusion, from the state dict alone."""
-    p = {k: v.numpy() for k, v in network.state_dict().items()}
-    relu = lambda x: np.maximum(x, 0)  # noqa: E731
-    x = {k: (v.numpy() - p[f"zscore.{k}.mean"]) / p[f"zscore.{k}.std"] for k, v in inputs.items()}
-    posteriors, valences, fused_all = [], [], []
-    for branch, sets in network.blueprint.branches().items():
-        g = f"branches.{branch}.gathering"
-
-        def linear(name: str, value: np.ndarray) -> np.ndarray:
-            bias = p.get(f"{name}.bias", 0.0)
-            return value @ p[f"{name}.weight"].T + bias
-
-        h = [relu(linear(f"{g}.modalities.{s}.outer", relu(linear(f"{g}.modalities.{s}.inner", x[s])))) for s in sets]
-        match network.blueprint.config.scorer:
-            case "tanh":
-                scores = [linear(f"{g}.scorer.score", np.tanh(linear(f"{g}.scorer.project", m)))[:, 0] for m in h]
-                alpha = softmax(np.stack(scores, 1) / 2.5)
-            case "linear":
-                alpha = softmax(linear(f"{g}.scorer.score", np.concatenate(h, 1)) / 2.5)
-            case "mlp":
-                inner = relu(linear(f"{g}.scorer.inner", np.concatenate(h, 1)))
-                alpha = linear(f"{g}.scorer.score", relu(linear(f"{g}.scorer.outer", inner)))
-            case "mean":
-                alpha = np.full((len(h[0]), len(h)), 1 / len(h))
-        fused = sum(alpha[:, [i]] * m for i, m in enumerate(h))
-        d = f"branches.{branch}.decoder"
-        e = softmax(linear(f"{d}.emotion", fused))
-        v_h = linear(f"{d}.valence_of_fused", fused)
-        v_e = np.tanh(linear(f"{d}.valence_of_emotion", e))
-        posteriors.append(e)
-        valences.append(linear(f"{d}.valence", np.concatenate([v_h, v_e], 1))[:, 0])
-        fused_all.append(fused)
-    e, v = np.stack(posteriors), np.stack(valences)
-    if network.blueprint.fusion == "entropy":
-        h = -(e * np.log(e)).sum(-1)
-        w = (1 - h / h.sum(0)) / (len(h) - 1)
-    else:
-        w = softmax(np.concatenate(fused_all, 1) @ p["fusion.score.weight"].T + p["fusion.score.bias"]).T
-    return {
-        "posterior": np.einsum("mb,mbc->bc", w, e),
-        "valence": (w * v).sum(0),
-        "weights": w,
-        "valences": v,
-    }
+    return {name: torch.randn(clips, width, dtype=torch.float64) for name, width in plan.widths.items()}
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-@pytest.mark.parametrize("fusion", ["entropy", "attention"])
-def test_forward_follows_the_formulas(scorer: str, fusion: str) -> None:
-    torch.manual_seed(2)
-    network = EmotionNetwork(blueprint(scorer, fusion)).double().eval()
-    inputs = features()
-    network.fit_zscore(inputs)
-    got = network(inputs)
-    for name, want in numpy_forward(network, inputs).items():
-        np.testing.assert_allclose(getattr(got, name).detach().numpy(), want, rtol=1e-10, atol=1e-12, err_msg=name)
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("branches", [1, 2, 3])
+@pytest.mark.parametrize("visual", [(), ("v",), ("v", "w")])
+def test_forward_follows_the_formulas(
+    scorer: str, fusion: str, branches: int, visual: tuple[str, ...], plain_forward: PlainForward
+) -> None:
+    torch.manual_seed(branches)
+    plan = replace(blueprint(scorer, fusion), acoustic=("a", "b", "c")[:branches], visual=visual)
+    plan = replace(plan, widths={name: plan.widths[name] for name in (*plan.acoustic, *visual)})
+    network = EmotionNetwork(plan).double().eval()
+    clips = features(plan)
+    network.fit_zscore({name: 3 * values + 1 for name, values in clips.items()})
+    state = {name: value.numpy() for name, value in network.state_dict().items()}
+    want = plain_forward(plan, state, {name: values.numpy() for name, values in clips.items()})
+    got = network(clips)._asdict()
+    assert set(got) == set(want)
+    for name, values in want.items():
+        np.testing.assert_allclose(got[name].detach().numpy(), values, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 def test_decoder_listens_to_the_emotion_posterior() -> None:
@@ -98,7 +60,7 @@ def test_decoder_listens_to_the_emotion_posterior() -> None:
 
 def test_zscore_of_the_training_clips_is_standard_and_survives_constants() -> None:
     network = EmotionNetwork(blueprint())
-    train = {name: values.float() for name, values in features(50).items()}
+    train = {name: values.float() for name, values in features(blueprint(), 50).items()}
     train["a"][:, 2] = 3.0
     network.fit_zscore(train)
     scaled = network.zscore["a"](train["a"])
@@ -109,9 +71,9 @@ def test_zscore_of_the_training_clips_is_standard_and_survives_constants() -> No
 def test_state_dict_rebuilds_the_network_and_its_statistics() -> None:
     torch.manual_seed(3)
     network = EmotionNetwork(blueprint()).eval()
-    network.fit_zscore({name: values.float() for name, values in features(20).items()})
+    network.fit_zscore({name: values.float() for name, values in features(blueprint(), 20).items()})
     again = from_state(network.blueprint, network.state_dict())
-    inputs = {name: values.float() for name, values in features().items()}
+    inputs = {name: values.float() for name, values in features(blueprint()).items()}
     for got, want in zip(again(inputs), network(inputs), strict=True):
         assert torch.equal(got, want)
 
@@ -120,7 +82,7 @@ def test_prunable_layers_are_the_modality_layers_and_nothing_else() -> None:
     names = set(EmotionNetwork(blueprint(fusion="attention")).prunable())
     expected = {
         f"branches.{branch}.gathering.modalities.{name}.{layer}"
-        for branch in ("a", "b")
+        for branch in ("a", "b", "c")
         for name in (branch, "v", "w")
         for layer in ("inner", "outer")
     }

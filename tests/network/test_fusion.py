@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 from mer_pnao.network.fusion import AttentionFusion, entropy, entropy_fusion, entropy_fusion_from_log
@@ -66,6 +68,98 @@ def test_weights_sum_to_one_and_are_bounded(branches: int) -> None:
     assert weights.min() >= 0
     assert weights.max() <= 1 / (branches - 1) + 1e-12
     assert torch.allclose(emotion.sum(-1), torch.ones(200, dtype=torch.float64))
+
+
+def test_two_certain_branches_of_three_take_everything() -> None:
+    """H = (0, 0, H3): w = 1/2 (1, 1, 0). One half is also the most that a branch of three can get."""
+    posteriors = torch.tensor([[[1.0, 0, 0]], [[0, 1.0, 0]], [[0.2, 0.2, 0.6]]], dtype=torch.float64)
+    emotion, valence, weights = entropy_fusion(posteriors, torch.tensor([[1.0], [2.0], [99.0]], dtype=torch.float64))
+    assert weights[:, 0].tolist() == [0.5, 0.5, 0.0]
+    assert emotion[0].tolist() == [0.5, 0.5, 0.0]
+    assert valence.item() == 1.5
+
+
+def test_one_certain_branch_of_three_gets_one_half_and_of_two_gets_all() -> None:
+    """The bound 1 / (M - 1): the surest of three branches is never trusted more than the other two together."""
+    posteriors = torch.tensor([[[1.0, 0]], [[0.5, 0.5]], [[0.9, 0.1]]], dtype=torch.float64)
+    h2, h3 = math.log(2), -0.9 * math.log(0.9) - 0.1 * math.log(0.1)
+    _, _, weights = entropy_fusion(posteriors, torch.zeros(3, 1, dtype=torch.float64))
+    assert weights[:, 0].tolist() == pytest.approx([0.5, 0.5 * h3 / (h2 + h3), 0.5 * h2 / (h2 + h3)])
+    _, _, weights = entropy_fusion(posteriors[:2], torch.zeros(2, 1, dtype=torch.float64))
+    assert weights[:, 0].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("branches", [1, 2, 3, 4])
+def test_random_posteriors_follow_the_formulas_clip_by_clip(branches: int) -> None:
+    draw = np.random.default_rng(branches)
+    for _ in range(20):
+        clips, classes = (int(draw.integers(low, 9)) for low in (1, 2))
+        emotion = draw.dirichlet(np.full(classes, 0.3), size=(branches, clips))
+        emotion[draw.random((branches, clips)) < 0.2] = np.eye(classes)[0]  # now and then a certain one
+        valence = 3 * draw.standard_normal((branches, clips))
+        got = entropy_fusion(torch.from_numpy(emotion), torch.from_numpy(valence))
+        for b in range(clips):
+            h = [scipy.stats.entropy(emotion[i, b]) for i in range(branches)]  # eq. 5, in nats
+            if branches == 1:
+                w = [1.0]
+            elif sum(h) == 0:
+                w = [1 / branches] * branches
+            else:
+                w = [(1 - h[i] / sum(h)) / (branches - 1) for i in range(branches)]  # eq. 6
+            e = sum(w[i] * emotion[i, b] for i in range(branches))  # eq. 7
+            v = sum(w[i] * valence[i, b] for i in range(branches))
+            assert got[0][b].tolist() == pytest.approx(e.tolist(), abs=1e-12)
+            assert got[1][b].item() == pytest.approx(v, abs=1e-12)
+            assert got[2][:, b].tolist() == pytest.approx(w, abs=1e-12)
+
+
+def test_the_unit_of_entropy_cancels_in_the_weights_but_nats_are_what_is_returned() -> None:
+    posterior = random_posteriors(3, 9, 4)
+    assert entropy(posterior).numpy() == pytest.approx(scipy.stats.entropy(posterior.numpy(), axis=-1))
+    bits = scipy.stats.entropy(posterior.numpy(), axis=-1, base=2)
+    _, _, weights = entropy_fusion(posterior, torch.zeros(3, 9, dtype=torch.float64))
+    assert weights.numpy() == pytest.approx((1 - bits / bits.sum(axis=0)) / 2)
+
+
+@pytest.mark.parametrize("branches", [1, 2, 3])
+def test_gradients_of_the_log_form_are_those_of_finite_differences(branches: int) -> None:
+    """Of the weights, the joint posterior and the joint valence, with respect to logits and valences."""
+    torch.manual_seed(branches)
+    logits = (3 * torch.randn(branches, 4, 5, dtype=torch.float64)).requires_grad_()
+    valences = torch.randn(branches, 4, dtype=torch.float64, requires_grad=True)
+
+    def fused(logits: torch.Tensor, valences: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return entropy_fusion_from_log(logits.log_softmax(-1), valences)
+
+    assert torch.autograd.gradcheck(fused, (logits, valences))
+
+
+def test_one_derivative_by_hand() -> None:
+    """Two branches, the second fixed: w1 = H2 / (H1 + H2), so dw1/dz = -H2 / (H1 + H2)^2 dH1/dz.
+
+    For two classes with logits (z, 0), p = 1 / (1 + exp(-z)) and dH1/dz = -z p (1 - p).
+    """
+    z = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    first = torch.stack([z, torch.zeros_like(z)]).log_softmax(0)
+    second = torch.tensor([0.3, 0.7], dtype=torch.float64).log()
+    _, _, weights = entropy_fusion_from_log(torch.stack([first, second]).unsqueeze(1), torch.zeros(2, 1).double())
+    weights[0, 0].backward()
+    p = 1 / (1 + math.exp(-0.8))
+    h1, h2 = -p * math.log(p) - (1 - p) * math.log(1 - p), -0.3 * math.log(0.3) - 0.7 * math.log(0.7)
+    assert z.grad.item() == pytest.approx(h2 / (h1 + h2) ** 2 * 0.8 * p * (1 - p))
+
+
+def test_the_log_form_survives_posteriors_that_are_exactly_one_hot() -> None:
+    """All entropies zero in the network too: uniform weights, finite gradients, no NaN from 0 log 0."""
+    logits = torch.tensor([[[1e4, 0, 0]], [[0.0, 1e4, 0]], [[1e4, 0, 0]]], dtype=torch.float64, requires_grad=True)
+    valences = torch.tensor([[1.0], [2.0], [6.0]], dtype=torch.float64, requires_grad=True)
+    emotion, valence, weights = entropy_fusion_from_log(logits.log_softmax(-1), valences)
+    assert weights[:, 0].tolist() == pytest.approx([1 / 3] * 3)
+    assert emotion[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0])
+    assert valence.item() == pytest.approx(3)
+    (emotion.square().sum() + valence.square().sum() + weights[0].sum()).backward()
+    assert bool(torch.isfinite(logits.grad).all())
+    assert valences.grad[:, 0].tolist() == pytest.approx([2 * 3 / 3] * 3)
 
 
 def test_log_version_agrees_and_has_finite_gradients_at_certainty() -> None:
