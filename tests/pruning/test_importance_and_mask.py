@@ -1,5 +1,6 @@
 """Equations 10 and 11, and the traps that they hold."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.pruning.importance import importances, node_importance
-from mer_pnao.pruning.mask import node_masks
+from mer_pnao.pruning.mask import SCOPES, node_masks
 
 
 def test_importance_is_the_mean_absolute_incoming_weight() -> None:
@@ -19,9 +20,28 @@ def test_importance_of_a_layer_does_not_grow_with_its_fan_in() -> None:
     assert node_importance(torch.full((1, 1000), 0.5)) == node_importance(torch.full((1, 2), 0.5))
 
 
+def test_random_importances_are_equation_10_weight_by_weight() -> None:
+    draw = np.random.default_rng(0)
+    for _ in range(20):
+        rows, columns = (int(n) for n in draw.integers(1, 9, 2))
+        weight = draw.standard_normal((rows, columns))
+        by_hand = [sum(abs(weight[j, n]) for n in range(columns)) / columns for j in range(rows)]
+        assert node_importance(torch.from_numpy(weight)).tolist() == pytest.approx(by_hand)
+
+
+def test_importances_read_the_present_weights_and_leave_them_alone() -> None:
+    layer = torch.nn.Linear(3, 2)
+    before = layer.weight.detach().clone()
+    gamma = importances({"l": layer})["l"]
+    assert gamma.tolist() == pytest.approx(np.abs(before.numpy()).mean(axis=1).tolist())
+    assert not gamma.requires_grad
+    assert torch.equal(layer.weight, before)
+
+
 def test_importance_takes_matrices_only() -> None:
-    with pytest.raises(ValueError, match="matrix"):
-        node_importance(torch.zeros(3))
+    for weight in (torch.zeros(3), torch.zeros(3, 0), torch.zeros(2, 3, 4)):
+        with pytest.raises(ValueError, match="matrix"):
+            node_importance(weight)
 
 
 def test_the_maximum_runs_over_the_network_or_over_each_layer() -> None:
@@ -31,6 +51,31 @@ def test_the_maximum_runs_over_the_network_or_over_each_layer() -> None:
     assert network["narrow"].tolist() == [True, False, False]
     layer = node_masks(gamma, 0.05, scope="layer")
     assert layer["narrow"].tolist() == [True, True, True]
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_random_masks_are_equation_11_node_by_node(scope: str) -> None:
+    draw = np.random.default_rng(1)
+    pruned = 0
+    for _ in range(40):
+        sizes = draw.integers(1, 12, draw.integers(1, 6))
+        gamma = {f"layer{i}": draw.gamma(1.0, 10.0 ** draw.integers(-1, 2), size) for i, size in enumerate(sizes)}
+        naor, least = float(draw.random()), int(draw.integers(1, 4))
+        got = node_masks({name: torch.from_numpy(values) for name, values in gamma.items()}, naor, scope, least)
+        assert list(got) == list(gamma)
+        everywhere = max(value for values in gamma.values() for value in values)
+        for name, values in gamma.items():
+            highest = everywhere if scope == "network" else max(values)
+            kept = [j for j in range(len(values)) if values[j] - naor * highest >= 0]
+            if len(kept) < least:
+                kept = sorted(sorted(range(len(values)), key=lambda j: -values[j])[:least])
+            assert torch.nonzero(got[name])[:, 0].tolist() == kept
+            pruned += len(values) - len(kept)
+    assert pruned > 100
+
+
+def test_no_layers_no_masks() -> None:
+    assert node_masks({}, 0.5) == {}
 
 
 def test_the_step_function_is_one_at_zero() -> None:
