@@ -162,6 +162,20 @@ def test_the_log_form_survives_posteriors_that_are_exactly_one_hot() -> None:
     assert valences.grad[:, 0].tolist() == pytest.approx([2 * 3 / 3] * 3)
 
 
+def test_gradients_stay_finite_on_the_way_to_certainty() -> None:
+    """In float32, where the entropies pass 1e-38 on their way to zero, dividing by their sum used to overflow."""
+    for gap in range(10, 130):
+        torch.manual_seed(gap)
+        signs = torch.eye(3)[torch.randint(3, (3, 4))]
+        logits = (gap * (1 + 0.1 * torch.rand(3, 4, 1)) * signs).requires_grad_()
+        valences = torch.randn(3, 4, requires_grad=True)
+        emotion, valence, weights = entropy_fusion_from_log(logits.log_softmax(-1), valences)
+        assert torch.allclose(weights.sum(0), torch.ones(4))
+        (100 * emotion.square().sum() + 100 * valence.square().sum()).backward()
+        assert bool(torch.isfinite(logits.grad).all()), gap
+        assert logits.grad.abs().max() < 1e4
+
+
 def test_log_version_agrees_and_has_finite_gradients_at_certainty() -> None:
     logits = torch.tensor([[[200.0, 0, 0]], [[0.0, 200, 0]], [[1.0, 0, 0]]], requires_grad=True)
     valences = torch.tensor([[1.0], [2.0], [3.0]])
