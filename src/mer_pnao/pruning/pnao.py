@@ -139,8 +139,8 @@ def optimise_architecture(
                     examples,
                     folds == fold,
                     training,
-                    initial_seed=_seed(seed, fold),
-                    round_seed=_seed(seed, fold, number),
+                    initial_seed=_seed(seed, fold, 0),
+                    round_seed=_seed(seed, fold, 1 + number),
                     state=state,
                     pnao=pnao,
                 )
@@ -227,8 +227,9 @@ def _round(
     return Round(number, key, blueprint, finished, joined, scores)
 
 
-def _seed(*parts: int) -> int:
-    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+def _seed(seed: int, fold: int, use: int) -> int:
+    # A fixed number of parts: the sequence pads with zeros, so that of (seed, fold) is that of (seed, fold, 0).
+    return int(np.random.SeedSequence((seed, fold, use)).generate_state(1)[0])
 
 
 def _key(*parts: Any) -> str:
