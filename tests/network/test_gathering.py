@@ -6,23 +6,29 @@ import numpy as np
 import pytest
 import torch
 
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.network.gathering import SCORERS, AttentionGathering
+from mer_pnao.network.modality import modality_vectors
 
 WIDTHS = {"a": 3, "v": 4, "w": 2}
 HIDDEN, WIDTH = 6, 5
 
 
-def gathering_of(
-    scorer: str, kept: dict[str, tuple[list[int], list[int]]] | None = None, dropout: float = 0.4
-) -> AttentionGathering:
+def gathering_of(scorer: str, kept: dict[str, tuple[list[int], list[int]]] | None = None) -> AttentionGathering:
     everything = {name: (list(range(HIDDEN)), list(range(WIDTH))) for name in WIDTHS}
     nodes = {name: (torch.tensor(i), torch.tensor(o)) for name, (i, o) in (kept or everything).items()}
-    return AttentionGathering(WIDTHS, nodes, HIDDEN, WIDTH, dropout, scorer).double().eval()
+    return AttentionGathering(WIDTHS, nodes, HIDDEN, WIDTH, 0.4, scorer).double().eval()
 
 
 def clips(count: int = 5) -> dict[str, np.ndarray]:
     draw = np.random.default_rng(1)
     return {name: draw.standard_normal((count, width)) for name, width in WIDTHS.items()}
+
+
+def gathered(gathering: AttentionGathering, features: dict[str, np.ndarray], dropout: float = 0.0) -> torch.Tensor:
+    mlps = {("branch", name): gathering.mlp(name) for name in WIDTHS}
+    inputs = {name: torch.from_numpy(values) for name, values in features.items()}
+    return gathering(list(modality_vectors(mlps, inputs, dropout).values())).detach()
 
 
 def by_hand(gathering: AttentionGathering, scorer: str, features: dict[str, np.ndarray]) -> np.ndarray:
@@ -61,8 +67,8 @@ def test_the_fused_vector_follows_the_formulas(scorer: str) -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         gathering, features = gathering_of(scorer), clips()
-        got = gathering({name: torch.from_numpy(values) for name, values in features.items()})
-        np.testing.assert_allclose(got.detach().numpy(), by_hand(gathering, scorer, features), rtol=1e-10, atol=1e-12)
+        got = gathered(gathering, features)
+        np.testing.assert_allclose(got.numpy(), by_hand(gathering, scorer, features), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
@@ -73,10 +79,10 @@ def test_modalities_with_different_nodes_meet_at_their_own_positions(scorer: str
         torch.manual_seed(seed)
         gathering, features = gathering_of(scorer, kept), clips()
         assert gathering.fused_kept.tolist() == [0, 1, 2, 4]
-        got = gathering({name: torch.from_numpy(values) for name, values in features.items()})
+        got = gathered(gathering, features)
         want = by_hand(gathering, scorer, features)
         assert not want[:, 3].any()
-        np.testing.assert_allclose(got.detach().numpy(), want[:, [0, 1, 2, 4]], rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(got.numpy(), want[:, [0, 1, 2, 4]], rtol=1e-10, atol=1e-12)
 
 
 def test_hand_worked_softmax_over_the_modalities() -> None:
@@ -87,8 +93,8 @@ def test_hand_worked_softmax_over_the_modalities() -> None:
         state[f"modalities.{name}.outer.bias"] = torch.full((WIDTH,), 8.0 * 10**height, dtype=torch.float64)
     state["scorer.score.bias"] = torch.tensor([0.0, math.log(2), math.log(5)], dtype=torch.float64)
     gathering.load_state_dict(state, strict=False)
-    fused = gathering({name: torch.from_numpy(values) for name, values in clips().items()})
-    np.testing.assert_allclose(fused.detach().numpy(), np.full((5, WIDTH), 1 + 20 + 500))
+    fused = gathered(gathering, clips())
+    np.testing.assert_allclose(fused.numpy(), np.full((5, WIDTH), 1 + 20 + 500))
 
 
 def test_hand_worked_tanh_scorer() -> None:
@@ -99,22 +105,35 @@ def test_hand_worked_tanh_scorer() -> None:
     state["scorer.project.weight"][0, :2] = 1.0  # the sum of two nodes: ln 2
     state["scorer.score.weight"][0, 0] = 10.0
     gathering.load_state_dict(state, strict=False)
-    fused = gathering({name: torch.from_numpy(values) for name, values in clips().items()})
+    fused = gathered(gathering, clips())
     expected = math.exp(6) / (math.exp(6) + 2) * math.log(2) / 2
-    np.testing.assert_allclose(fused.detach().numpy(), np.full((5, WIDTH), expected))
+    np.testing.assert_allclose(fused.numpy(), np.full((5, WIDTH), expected))
 
 
-def test_dropout_thins_the_nodes_in_training_alone_and_keeps_their_mean() -> None:
+def test_dropout_thins_the_nodes_and_keeps_their_mean() -> None:
     """All h = 1 and equal scores: a fused position is a third of the survivors, each worth 1 / (1 - .4)."""
     torch.manual_seed(0)
-    gathering = gathering_of("linear", dropout=0.4)
+    gathering = gathering_of("linear")
     state = {name: torch.zeros_like(value) for name, value in gathering.state_dict().items() if "kept" not in name}
     for name in WIDTHS:
         state[f"modalities.{name}.outer.bias"] = torch.ones(WIDTH, dtype=torch.float64)
     gathering.load_state_dict(state, strict=False)
-    features = {name: torch.from_numpy(values) for name, values in clips(4000).items()}
-    assert torch.allclose(gathering(features), torch.ones(4000, WIDTH, dtype=torch.float64))
-    survivors = gathering.train()(features) * 3 * 0.6
+    assert torch.allclose(gathered(gathering, clips(4000)), torch.ones(4000, WIDTH, dtype=torch.float64))
+    survivors = gathered(gathering, clips(4000), dropout=0.4) * 3 * 0.6
     assert torch.allclose(survivors, survivors.round())
-    assert survivors.unique().round().tolist() == [0, 1, 2, 3]
+    assert survivors.unique().round().unique().tolist() == [0, 1, 2, 3]
     assert survivors.mean().item() == pytest.approx(3 * 0.6, abs=0.03)  # five standard deviations
+
+
+@pytest.mark.parametrize("scorer", SCORERS)
+def test_dropout_is_for_training_alone(scorer: str) -> None:
+    torch.manual_seed(0)
+    features = {name: torch.from_numpy(values).float() for name, values in clips().items()}
+    for dropout in (0.4, 0.0):
+        network = EmotionNetwork(
+            Blueprint(WIDTHS, ("a",), ("v", "w"), 3, "entropy", NetworkConfig(HIDDEN, WIDTH, dropout, scorer))
+        )
+        still = network.eval()(features).posterior
+        assert torch.equal(network(features).posterior, still)
+        first, second = (network.train()(features).posterior for _ in range(2))
+        assert torch.equal(first, second) == torch.equal(first, still) == (dropout == 0)

@@ -144,7 +144,8 @@ def test_the_rounds_are_the_slow_loops_bit_by_bit(
             rows = np.flatnonzero(folds == fold)
             assert torch.equal(fast.out_of_fold.posterior[rows], want.held_out.posterior)
         assert slow[1].pruned > 0
-    assert rounds[2].pruned > 0  # so that there was something to get wrong
+    if not change:
+        assert rounds[2].pruned > 0  # so that there was something to get wrong
 
 
 def test_every_fold_is_pruned_by_its_own_weights(blueprint: Blueprint, examples: Examples, folds: np.ndarray) -> None:
