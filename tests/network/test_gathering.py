@@ -14,10 +14,12 @@ WIDTHS = {"a": 3, "v": 4, "w": 2}
 HIDDEN, WIDTH = 6, 5
 
 
-def gathering_of(scorer: str, kept: dict[str, tuple[list[int], list[int]]] | None = None) -> AttentionGathering:
+def gathering_of(
+    scorer: str, kept: dict[str, tuple[list[int], list[int]]] | None = None, temperature: float = 1.0
+) -> AttentionGathering:
     everything = {name: (list(range(HIDDEN)), list(range(WIDTH))) for name in WIDTHS}
     nodes = {name: (torch.tensor(i), torch.tensor(o)) for name, (i, o) in (kept or everything).items()}
-    return AttentionGathering(WIDTHS, nodes, HIDDEN, WIDTH, 0.4, scorer).double().eval()
+    return AttentionGathering(WIDTHS, nodes, HIDDEN, WIDTH, 0.4, scorer, temperature).double().eval()
 
 
 def clips(count: int = 5) -> dict[str, np.ndarray]:
@@ -28,10 +30,12 @@ def clips(count: int = 5) -> dict[str, np.ndarray]:
 def gathered(gathering: AttentionGathering, features: dict[str, np.ndarray], dropout: float = 0.0) -> torch.Tensor:
     mlps = {("branch", name): gathering.mlp(name) for name in WIDTHS}
     inputs = {name: torch.from_numpy(values) for name, values in features.items()}
-    return gathering(list(modality_vectors(mlps, inputs, dropout).values())).detach()
+    return gathering(list(modality_vectors(mlps, inputs, dropout, "relu").values())).detach()
 
 
-def by_hand(gathering: AttentionGathering, scorer: str, features: dict[str, np.ndarray]) -> np.ndarray:
+def by_hand(
+    gathering: AttentionGathering, scorer: str, features: dict[str, np.ndarray], temperature: float
+) -> np.ndarray:
     """One clip at a time, one modality at a time; the fused vector at full width, zero where nobody feeds it."""
     p = {name: value.numpy() for name, value in gathering.state_dict().items()}
     count = len(next(iter(features.values())))
@@ -52,11 +56,13 @@ def by_hand(gathering: AttentionGathering, scorer: str, features: dict[str, np.n
             scores = np.array([(p["scorer.score.weight"] @ np.tanh(project @ h))[0] for h in spread])
         elif scorer == "linear":
             scores = p["scorer.score.weight"] @ np.array(short) + p["scorer.score.bias"]
+        elif scorer == "mean":
+            scores = np.zeros(len(WIDTHS))
         else:
             inner = np.maximum(p["scorer.inner.weight"] @ np.array(short) + p["scorer.inner.bias"], 0)
             outer = np.maximum(p["scorer.outer.weight"] @ inner + p["scorer.outer.bias"], 0)
             scores = p["scorer.score.weight"] @ outer + p["scorer.score.bias"]
-        alpha = scores if scorer == "mlp" else np.exp(scores) / np.exp(scores).sum()
+        alpha = scores if scorer == "mlp" else np.exp(scores / temperature) / np.exp(scores / temperature).sum()
         for share, h in zip(alpha, spread, strict=True):
             fused[b] += share * h
     return fused
@@ -66,9 +72,9 @@ def by_hand(gathering: AttentionGathering, scorer: str, features: dict[str, np.n
 def test_the_fused_vector_follows_the_formulas(scorer: str) -> None:
     for seed in range(20):
         torch.manual_seed(seed)
-        gathering, features = gathering_of(scorer), clips()
+        gathering, features = gathering_of(scorer, temperature=2.5), clips()
         got = gathered(gathering, features)
-        np.testing.assert_allclose(got.numpy(), by_hand(gathering, scorer, features), rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(got.numpy(), by_hand(gathering, scorer, features, 2.5), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
@@ -80,7 +86,7 @@ def test_modalities_with_different_nodes_meet_at_their_own_positions(scorer: str
         gathering, features = gathering_of(scorer, kept), clips()
         assert gathering.fused_kept.tolist() == [0, 1, 2, 4]
         got = gathered(gathering, features)
-        want = by_hand(gathering, scorer, features)
+        want = by_hand(gathering, scorer, features, 1.0)
         assert not want[:, 3].any()
         np.testing.assert_allclose(got.numpy(), want[:, [0, 1, 2, 4]], rtol=1e-10, atol=1e-12)
 

@@ -102,6 +102,7 @@ def count_by_hand(plan: Blueprint, left: dict[str, np.ndarray]) -> int:
         total += {
             "tanh": config.width * fused + config.width,
             "linear": (together + 1) * len(sets),
+            "mean": 0,
             "mlp": (together + 1) * config.hidden + (config.hidden + 1) * config.width + (config.width + 1) * len(sets),
         }[config.scorer]
         total += (fused + 1) * plan.classes + (fused + 1) + (plan.classes + 1) + 3

@@ -6,8 +6,8 @@ Shapes: M branches, B clips, C classes.
 import torch
 from torch import Tensor, nn
 
-# Nats. Branches with less entropy than this between them count as certain: a gradient through 1 / sum_j H_j of a smaller
-# sum overflows float32, which ends the training, and takes no more than logits some 70 apart.
+# Nats. Branches with less entropy than this between them count as certain: a gradient through 1 / sum_j H_j of a
+# smaller sum overflows float32, which ends the training, and takes no more than logits some 70 apart.
 CERTAIN = 1e-30
 
 
