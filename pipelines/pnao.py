@@ -23,7 +23,8 @@ def main() -> None:
     dataset = dataset_of(params)
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")
-    with progress("pruning rounds", len(MEMBERS) * (params.pnao.rounds + 1)) as done:
+    rounds = len(MEMBERS) * (params.pnao.rounds + 1) * len(params.training.seeds)
+    with progress("pruning rounds", rounds) as done:
         run = parallel_map(usable_cores())
         for system in MEMBERS:
             shutil.rmtree(MODELS / system, ignore_errors=True)

@@ -23,7 +23,7 @@ def main() -> None:
     dataset = dataset_of(params)
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")
-    with progress("training systems", 1 + len(DENSE)) as done:
+    with progress("training systems", 1 + len(DENSE) * len(params.training.seeds)) as done:
         shutil.rmtree(MODELS / "linear_probe", ignore_errors=True)
         run_probe(dataset, params, MODELS / "linear_probe")
         tracker.finished(MODELS / "linear_probe")
@@ -33,8 +33,8 @@ def main() -> None:
             shutil.rmtree(MODELS / system, ignore_errors=True)
             for directory in run_system(system, dataset, params, store, MODELS / system, run):
                 tracker.round(directory)
+                done(1)
             tracker.finished(MODELS / system)
-            done(1)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
 def confidence(*posteriors: list[float]) -> list[float]:
     posterior = np.array(posteriors)
     clips = len(posterior)
-    decisions = Decisions(posterior, np.zeros(clips), np.zeros((clips, 0)))
+    decisions = Decisions(posterior, np.zeros(clips), np.zeros((clips, 0)), np.zeros((clips, 0, posterior.shape[1])))
     labels = [f"class{i}" for i in range(posterior.shape[1])]
     table = predictions_table([str(i) for i in range(clips)], "test", decisions, labels, ())
     assert table["confidence"].tolist() == decisions.confidence().tolist()

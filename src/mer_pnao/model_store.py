@@ -1,5 +1,8 @@
 """The models on disk: `models/<system>/round-NN/`, a network a fold, its record, curves and predictions.
 
+Those are the networks of the first of `training.seeds`, the system's models of record; what a further seed made of it
+lies below `models/<system>/seed-<s>/` in the same way.
+
 No pickle: weights are safetensors, everything else JSON and CSV. These outputs are the truth that the registry and
 the report are derived from. Shapes: M branches, N clips, C classes.
 """
@@ -17,18 +20,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mer_pnao.errors import InputError
-from mer_pnao.layout import POSTERIOR, WEIGHT
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
+from mer_pnao.layout import BRANCHES, POSTERIOR, WEIGHT
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction, from_state
 from mer_pnao.training.fit import predict
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """Joint decisions for N clips, averaged over the fold networks where there are several."""
+    """Joint decisions for N clips and the branches', averaged over the fold networks where there are several."""
 
     posterior: np.ndarray  # (N, C)
     valence: np.ndarray  # (N,)
     weights: np.ndarray  # (N, M) of the branches; (N, 0) where a system has none
+    branches: np.ndarray  # (N, M, C) their posteriors
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """All four, in the order of the constructor."""
+        return self.posterior, self.valence, self.weights, self.branches
 
     def confidence(self) -> np.ndarray:
         """1 - H / log C of the joint posterior, (N,): 0 for a uniform one, 1 for a certain one."""
@@ -51,13 +60,40 @@ def predictions_table(
     return pd.DataFrame(columns)
 
 
+def branches_table(
+    names: Sequence[str], split: str, decisions: Decisions, labels: Sequence[str], branches: Sequence[str]
+) -> pd.DataFrame:
+    """One row a clip and branch: name, split, branch, posterior_<label>."""
+    columns: dict[str, Any] = {"name": [name for name in names for _ in branches], "split": split}
+    columns |= {"branch": [branch for _ in names for branch in branches]}
+    columns |= {f"{POSTERIOR}{label}": decisions.branches[:, :, i].ravel() for i, label in enumerate(labels)}
+    return pd.DataFrame(columns)
+
+
 def read_predictions(path: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, Decisions]:
-    """A predictions.csv and its decisions, in the file's order."""
-    text = {"name": str, "split": str, "discrete": str}
+    """A predictions.csv and its decisions, with the branches' of the branches.csv beside it, in the file's order.
+
+    Raises InputError when the two files do not fit each other.
+    """
+    text = {"name": str, "split": str, "discrete": str, "branch": str}
     table = pd.read_csv(path, dtype=text, keep_default_na=False)  # a clip may be called NA
-    posterior = table[[f"{POSTERIOR}{label}" for label in labels]].to_numpy(float)
-    weights = table[[column for column in table if str(column).startswith(WEIGHT)]].to_numpy(float)
-    return table, Decisions(posterior, table["valence"].to_numpy(float), weights)
+    posteriors = [f"{POSTERIOR}{label}" for label in labels]
+    branches = [str(column).removeprefix(WEIGHT) for column in table if str(column).startswith(WEIGHT)]
+    weights = table[[f"{WEIGHT}{branch}" for branch in branches]].to_numpy(float)
+    of_branches = np.zeros((len(table), 0, len(labels)))
+    if branches:
+        beside = path.with_name(BRANCHES)
+        try:
+            rows = pd.read_csv(beside, dtype=text, keep_default_na=False)
+        except OSError as error:
+            raise InputError(f"{beside} cannot be read: {error.strerror}") from error
+        keys = ["name", "split"]
+        expected = table.loc[table.index.repeat(len(branches)), keys].assign(branch=branches * len(table))
+        if rows[[*keys, "branch"]].to_numpy().tolist() != expected.to_numpy().tolist():
+            raise InputError(f"{beside} must hold a row for each clip of {path.name} and branch, in their order")
+        of_branches = rows[posteriors].to_numpy(float).reshape(len(table), len(branches), len(labels))
+    joint = table[posteriors].to_numpy(float)
+    return table, Decisions(joint, table["valence"].to_numpy(float), weights, of_branches)
 
 
 @dataclass(frozen=True)
@@ -71,13 +107,20 @@ class RoundModel:
     networks: tuple[EmotionNetwork, ...]
 
     def decide(self, features: Mapping[str, Tensor]) -> Decisions:
-        """Average the folds' posteriors, valences and branch weights for features (N, width) a set."""
-        each = [predict(network, features) for network in self.networks]
-        return Decisions(
-            np.mean([p.posterior.double().numpy() for p in each], axis=0),
-            np.mean([p.valence.double().numpy() for p in each], axis=0),
-            np.mean([p.weights.double().numpy().T for p in each], axis=0),
-        )
+        """Average the folds' posteriors, valences, branch weights and branches for features (N, width) a set."""
+        each = [decisions_of(predict(network, features)).arrays for network in self.networks]
+        return Decisions(*(np.mean(values, axis=0) for values in zip(*each, strict=True)))
+
+
+def decisions_of(prediction: Prediction) -> Decisions:
+    """A network's prediction for N clips as decisions, in float64."""
+    clips_first = (
+        prediction.posterior,
+        prediction.valence,
+        prediction.weights.T,
+        prediction.log_posteriors.exp().transpose(0, 1),
+    )
+    return Decisions(*(values.double().numpy() for values in clips_first))
 
 
 def write_round(directory: Path, model: RoundModel) -> None:

@@ -6,7 +6,7 @@ shrunk by Algorithm 1; final, the last two weighted linearly.
 
 import csv
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,13 @@ from mer_pnao.dataset import Dataset, load_dataset
 from mer_pnao.evaluation.cost import parameters
 from mer_pnao.evaluation.scores import score
 from mer_pnao.latency_memory import remembered_latency_ms
+from mer_pnao.layout import BRANCHES, PREDICTIONS, further_seeds, seed_folder
 from mer_pnao.model_store import (
     Decisions,
     RoundModel,
     best_round_directory,
+    branches_table,
+    decisions_of,
     predictions_table,
     read_json,
     read_predictions,
@@ -72,18 +75,27 @@ def folds_of(dataset: Dataset, params: Params) -> np.ndarray:
 def run_system(
     system: str, dataset: Dataset, params: Params, store: RoundStore, out: Path, run: RunTasks = map
 ) -> Iterator[Path]:
-    """Train a system and write `out/round-NN/` for each round as it is finished; yields that folder.
+    """Train a system with each seed and write `round-NN/` for each round as it is finished; yields that folder.
 
-    After the last round the records say which one is the best, by Train&Val Com alone.
+    The first seed's rounds lie in `out`, those of a further one in `out/seed-<s>`. After a seed's last round its
+    records say which one is the best, by Train&Val Com alone.
     """
+    for place, seed in enumerate(params.training.seeds):
+        folder = seed_folder(out, seed) if place else out
+        yield from _run_seed(system, dataset, params, seed, store, folder, run)
+
+
+def _run_seed(
+    system: str, dataset: Dataset, params: Params, seed: int, store: RoundStore, out: Path, run: RunTasks
+) -> Iterator[Path]:
+    """Initial weights, shuffling and dropout depend on the seed; the folds do not."""
     blueprint = params.blueprint(dataset.widths, FUSION[system])
     pnao = pnao_of(system, params)
     folds = folds_of(dataset, params)
     dense = parameters(EmotionNetwork(blueprint))
-    for finished in optimise_architecture(
-        blueprint, dataset.train, folds, params.training, pnao, params.seed, store, run
-    ):
-        yield _write_round(out / f"round-{finished.number:02d}", system, finished, dataset, params, pnao, dense)
+    for finished in optimise_architecture(blueprint, dataset.train, folds, params.training, pnao, seed, store, run):
+        directory = out / f"round-{finished.number:02d}"
+        yield _write_round(directory, system, finished, dataset, params, pnao, seed, dense)
     records = [read_json(directory / "record.json") for directory in round_directories(out)]
     best = best_round((record["scores"]["trainval"]["com"], record["parameters"]) for record in records)
     for record in records:
@@ -98,7 +110,7 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
     """
     folds = folds_of(dataset, params)
     classes = len(dataset.labels)
-    trainval = Decisions(np.zeros((len(folds), classes)), np.zeros(len(folds)), np.zeros((len(folds), 0)))
+    trainval = _without_branches(np.zeros((len(folds), classes)), np.zeros(len(folds)))
     tests, counts = [], []
     for fold in range(params.folds):
         probe = fit_probe(
@@ -111,24 +123,40 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
         tests.append(probe.predict(dataset.test))
         counts.append(probe.parameters)
     posteriors, valences = zip(*tests, strict=True)
-    test = Decisions(np.mean(posteriors, axis=0), np.mean(valences, axis=0), np.zeros((len(dataset.test), 0)))
+    test = _without_branches(np.mean(posteriors, axis=0), np.mean(valences, axis=0))
     record = {
         "system": "linear_probe",
         "profile": params.profile,
         "parameters": counts[0],
         "parameters_ratio": None,
-        "seed": params.seed,
+        "fold_seed": params.seed,
     }
     _write_decisions(out, record, dataset, trainval, test, ())
 
 
+def _without_branches(posterior: np.ndarray, valence: np.ndarray) -> Decisions:
+    clips, classes = posterior.shape
+    return Decisions(posterior, valence, np.zeros((clips, 0)), np.zeros((clips, 0, classes)))
+
+
 def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: Path) -> None:
-    """Weigh the best rounds of pnao and enf_pnao and write `config.json`, record and predictions."""
-    best = {system: best_round_directory(models / system) for system in MEMBERS}
+    """Weigh the best rounds of pnao and enf_pnao, and write `config.json`, record and predictions.
+
+    Each seed has a final system of its own, with a weight chosen on its own out-of-fold predictions. Raises InputError
+    when a member was not trained to its end with a seed that the other one was trained with.
+    """
+    _combine_seed(dataset, branches, {system: models / system for system in MEMBERS}, out)
+    for seed in sorted(set().union(*(further_seeds(models / system) for system in MEMBERS))):
+        members = {system: seed_folder(models / system, seed) for system in MEMBERS}
+        _combine_seed(dataset, branches, members, seed_folder(out, seed))
+
+
+def _combine_seed(dataset: Dataset, branches: Sequence[str], trained: Mapping[str, Path], out: Path) -> None:
+    best = {system: best_round_directory(directory) for system, directory in trained.items()}
     records = {system: read_json(directory / "record.json") for system, directory in best.items()}
     parts: dict[str, dict[str, Decisions]] = {"trainval": {}, "test": {}}
     for system, directory in best.items():
-        table, decisions = read_predictions(directory / "predictions.csv", dataset.labels)
+        table, decisions = read_predictions(directory / PREDICTIONS, dataset.labels)
         for split, examples in (("trainval", dataset.train), ("test", dataset.test)):
             parts[split][system] = _in_order(table, decisions, split, examples)
     first, second = (parts["trainval"][system] for system in MEMBERS)
@@ -139,23 +167,24 @@ def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: 
     members = [
         {"system": system, "round": records[system]["round"], "weight": share} for system, share in shares.items()
     ]
-    write_json(out / "config.json", {"members": members, "labels": list(dataset.labels)})
     used = [records[system] for system in shares]
+    seed = used[0]["seed"]
+    write_json(out / "config.json", {"members": members, "labels": list(dataset.labels), "seed": seed})
     dense = sum(record["parameters"] / record["parameters_ratio"] for record in used)
     total = sum(record["parameters"] for record in used)
     profile = used[0]["profile"]
-    record = {"system": "final", "profile": profile, "members": members, "parameters": total}
+    record = {"system": "final", "profile": profile, "members": members, "parameters": total, "seed": seed}
     record |= {"parameters_ratio": round(total / dense, 6)}
     _write_decisions(out, record, dataset, mixed["trainval"], mixed["test"], branches)
 
 
 def _mix(first: Decisions, second: Decisions, weight: float) -> Decisions:
-    """The first system's decisions by the weight, the second's by the rest."""
-    pairs = zip(
-        (first.posterior, first.valence, first.weights),
-        (second.posterior, second.valence, second.weights),
-        strict=True,
-    )
+    """The first system's decisions by the weight, the second's by the rest.
+
+    Branch by branch, too: the two systems' branches of one name read the same feature sets, so their mixture is one
+    voter on these, as the average over the folds is.
+    """
+    pairs = zip(first.arrays, second.arrays, strict=True)
     return Decisions(*(weight * a + (1 - weight) * b for a, b in pairs))
 
 
@@ -166,6 +195,7 @@ def _write_round(
     dataset: Dataset,
     params: Params,
     pnao: PnaoConfig,
+    seed: int,
     dense: int,
 ) -> Path:
     """Write one round's model, curves, weight distribution, predictions and record; the record comes last."""
@@ -175,8 +205,7 @@ def _write_round(
     write_round(directory, model)
     _write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
     _write_weights(directory / "weights.csv", networks)
-    joint = finished.out_of_fold
-    trainval = Decisions(*(values.double().numpy() for values in (joint.posterior, joint.valence, joint.weights.T)))
+    trainval = decisions_of(finished.out_of_fold)
     features = dataset.test.tensors()
     count = float(np.mean([parameters(network) for network in networks]))
     first_clip = {name: values[:1] for name, values in features.items()}
@@ -206,10 +235,11 @@ def _write_round(
         "scope": pnao.scope if pnao.rounds else None,
         "min_nodes": pnao.min_nodes if pnao.rounds else None,
         "fusion": finished.blueprint.fusion,
-        "seed": params.seed,
+        "seed": seed,
+        "fold_seed": params.seed,
         "folds": params.folds,
         "network": asdict(params.network),
-        "training": asdict(params.training),
+        "training": {name: value for name, value in asdict(params.training).items() if name != "seeds"},
         "kept": kept,
         "pruned_nodes": finished.pruned,
         "nothing_pruned": finished.number > 0 and finished.pruned == 0,
@@ -245,14 +275,17 @@ def _write_decisions(
     test: Decisions,
     branches: Sequence[str],
 ) -> None:
-    """Write predictions.csv and the record with the scores of both splits."""
+    """Write predictions.csv, branches.csv where there are branches, and the record with the scores of both splits."""
     directory.mkdir(parents=True, exist_ok=True)
-    tables, scores = [], {}
+    tables, branch_tables, scores = [], [], {}
     for split, examples, decisions in (("trainval", dataset.train, trainval), ("test", dataset.test, test)):
         tables.append(predictions_table(examples.names, split, decisions, dataset.labels, branches))
+        branch_tables.append(branches_table(examples.names, split, decisions, dataset.labels, branches))
         chosen = decisions.posterior.argmax(axis=1)
         scores[split] = asdict(score(examples.emotion, chosen, examples.valence, decisions.valence))
-    pd.concat(tables).to_csv(directory / "predictions.csv", index=False)
+    pd.concat(tables).to_csv(directory / PREDICTIONS, index=False)
+    if branches:
+        pd.concat(branch_tables).to_csv(directory / BRANCHES, index=False)
     write_json(directory / "record.json", {**record, "scores": scores, "data_digest": dataset.digest})
 
 
@@ -260,4 +293,4 @@ def _in_order(table: pd.DataFrame, decisions: Decisions, split: str, examples: E
     """The decisions of one split in the order of the examples."""
     rows = {name: i for i, (name, of) in enumerate(zip(table["name"], table["split"], strict=True)) if of == split}
     order = [rows[name] for name in examples.names]
-    return Decisions(decisions.posterior[order], decisions.valence[order], decisions.weights[order])
+    return Decisions(*(values[order] for values in decisions.arrays))

@@ -6,7 +6,7 @@ Shapes: M branches, N training clips, C classes.
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -126,6 +126,7 @@ def optimise_architecture(
 
     Which round is best is not decided here: see `best_round`.
     """
+    training = replace(training, seeds=(seed,))  # a round depends on its own seed alone
     key = _key(algorithm_version(), examples.digest(), folds.tolist(), blueprint, training, pnao.alpha, seed)
     states: list[dict[str, Tensor] | None] = [None] * (int(folds.max()) + 1)
     for number in range(pnao.rounds + 1):
