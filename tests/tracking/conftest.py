@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mer_pnao.model_store import RoundModel, predictions_table, write_json, write_round
+from mer_pnao.model_store import RoundModel, branches_table, predictions_table, write_json, write_round
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.training.fit import Epoch
 
@@ -65,9 +65,10 @@ def write_finished_round(
     com: float,
     parameters: int = 1000,
     best: bool = False,
+    folder: str = "",
     **changes: Any,
 ) -> Path:
-    directory = models / system / f"round-{number:02d}"
+    directory = models / system / folder / f"round-{number:02d}"
     model = make_model(system, number)
     write_round(directory, model)
     with (directory / "curves.csv").open("w", newline="", encoding="utf-8") as file:
@@ -79,8 +80,9 @@ def write_finished_round(
                 writer.writerow([fold, epoch, *figures])
     features = make_features(6)
     names = [f"clip-{i}" for i in range(6)]
-    predictions = predictions_table(names, "test", model.decide(features), LABELS, ("sound-1", "sound-2"))
-    predictions.to_csv(directory / "predictions.csv", index=False)
+    for make, name in ((predictions_table, "predictions.csv"), (branches_table, "branches.csv")):
+        table = make(names, "test", model.decide(features), LABELS, ("sound-1", "sound-2"))
+        table.to_csv(directory / name, index=False)
     record = make_record(system, com, parameters)
     record |= {
         "round": number,
@@ -109,11 +111,11 @@ def write_finished_round(
     return directory
 
 
-def write_single(models: Path, system: str, com: float) -> Path:
+def write_single(models: Path, system: str, com: float, folder: str = "", **changes: Any) -> Path:
     """A system without rounds."""
-    directory = models / system
+    directory = models / system / folder
     directory.mkdir(parents=True)
-    write_json(directory / "record.json", make_record(system, com))
+    write_json(directory / "record.json", make_record(system, com) | changes)
     pd.DataFrame({"name": ["clip-0"], "discrete": ["happy"]}).to_csv(directory / "predictions.csv", index=False)
     return directory
 

@@ -128,7 +128,7 @@ def test_the_outs_are_kept_beside_the_figures(tracked: Path) -> None:
         patch.chdir(tracked)
         of_round = {item.path for item in client.list_artifacts(runs["pnao round 01"].info.run_id)}
         figures = [item.path for item in client.list_artifacts(runs["pnao"].info.run_id, "figures")]
-    assert of_round == {"record.json", "config.json", "curves.csv", "predictions.csv"}
+    assert of_round == {"record.json", "config.json", "curves.csv", "predictions.csv", "branches.csv"}
     assert figures == ["figures/rounds_pnao.png"]  # and not enf_pnao's
 
 
@@ -294,6 +294,98 @@ def test_progress_reaches_the_total(tracked: Path, tmp_path: Path) -> None:
     track(root, done.append)
     assert sum(done) == track_total(root) == 8  # six rounds and two systems without any
     assert track_total(tmp_path) == 0
+
+
+def write_seeds(outs: SimpleNamespace, models: Path, first: int, further: int) -> None:
+    """Two rounds a seed, and final; seed 4 gives the better ones, and its best is another round."""
+    for seed, folder in ((first, ""), (further, f"seed-{further}")):
+        gain = 0.1 if seed == 4 else 0.0
+        for number in range(2):
+            best = number == (0 if gain else 1)
+            com = 0.3 + gain + 0.05 * best
+            key = f"{seed}{number}" * 32
+            outs.write_round(models, "pnao", number, com, best=best, folder=folder, seed=seed, key=key)
+        outs.write_single(models, "final", 0.4 + gain, folder=folder, seed=seed)
+
+
+def test_every_seed_is_on_record_and_the_first_ones_rounds_are_the_versions(
+    project: Path, outs: SimpleNamespace
+) -> None:
+    write_seeds(outs, project / "models", 0, 4)
+    done: list[int] = []
+    track(project, done.append)
+    assert sum(done) == track_total(project) == 6
+    runs = runs_of(project)
+    assert set(runs) == {
+        "pnao", "pnao round 00", "pnao round 01", "pnao seed 4", "pnao seed 4 round 00", "pnao seed 4 round 01",
+        "final", "final seed 4",
+    }  # fmt: skip
+    for name, run in runs.items():
+        seed = "4" if "seed 4" in name else "0"
+        assert run.data.params["seed"] == run.data.tags["seed"] == seed
+        if "round" in name:
+            assert run.data.tags[PARENT] == runs["pnao seed 4" if seed == "4" else "pnao"].info.run_id
+    assert runs["pnao"].data.metrics["trainval_com"] == 0.35
+    assert runs["pnao seed 4"].data.metrics["trainval_com"] == pytest.approx(0.45)
+    assert (runs["pnao"].data.tags["best_round"], runs["pnao seed 4"].data.tags["best_round"]) == ("1", "0")
+    assert runs["pnao round 00"].data.tags["best"] == runs["pnao seed 4 round 01"].data.tags["best"] == "false"
+
+    client = client_of(project)
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    assert sorted((version.tags["seed"], version.tags["round"]) for version in versions) == [("0", "0"), ("0", "1")]
+    candidate = client.get_model_version_by_alias(NAME, "candidate")  # though seed 4 has a better round
+    assert candidate.run_id == runs["pnao round 01"].info.run_id
+
+    before = rows_of(project)
+    track(project)
+    assert rows_of(project) == before
+
+
+def test_a_seed_added_later_leaves_the_runs_of_the_first_alone(project: Path, outs: SimpleNamespace) -> None:
+    models = project / "models"
+    write_seeds(outs, models, 0, 4)
+    added = project / "later"
+    (models / "pnao/seed-4").rename(added)
+    shutil.rmtree(models / "final")
+    track(project)
+    first = runs_of(project)
+    added.rename(models / "pnao/seed-4")
+    track(project)
+    runs = runs_of(project)
+    assert len(runs) == 2 * len(first) == 6
+    for name, run in first.items():
+        assert runs[name].to_dictionary() == run.to_dictionary()
+
+
+def test_the_names_follow_the_models_of_record(project: Path, outs: SimpleNamespace) -> None:
+    models = project / "models"
+    write_seeds(outs, models, 0, 4)
+    track(project)
+    before = {name: run.info.run_id for name, run in runs_of(project).items()}
+    shutil.rmtree(models)
+    write_seeds(outs, models, 4, 0)
+    track(project)
+    assert {name: run.info.run_id for name, run in runs_of(project).items()} == {
+        "final": before["final seed 4"],
+        "final seed 0": before["final"],
+        "pnao": before["pnao seed 4"],
+        "pnao round 00": before["pnao seed 4 round 00"],
+        "pnao round 01": before["pnao seed 4 round 01"],
+        "pnao seed 0": before["pnao"],
+        "pnao seed 0 round 00": before["pnao round 00"],
+        "pnao seed 0 round 01": before["pnao round 01"],
+    }
+    versions = client_of(project).search_model_versions(f"name = '{NAME}'")
+    assert len(versions) == 4  # the versions of the first seed stay, as those of any earlier training do
+
+
+def test_a_seed_that_a_kill_left_empty_is_no_obstacle(project: Path, outs: SimpleNamespace) -> None:
+    write_seeds(outs, project / "models", 0, 4)
+    (project / "models/pnao/seed-4/round-00/record.json").unlink()
+    (project / "models/pnao/seed-9/round-00").mkdir(parents=True)
+    track(project)
+    assert "pnao seed 4 round 01" in runs_of(project)
+    assert not any("seed 9" in name for name in runs_of(project))
 
 
 @pytest.fixture

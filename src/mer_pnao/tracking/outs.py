@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mer_pnao.errors import InputError
+from mer_pnao.layout import is_further_seed
 from mer_pnao.model_store import read_json
 
 # What a record says about the result; the rest of it are the settings that led there.
@@ -49,6 +50,16 @@ class Finished:
         return self.record.get("round")
 
     @property
+    def of_record(self) -> bool:
+        """Whether the first seed made it. The further seeds' folders only say how much a seed matters."""
+        return not is_further_seed(self.directory if self.number is None else self.directory.parent)
+
+    @property
+    def title(self) -> str:
+        """The system, for people; of a further seed with the seed."""
+        return self.system if self.of_record else f"{self.system} seed {self.record['seed']}"
+
+    @property
     def data_digest(self) -> str:
         """SHA-256 of the data."""
         return str(self.record["data_digest"])
@@ -64,7 +75,7 @@ class Finished:
         return {name: str(value) for name, value in _flat(chosen) if value is not None}
 
     def system_identity(self) -> str:
-        """The same for all rounds of one training of a system, and for the next run of the same training."""
+        """The same for all rounds of one training of a system, which has one seed, and for the next run of the same."""
         if self.number is None:
             return _digest(self.record)
         return _digest([self.system, self.data_digest, self.settings()])

@@ -1,4 +1,4 @@
-"""One registered version a round, and the alias of the best."""
+"""One registered version a round of the models of record, which are the first seed's, and the alias of the best."""
 
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -24,6 +24,7 @@ def register_round(store: Store, run: str, finished: Finished, lineage: Lineage)
     tags = {
         "system": finished.system,
         "round": str(finished.number),
+        "seed": settings["seed"],
         "naor": settings.get("naor", ""),
         "alpha": settings["alpha"],
         "com": repr(finished.com),

@@ -1,4 +1,4 @@
-"""Runs: a parent for each system, a nested run for each round.
+"""Runs: a parent for each system and seed, a nested run for each round.
 
 Everything can be repeated: a run is found again by its identity, and a metric that is logged twice with the
 same step and time (the run's start) is one point in MLflow.
@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
 from mer_pnao.errors import InputError
-from mer_pnao.layout import SYSTEMS
+from mer_pnao.layout import BRANCHES, PREDICTIONS, SYSTEMS, further_seeds
 from mer_pnao.model_store import round_directories
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.outs import Finished, read_finished
@@ -22,7 +22,7 @@ from mer_pnao.tracking.store import UNREACHABLE, Store, one_line, opened
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
-_FILES = ("config.json", "curves.csv", "weights.csv", "predictions.csv")
+_FILES = ("config.json", "curves.csv", "weights.csv", PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
 
 
@@ -37,7 +37,7 @@ def log_round(directory: Path, lineage: Lineage) -> None:
 
 
 def finish_system(directory: Path, lineage: Lineage) -> None:
-    """Log what of `models/<system>/` is not logged yet, and close the parent with the best round's scores.
+    """Log what of `models/<system>/` is not logged yet, and close each seed's parent with its best round's scores.
 
     The alias `candidate` goes to the best round of this and its sibling folders. Raises what log_round does.
     """
@@ -47,7 +47,8 @@ def finish_system(directory: Path, lineage: Lineage) -> None:
 
 def track_total(project: Path) -> int:
     """How many rounds and systems without rounds `track` tells its progress of."""
-    return sum(len(_record_folders(project.resolve() / "models" / name)) for name in SYSTEMS)
+    models = project.resolve() / "models"
+    return sum(len(_record_folders(folder)) for name in SYSTEMS for folder in _trainings(models / name))
 
 
 def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> None:
@@ -56,38 +57,43 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
     Progress counts up to `track_total`. Raises InputError when there is nothing to track or MLflow cannot be reached.
     """
     models = project.resolve() / "models"
-    found = [name for name in SYSTEMS if _record_folders(models / name)]
+    found = [name for name in SYSTEMS if _trainings(models / name)]
     if not found:
         raise InputError(f"{models} holds no finished system: run `make run` or `dvc pull` first")
     lineage, figures = read_lineage(project), project.resolve() / "reports/figures"
     try:
         with opened(project) as store:
             for name in found:
-                parent, *rounds = _finish_system(store, models / name, lineage, progress)
+                runs = _finish_system(store, models / name, lineage, progress)
                 if lineage.dvc_lock is not None:  # while a stage runs, dvc.lock does not know its outs yet
-                    _tag_lock(store, [parent, *rounds], lineage.dvc_lock)
-                for kind in _FIGURES:
-                    _log_artifact(store, parent, figures / f"{kind}_{name}.png", "figures")
+                    _tag_lock(store, runs, lineage.dvc_lock)
+                for kind in _FIGURES:  # drawn from the first seed's rounds
+                    _log_artifact(store, runs[0], figures / f"{kind}_{name}.png", "figures")
     except UNREACHABLE as error:
         raise InputError(f"MLflow cannot be reached: {one_line(error)}") from error
 
 
-def _record_folders(system: Path) -> list[Path]:
-    """A system's finished rounds, or its own folder where it has a record and no rounds."""
-    return round_directories(system) or [path.parent for path in system.glob("record.json")]
+def _trainings(system: Path) -> list[Path]:
+    """A system's own folder and its further seeds', those of them that hold anything finished."""
+    return [folder for folder in (system, *further_seeds(system).values()) if _record_folders(folder)]
+
+
+def _record_folders(training: Path) -> list[Path]:
+    """A training's finished rounds, or its own folder where it has a record and no rounds."""
+    return round_directories(training) or [path.parent for path in training.glob("record.json")]
 
 
 def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
-    parent = _find_or_create(store, finished.system_identity(), finished.system, _system_tags(finished, lineage))
+    parent = _find_or_create(store, finished.system_identity(), finished.title, _system_tags(finished, lineage))
     tags = {
         **_system_tags(finished, lineage),
         "mlflow.parentRunId": parent.info.run_id,
         "round": str(finished.number),
         "round_key": str(finished.record["key"]),
     }
-    run = _find_or_create(store, finished.identity(), f"{finished.system} round {finished.number:02d}", tags)
+    run = _find_or_create(store, finished.identity(), f"{finished.title} round {finished.number:02d}", tags)
     _fill(store, run, finished, {**finished.settings(), "round": str(finished.number)}, lineage)
-    if finished.system in REGISTERED:
+    if finished.system in REGISTERED and finished.of_record:
         register_round(store, run.info.run_id, finished, lineage)
     return run
 
@@ -95,11 +101,17 @@ def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
 def _finish_system(
     store: Store, directory: Path, lineage: Lineage, progress: Callable[[int], None] = lambda _: None
 ) -> list[Run]:
+    """Returns the runs of every seed, the first seed's parent first."""
+    trainings = _trainings(directory) or [directory]
+    return [run for folder in trainings for run in _finish_training(store, folder, lineage, progress)]
+
+
+def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: Callable[[int], None]) -> list[Run]:
     """Returns the parent and the runs of the rounds."""
     rounds = [read_finished(folder) for folder in round_directories(directory)]
     if not rounds:
         alone = read_finished(directory)
-        run = _find_or_create(store, alone.identity(), alone.system, _system_tags(alone, lineage))
+        run = _find_or_create(store, alone.identity(), alone.title, _system_tags(alone, lineage))
         _fill(store, run, alone, alone.settings(), lineage)
         progress(1)
         return [run]
@@ -122,7 +134,7 @@ def _finish_system(
         store.client.log_batch(parent.info.run_id, metrics, _params(best.settings()))
         store.client.log_inputs(parent.info.run_id, [_dataset(best, lineage)])
         store.client.set_terminated(parent.info.run_id, _FINISHED)
-    if best.system in REGISTERED:
+    if best.system in REGISTERED and best.of_record:
         set_candidate(store, directory.parent)
     return [parent, *runs]
 
@@ -145,6 +157,7 @@ def _tag_lock(store: Store, runs: list[Run], lock: str) -> None:
 def _system_tags(finished: Finished, lineage: Lineage) -> dict[str, str]:
     source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
     facts = {"system": finished.system, "data_digest": finished.data_digest}
+    facts |= {"seed": str(finished.record["seed"])} if "seed" in finished.record else {}  # the linear probe has none
     return {**lineage.tags(), **source, **facts, "profile": lineage.profile_of(finished.record)}
 
 
@@ -156,6 +169,8 @@ def _find(store: Store, identity: str) -> Run | None:
 def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str]) -> Run:
     known = _find(store, identity)
     if known is not None:
+        if known.info.run_name != name:  # the order of the seeds has changed, and so whose models are those of record
+            store.client.update_run(known.info.run_id, name=name)
         return known
     return store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
 
