@@ -129,6 +129,26 @@ def test_a_changed_naor_reruns_from_pnao_and_reuses_the_sparse_training(project:
     assert "pnao.naor" in run(project, "dvc", "params", "diff")
 
 
+def test_a_further_seed_is_trained_beside_the_first_which_is_not_trained_again(project: Path) -> None:
+    before = {key: round_stamp(project, key) for key in rounds_known(project)}
+    of_record = {path: path.read_bytes() for path in (project / "models").glob("*/round-*/*")}
+    assert of_record
+    params = tiny_profile()
+    params["training"]["seeds"] = [0, 5]
+    write_params(project, params)
+    run(project, "dvc", "repro")
+    assert {key: round_stamp(project, key) for key in before} == before
+    assert len(rounds_known(project)) == 2 * len(before)
+    for path, content in of_record.items():
+        assert path.read_bytes() == content, path
+    for system in SYSTEMS[1:]:
+        assert (project / "models" / system / "seed-5").is_dir()
+    table = pd.read_csv(project / "reports/table.csv").set_index("system")
+    assert table["seeds"].tolist()[1:] == [2] * 5
+    assert table["com_std"].notna().tolist() == [False] + [True] * 5
+    assert "Mean ± sample standard deviation" in run(project, "mer", "table")
+
+
 def test_experiments_metrics_and_plots(project: Path) -> None:
     before = rounds_known(project)
     run(project, "dvc", "exp", "run", "-S", "pnao.rounds=2")
@@ -175,7 +195,7 @@ def test_killed_during_pnao_it_goes_on_at_its_round_with_the_same_numbers(projec
     resumed = {path: path.read_bytes() for path in (project / "models").glob("*pnao/round-*/*")}
     shutil.rmtree(project / "work/rounds")
     run(project, "dvc", "repro", "--force", "--single-item", "pnao")
-    assert len(resumed) == 2 * 4 * 7
+    assert len(resumed) == 2 * 4 * 8
     for path, content in resumed.items():
         assert path.read_bytes() == content, path
 

@@ -1,7 +1,15 @@
+from fractions import Fraction
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from mer_pnao.evaluation.calibration import expected_calibration_error, reliability
+from mer_pnao.evaluation.calibration import (
+    errors_if_calibrated,
+    expected_calibration_error,
+    reliability,
+    surest_branch,
+)
 
 
 def two_classes(top: list[float]) -> np.ndarray:
@@ -57,3 +65,88 @@ def test_clips_drawn_from_their_posteriors_are_nearly_calibrated():
 def test_what_does_not_fit_is_refused(posterior, truth):
     with pytest.raises(ValueError, match="posterior"):
         reliability(posterior, truth)
+
+
+def slow_error(posterior: np.ndarray, truth: np.ndarray, bins: int) -> float:
+    """Clip by clip and bin by bin, in exact fractions: sum over bins of clips / N |accuracy - confidence|."""
+    rows = [[Fraction(float(p)) for p in row] for row in posterior]
+    error = Fraction(0)
+    for number in range(bins):
+        low, high = Fraction(number, bins), Fraction(number + 1, bins)
+        inside = []
+        for row, true in zip(rows, truth, strict=True):
+            top = max(row)
+            if low < top <= high:
+                inside.append((top, row.index(top) == true))
+        if inside:
+            accuracy = Fraction(sum(right for _, right in inside), len(inside))
+            confidence = sum(top for top, _ in inside) / len(inside)
+            error += Fraction(len(inside), len(rows)) * abs(accuracy - confidence)
+    return float(error)
+
+
+@pytest.mark.parametrize(
+    ("classes", "bins", "spread"), [(2, 10, 1.0), (6, 10, 0.3), (6, 8, 1.0), (3, 1, 1.0), (8, 15, 5)]
+)
+def test_it_is_the_definition_taken_literally(classes: int, bins: int, spread: float) -> None:
+    r = np.random.default_rng(classes * bins)
+    posterior = r.dirichlet(np.full(classes, spread), 300)
+    truth = np.where(r.random(300) < 0.6, posterior.argmax(axis=1), r.integers(classes, size=300))
+    assert expected_calibration_error(posterior, truth, bins) == pytest.approx(slow_error(posterior, truth, bins))
+
+
+def test_on_the_edges_of_bins_it_is_the_definition_too() -> None:
+    top = np.repeat([0.5, 0.625, 0.75, 0.875, 1.0], 5)  # exact in binary, as the edges of eight bins are
+    posterior, truth = two_classes(list(top)), np.tile([0, 0, 0, 1, 1], 5)
+    found = reliability(posterior, truth, bins=8)
+    assert found.clips.tolist() == [0, 0, 0, 5, 5, 5, 5, 5]
+    assert found.error == pytest.approx(slow_error(posterior, truth, 8))
+
+
+def test_by_chance_it_is_what_labels_drawn_from_the_posteriors_give() -> None:
+    posterior = np.random.default_rng(3).dirichlet(np.full(4, 0.5), 120)
+    drawn = errors_if_calibrated(posterior, draws=3000, seed=5)
+    labels = np.random.default_rng(4)
+    slow = [expected_calibration_error(posterior, [labels.choice(4, p=row) for row in posterior]) for _ in range(300)]
+    assert drawn.shape == (3000,)
+    assert stats.ks_2samp(drawn, slow).pvalue > 1e-3
+    assert np.array_equal(errors_if_calibrated(posterior, 9, seed=5), errors_if_calibrated(posterior, 9, seed=5))
+
+
+def test_certain_posteriors_have_no_error_by_chance() -> None:
+    assert errors_if_calibrated(np.eye(3), draws=20).tolist() == [0] * 20
+
+
+SURE, UNSURE, OTHER = [0.9, 0.1], [0.6, 0.4], [0.3, 0.7]
+
+
+def test_the_surest_branch_hand_worked() -> None:
+    posteriors = [
+        [SURE, UNSURE, UNSURE],  # all the same: left out
+        [SURE, OTHER, UNSURE],  # the surest is right, and so are two of three
+        [SURE, OTHER, OTHER],  # the surest is wrong, two of three are right
+        [UNSURE, OTHER, UNSURE],  # the surest (second) is right alone
+    ]
+    found = surest_branch(posteriors, [0, 0, 1, 1])
+    assert found.clips == 3
+    assert found.surest == pytest.approx(2 / 3)
+    assert found.average == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
+    gains = [1 - 2 / 3, 0 - 2 / 3, 1 - 1 / 3]
+    assert found.gain == pytest.approx(np.mean(gains))
+    low, high = stats.norm.interval(0.95, np.mean(gains), stats.sem(gains))
+    assert (found.gain_low, found.gain_high) == pytest.approx((low, high))
+
+
+def test_an_entropy_of_certain_branches_is_zero_and_the_first_of_equal_ones_is_taken() -> None:
+    found = surest_branch([[[0.0, 1.0], [1.0, 0.0]]] * 2, [1, 1])
+    assert (found.clips, found.surest, found.average) == (2, 1.0, 0.5)
+
+
+def test_without_different_decisions_there_is_nothing_to_choose() -> None:
+    none = surest_branch([[SURE, UNSURE]], [0])
+    assert none == surest_branch(np.zeros((0, 2, 2)), [])
+    assert (none.clips, none.surest, none.gain, none.gain_low) == (0, None, None, None)
+    alone = surest_branch([[SURE, OTHER]], [0])
+    assert (alone.gain, alone.gain_low) == (0.5, None)
+    with pytest.raises(ValueError, match=r"takes \(N, M, C\) and \(N,\), got \(2, 2\) and \(2,\)"):
+        surest_branch([SURE, OTHER], [0, 0])

@@ -29,8 +29,21 @@ def make_truth(clips: int, valence: bool, labels: Sequence[str] = LABELS, seed: 
     return pd.DataFrame({"name": names, "split": split, "discrete": emotion, "valence": values})
 
 
+BRANCHES = ("hubert-18", "hubert-19", "hubert-20")
+
+
+def make_branches(truth: pd.DataFrame, labels: Sequence[str], skill: float, seed: int) -> pd.DataFrame:
+    """Each branch's posteriors, the later ones less skilled, in shuffled rows."""
+    parts = []
+    for place, branch in enumerate(BRANCHES):
+        table = make_predictions(truth, labels, skill / (1.5 + place), seed + place)
+        posteriors = [f"posterior_{label}" for label in labels]
+        parts.append(table[["name", "split", *posteriors]].assign(branch=branch))
+    return pd.concat(parts).sample(frac=1, random_state=seed)
+
+
 def make_predictions(
-    truth: pd.DataFrame, labels: Sequence[str], skill: float, seed: int, branches: int = 3
+    truth: pd.DataFrame, labels: Sequence[str], skill: float, seed: int, branches: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Posteriors that lean to the truth by `skill`, valences that do so too, shuffled rows."""
     r, near = np.random.default_rng(seed), np.random.default_rng(99)  # what is hard is hard for every system
@@ -47,7 +60,7 @@ def make_predictions(
         "confidence": confidence,
     }
     columns |= {f"posterior_{label}": posterior[:, i] for i, label in enumerate(labels)}
-    columns |= {f"weight_hubert-{18 + i}": 1 / branches for i in range(branches)}
+    columns |= {f"weight_{branch}": 1 / len(branches) for branch in branches}
     return pd.DataFrame(columns).sample(frac=1, random_state=seed)
 
 
@@ -60,8 +73,11 @@ def scores_of(truth: pd.DataFrame, predictions: pd.DataFrame, split: str) -> Sco
 
 def write_round(directory: Path, truth: pd.DataFrame, labels: Sequence[str], skill: float, draw: int, **record) -> None:
     directory.mkdir(parents=True)
-    predictions = make_predictions(truth, labels, skill, draw)
+    branches = () if record["system"] == "linear_probe" else BRANCHES
+    predictions = make_predictions(truth, labels, skill, draw, branches)
     predictions.to_csv(directory / "predictions.csv", index=False)
+    if branches:
+        make_branches(truth, labels, skill, draw).to_csv(directory / "branches.csv", index=False)
     scores = {split: vars(scores_of(truth, predictions, split)) for split in ("trainval", "test")}
     (directory / "record.json").write_text(json.dumps({"scores": scores, "data_digest": "d1", **record}))
 
@@ -74,9 +90,22 @@ def write_weights(path: Path, number: int) -> None:
 
 
 def make_models(
-    root: Path, truth: pd.DataFrame, labels: Sequence[str] = LABELS, rounds: int = 3, best: int = 1
+    root: Path,
+    truth: pd.DataFrame,
+    labels: Sequence[str] = LABELS,
+    rounds: int = 3,
+    best: int = 1,
+    seeds: Sequence[int] = (0,),
 ) -> Path:
-    """models/ with every system; the pruned ones have rounds 0 to `rounds` - 1."""
+    """models/ with every system; the pruned ones have rounds 0 to `rounds` - 1, each seed a best round of its own."""
+    for place, seed in enumerate(seeds):
+        make_seed(root, truth, labels, rounds, (best + place) % rounds, seed, f"seed-{seed}" if place else "")
+    return root
+
+
+def make_seed(
+    root: Path, truth: pd.DataFrame, labels: Sequence[str], rounds: int, best: int, seed: int, folder: str
+) -> None:
     common = {"naor": None, "alpha": 1e-5, "rewind": "learning_rate", "pruned_nodes": 0, "latency_ms": 1.25}
     layers = [
         f"branches.hubert-{level}.gathering.modalities.{name}.{layer}"
@@ -91,13 +120,19 @@ def make_models(
                 if system == "linear_probe"
                 else {"parameters": 1_500_000, "parameters_ratio": 0.7}
             )
-            write_round(root / system, truth, labels, skill, 10 * place, system=system, **common, **size)
+            if system == "final":
+                size["seed"] = seed
+            elif folder:
+                continue
+            draw = 10 * place + 1000 * seed
+            write_round(root / system / folder, truth, labels, skill, draw, system=system, **common, **size)
             continue
         for number in range(rounds if "pnao" in system else 1):
             left = 0.93**number
-            directory = root / system / f"round-{number:02d}"
+            directory = root / system / folder / f"round-{number:02d}"
             record = common | {
                 "system": system,
+                "seed": seed,
                 "round": number,
                 "best": number == (best if "pnao" in system else 0),
                 "parameters": int(1_200_000 * left),
@@ -105,9 +140,9 @@ def make_models(
                 "nothing_pruned": number == 2,
                 "kept": {layer: [round(128 * left ** (1 + i % 5), 1), 128] for i, layer in enumerate(layers)},
             }
-            write_round(directory, truth, labels, skill - SLOPE * abs(number - best), 10 * place, **record)
+            here, draw = skill - SLOPE * abs(number - best), 10 * place + 1000 * seed
+            write_round(directory, truth, labels, here, draw, **record)
             write_weights(directory / "weights.csv", number)
-    return root
 
 
 @pytest.fixture

@@ -1,6 +1,10 @@
+import io
 import json
+import math
 import re
 import shutil
+import statistics
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,10 +14,14 @@ from sklearn.metrics import f1_score, mean_squared_error
 
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import score
-from mer_pnao.report import write
+from mer_pnao.report import figures, write
+from mer_pnao.report.systems import read_evidence
 from mer_pnao.report.write import write_report
 
+MEASURES = ["trainval_com", "dis", "dim", "com"]
+
 LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
+BRANCHES = ["hubert-18", "hubert-19", "hubert-20"]
 SYSTEMS = ["linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final"]
 
 
@@ -89,6 +97,18 @@ def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(model
     assert table.loc["final", "p_better_than_baseline"] > 0.95
 
 
+def calibration_error(predictions, test):
+    """Of posteriors in any order, bin by bin, clip by clip."""
+    truth = dict(zip(test["name"], test["discrete"], strict=True))
+    posteriors = [f"posterior_{label}" for label in LABELS]
+    gaps = dict.fromkeys(range(1, 11), 0.0)
+    for row in predictions.to_dict("records"):
+        decided = max(LABELS, key=lambda label: row[f"posterior_{label}"])
+        top = max(row[column] for column in posteriors)
+        gaps[math.ceil(10 * top)] += (decided == truth[row["name"]]) - top
+    return sum(map(abs, gaps.values())) / len(predictions)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_the_metrics_and_predictions_say_the_same_as_the_table(models, truth, skipped, tmp_path):
     out = report(models, truth, skipped, tmp_path / "out")
@@ -97,7 +117,8 @@ def test_the_metrics_and_predictions_say_the_same_as_the_table(models, truth, sk
     assert list(metrics) == SYSTEMS
     test = truth[truth["split"] == "test"]
     for name, numbers in metrics.items():
-        assert list(numbers) == ["trainval_com", "dis", "dim", "com", "parameters_ratio", "ece"]
+        of_branches = [] if name == "linear_probe" else [f"ece_{branch}" for branch in BRANCHES]
+        assert list(numbers) == ["trainval_com", "dis", "dim", "com", "parameters_ratio", "ece", *of_branches]
         for key in list(numbers)[:5]:
             value = np.nan if numbers[key] is None else numbers[key]
             assert value == pytest.approx(table.loc[name, key], abs=1e-9, nan_ok=True)
@@ -110,15 +131,12 @@ def test_the_metrics_and_predictions_say_the_same_as_the_table(models, truth, sk
         assert [again.dis, again.dim, again.com] == pytest.approx(
             [numbers["dis"], numbers["dim"], numbers["com"]], abs=1e-6
         )
-        top, right = (
-            predictions[posteriors].max(axis=1),
-            predictions["discrete"].to_numpy() == test["discrete"],
-        )
-        place, ece = np.ceil(10 * top), 0.0
-        for number in range(1, 11):
-            here = (place == number).to_numpy()
-            ece += abs(right.to_numpy()[here].sum() - top.to_numpy()[here].sum()) / len(test)
-        assert numbers["ece"] == pytest.approx(ece, abs=1e-6)
+        assert numbers["ece"] == pytest.approx(calibration_error(predictions, test), abs=1e-6)
+        for branch in BRANCHES if of_branches else ():
+            folder = models / name / {"pnao": "round-01", "enf_pnao": "round-01", "final": ""}.get(name, "round-00")
+            rows = pd.read_csv(folder / "branches.csv").query("split == 'test' and branch == @branch")
+            assert len(rows) == len(test)
+            assert numbers[f"ece_{branch}"] == pytest.approx(calibration_error(rows, test), abs=1e-6)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -165,6 +183,91 @@ def test_clips_that_no_system_could_read_are_left_out(models, truth, skipped, tm
     ).read_bytes()
     assert re.search(r"80 test clips scored, of\s+160 and 81 in the manifest", (out / "index.html").read_text())
     assert pd.read_csv(out / "skipped_clips.csv").equals(skipped)
+
+
+@pytest.fixture
+def reseeded(build, truth, tmp_path):
+    return build(tmp_path / "reseeded", truth, seeds=(3, 0, 12))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_several_seeds_add_mean_and_sample_deviation_and_change_nothing_else(build, reseeded, truth, skipped, tmp_path):
+    alone = report(build(tmp_path / "alone", truth, seeds=(3,)), truth, skipped, tmp_path / "one")
+    out = report(reseeded, truth, skipped, tmp_path / "several")
+    for name in ("rounds.csv", "metrics.json", "predictions/final.csv"):
+        assert (out / name).read_bytes() == (alone / name).read_bytes()
+    one, table = (pd.read_csv(path / "table.csv") for path in (alone, out))
+    assert list(table) == [*one, "seeds", *(f"{m}_{s}" for m in MEASURES for s in ("mean", "std"))]
+    pd.testing.assert_frame_equal(table[list(one)], one)
+    rows = table.set_index("system")
+    assert rows.loc["linear_probe", "seeds":].isna().all()
+    for name in SYSTEMS[1:]:
+        scores = []
+        for place, folder in enumerate(("", "seed-0", "seed-12")):
+            number = (1 + place) % 3 if "pnao" in name else 0
+            home = reseeded / name / folder
+            home = home if name == "final" else home / f"round-{number:02d}"
+            record = json.loads((home / "record.json").read_text())
+            assert record.get("best", True)
+            scores.append({"trainval_com": record["scores"]["trainval"]["com"], **record["scores"]["test"]})
+        assert rows.loc[name, "seeds"] == 3
+        for measure in MEASURES:
+            values = [each[measure] for each in scores]
+            assert rows.loc[name, f"{measure}_mean"] == pytest.approx(statistics.mean(values), abs=1e-6)
+            assert rows.loc[name, f"{measure}_std"] == pytest.approx(statistics.stdev(values), abs=1e-6)
+    page = " ".join((out / "index.html").read_text().split())
+    assert "Over the seeds" in page
+    assert "Over the seeds" not in (alone / "index.html").read_text()
+    expected = f"{rows.loc['enf', 'com_mean']:.3f} ± {rows.loc['enf', 'com_std']:.3f}"
+    assert f"<td>{expected}</td>" in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_system_with_one_seed_beside_others_with_more_has_no_deviation(reseeded, truth, skipped, tmp_path):
+    for seed in (0, 12):
+        shutil.rmtree(reseeded / "enf" / f"seed-{seed}")
+    table = pd.read_csv(report(reseeded, truth, skipped, tmp_path / "out") / "table.csv").set_index("system")
+    assert table["seeds"].tolist()[1:] == [3, 1, 3, 3, 3]
+    assert table.loc["enf", "com_mean"] == pytest.approx(table.loc["enf", "com"], abs=1e-6)
+    assert np.isnan(table.loc["enf", "com_std"])
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("breaks", "message"),
+    [
+        (lambda m: edit_record(m / "enf/seed-0/round-00/record.json", data_digest="d2"), r"enf/seed-0 was trained on"),
+        (lambda m: edit_record(m / "pnao/seed-12/round-01/record.json", best=True), r"pnao/seed-12 must mark exactly"),
+        (lambda m: (m / "final/seed-0/predictions.csv").unlink(), r"final/seed-0/predictions\.csv is not readable"),
+        (lambda m: (m / "enf/seed-7").mkdir(), r"enf/seed-7/record\.json is not a readable record"),
+    ],
+)
+def test_a_further_seed_that_does_not_fit_is_refused_by_name(reseeded, truth, skipped, tmp_path, breaks, message):
+    breaks(reseeded)
+    with pytest.raises(InputError, match=message):
+        report(reseeded, truth, skipped, tmp_path / "out")
+
+
+def test_the_reliability_figure_shows_the_joint_posterior_and_every_branch(models, truth, monkeypatch):
+    evidence, seen = read_evidence(models, truth, LABELS), []
+    real = figures.reliability
+
+    def watched(posterior, classes):
+        seen.append((posterior, classes))
+        return real(posterior, classes)
+
+    monkeypatch.setattr(figures, "reliability", watched)
+    with_branches = Image.open(io.BytesIO(figures.reliability_diagram(evidence)))
+    assert len(seen) == 1 + 5 * (1 + 3)
+    test = truth[truth["split"] == "test"]
+    assert all(classes.tolist() == [LABELS.index(emotion) for emotion in test["discrete"]] for _, classes in seen)
+    rows = pd.read_csv(models / "enf/round-00/branches.csv").query("split == 'test' and branch == 'hubert-19'")
+    expected = rows.set_index("name").loc[test["name"], [f"posterior_{label}" for label in LABELS]]
+    assert any(np.array_equal(posterior, expected.to_numpy()) for posterior, _ in seen)
+    only_joint = {name: replace(system, branches={}) for name, system in evidence.systems.items()}
+    without = Image.open(io.BytesIO(figures.reliability_diagram(replace(evidence, systems=only_joint))))
+    assert with_branches.width > 1.5 * without.width
+    assert with_branches.height == without.height
 
 
 def edit(path, column, change):
@@ -217,6 +320,20 @@ BROKEN = {
             m / "final/predictions.csv"
         ),
         r"final and .*linear_probe predict different test clips: 'clip_00003'",
+    ),
+    "no branches": (
+        lambda m: (m / "enf/round-00/branches.csv").unlink(),
+        r"enf/round-00/branches\.csv is not readable",
+    ),
+    "a branch without a clip": (
+        lambda m: pd.read_csv(m / "enf/round-00/branches.csv").query("name != 'clip_00003'").to_csv(
+            m / "enf/round-00/branches.csv"
+        ),
+        r"enf/round-00/branches\.csv must hold one row for each test clip and the branch 'hubert-18'",
+    ),
+    "a branch without a posterior": (
+        lambda m: edit(m / "enf/round-00/branches.csv", "posterior_sad", lambda c: c * np.nan),
+        r"enf/round-00/branches\.csv has a posterior that is not finite for the clip",
     ),
     "no systems": (shutil.rmtree, "holds none of the systems linear_probe, baseline"),
 }  # fmt: skip

@@ -1,14 +1,16 @@
 """Calibration of the emotion posteriors: does a confidence of 0.8 mean right four times in five?
 
-Shapes: N clips, C classes, K bins.
+Shapes: M branches, N clips, C classes, K bins.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
 
 BINS = 10
+_NORMAL_95 = 1.959963985
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,7 @@ def reliability(posterior: ArrayLike, emotion_true: ArrayLike, bins: int = BINS)
     if not ((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all():  # float32 sums may pass 1 by an ulp
         raise ValueError("a posterior lies outside [0, 1]")
     top, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
-    edges = np.linspace(0, 1, bins + 1)
-    place = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
+    edges, place = _binned(top, bins)
     clips = np.bincount(place, minlength=bins)
     filled = np.where(clips > 0, clips, np.nan)
     return Reliability(
@@ -58,3 +59,64 @@ def reliability(posterior: ArrayLike, emotion_true: ArrayLike, bins: int = BINS)
 def expected_calibration_error(posterior: ArrayLike, emotion_true: ArrayLike, bins: int = BINS) -> float:
     """The reliability diagram's weighted mean gap, in [0, 1]; takes and raises what `reliability` does."""
     return reliability(posterior, emotion_true, bins).error
+
+
+def errors_if_calibrated(
+    posterior: ArrayLike, draws: int = 1000, seed: int = 0, bins: int = BINS
+) -> NDArray[np.float64]:
+    """The calibration errors (draws,) that N clips give by chance when their posteriors (N, C) are exactly right.
+
+    An expected calibration error is never negative, so even a calibrated system has one on finitely many clips. Here
+    each decision is drawn to be right with the probability of its top posterior (Broecker and Smith 2007).
+    """
+    top = np.asarray(posterior, dtype=float).max(axis=1)
+    _, place = _binned(top, bins)
+    in_bin = np.eye(bins)[place]
+    right = np.random.default_rng(seed).random((draws, len(top))) < top
+    gaps = np.abs((right - top) @ in_bin)  # of a bin, times its clips
+    return np.asarray(gaps.sum(axis=1) / len(top), dtype=float)
+
+
+@dataclass(frozen=True)
+class SurestBranch:
+    """Whether the branch of the lowest entropy is the one to follow where the branches decide differently.
+
+    The interval is a normal one over these clips; there is none with fewer than two.
+    """
+
+    clips: int  # on which not all branches decide the same
+    surest: float | None  # the share of them on which the branch of the lowest entropy is right
+    average: float | None  # the same for a branch taken at random
+    gain: float | None  # surest - average
+    gain_low: float | None  # 95 %
+    gain_high: float | None
+
+
+def surest_branch(posteriors: ArrayLike, emotion_true: ArrayLike) -> SurestBranch:
+    """Test the premise of entropy fusion (eq. 6) on the branches' posteriors (N, M, C) and the class indices (N,).
+
+    Of equal entropies the first branch is the surest. Raises ValueError when the shapes do not fit.
+    """
+    branches, true = np.asarray(posteriors, dtype=float), np.asarray(emotion_true)
+    if branches.ndim != 3 or true.shape != branches.shape[:1]:
+        raise ValueError(f"surest_branch takes (N, M, C) and (N,), got {branches.shape} and {true.shape}")
+    decided = branches.argmax(axis=2)
+    differ = (decided != decided[:, :1]).any(axis=1)
+    right = (decided == true[:, None])[differ]
+    clips = len(right)
+    if not clips:
+        return SurestBranch(0, None, None, None, None, None)
+    surest = right[np.arange(clips), entr(branches[differ]).sum(axis=2).argmin(axis=1)]
+    average = right.mean(axis=1)
+    gains = surest - average
+    gain, low, high = float(gains.mean()), None, None
+    if clips > 1:
+        margin = float(_NORMAL_95 * gains.std(ddof=1) / np.sqrt(clips))
+        low, high = gain - margin, gain + margin
+    return SurestBranch(clips, float(surest.mean()), float(average.mean()), gain, low, high)
+
+
+def _binned(top: NDArray[np.float64], bins: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The edges (K + 1,) and each clip's bin (N,)."""
+    edges = np.linspace(0, 1, bins + 1)
+    return edges, np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)

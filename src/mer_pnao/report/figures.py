@@ -176,44 +176,54 @@ def _bulk(histograms: list[pd.DataFrame]) -> tuple[float, float]:
 
 
 def reliability_diagram(evidence: Evidence) -> bytes:
-    """Accuracy against confidence of each system's joint posteriors on the test clips, over the clips."""
+    """Accuracy against confidence on the test clips: a row a system, its joint posterior first, then its branches."""
     truth = evidence.classes(evidence.test["discrete"])
     systems = list(evidence.systems.values())
-    across = min(3, len(systems))
-    down = -(-len(systems) // across)
+    branches = list(dict.fromkeys(branch for system in systems for branch in system.branches))
 
     def draw(figure: Figure) -> None:
-        grid = figure.subplots(2 * down, across, squeeze=False, height_ratios=[3, 0.9] * down, sharex=True)
-        for place in range(down * across):
-            above, below = grid[2 * (place // across) : 2 * (place // across) + 2, place % across]
-            if place >= len(systems):
-                above.set_axis_off()
-                below.set_axis_off()
-                continue
-            found = reliability(evidence.posterior(systems[place].test), truth)
-            _draw_reliability(above, found, systems[place].title)
-            _draw_clips(below, found)
+        heights = [3, 0.8] * len(systems)
+        grid = figure.subplots(len(heights), 1 + len(branches), height_ratios=heights, sharex=True, squeeze=False)
+        for row, system in enumerate(systems):
+            posteriors = {"joint": evidence.posterior(system.test), **system.branches}
+            found = {name: reliability(posterior, truth) for name, posterior in posteriors.items()}
+            most = max(each.clips.max() for each in found.values())
+            for place, name in enumerate(["joint", *branches]):
+                above, below = grid[2 * row : 2 * row + 2, place]
+                if name not in found:
+                    above.set_axis_off()
+                    below.set_axis_off()
+                    continue
+                _draw_reliability(above, found[name])
+                _draw_clips(below, found[name], most)
+                above.set_title(name if place else f"{system.title}, joint" if system.branches else system.title)
+                if place:
+                    above.tick_params(labelleft=False)
+                    below.tick_params(labelleft=False)
+                else:
+                    above.set_ylabel("accuracy")
+                    below.set_ylabel("clips")
+                if row == len(systems) - 1:
+                    below.set_xlabel("top posterior")
 
-    return _drawn(3.1 * across + 0.3, 3.6 * down, draw)
+    return _drawn(max(2.35 * (1 + len(branches)) + 0.3, 4.8), 2.75 * len(systems) + 0.2, draw)
 
 
-def _draw_reliability(axes: Axes, found: Reliability, title: str) -> None:
+def _draw_reliability(axes: Axes, found: Reliability) -> None:
     filled = found.clips > 0
     lefts, width = found.edges[:-1][filled], found.edges[1]
     accuracy, confidence = found.accuracy[filled], found.confidence[filled]
     axes.bar(lefts, accuracy, 0.94 * width, align="edge", color="#8fc1e0")
     axes.plot([0, 1], [0, 1], ":", color=MUTED, linewidth=1.2)
     axes.vlines(confidence, np.minimum(accuracy, confidence), np.maximum(accuracy, confidence), VERMILLION, lw=1.4)
-    axes.plot(confidence, accuracy, "o", color=BLUE, markersize=4.5)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), title=title)
-    axes.set_title(f"ECE {found.error:.3f}", loc="right", fontsize=8.5, fontweight="normal", color=MUTED)
-    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-        axes.set_ylabel("accuracy")
+    axes.plot(confidence, accuracy, "o", color=BLUE, markersize=4)
+    axes.set(xlim=(0, 1), ylim=(0, 1.04), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5}
+    axes.text(0.03, 0.98, f"ECE {found.error:.3f}", va="top", bbox=box)
 
 
-def _draw_clips(axes: Axes, found: Reliability) -> None:
+def _draw_clips(axes: Axes, found: Reliability, most: int) -> None:
+    """The clips of each bin, up to the same height in all panels of a system."""
     axes.bar(found.edges[:-1], found.clips, 0.94 * found.edges[1], align="edge", color="#9fb4c7")
+    axes.set_ylim(0, 1.05 * most)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=2))
-    axes.set_xlabel("top posterior")
-    if axes.get_subplotspec().is_first_col():  # type: ignore[union-attr]
-        axes.set_ylabel("clips")

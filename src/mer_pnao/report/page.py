@@ -12,16 +12,10 @@ from sklearn.metrics import f1_score
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
 from mer_pnao.layout import SYSTEMS
+from mer_pnao.report.calibration import calibration
+from mer_pnao.report.seeds import MEASURES, Spread, over_seeds, trainval_scores
 from mer_pnao.report.systems import TITLES, Evidence, System
-from mer_pnao.report.table import (
-    BASELINE,
-    CONFIDENT,
-    NONE,
-    probability,
-    short_count,
-    trainval_scores,
-    verdict,
-)
+from mer_pnao.report.table import BASELINE, CONFIDENT, NONE, plus_minus, probability, short_count, verdict
 
 PLOT_WIDTH, PLOT_PAD = 250, 10  # of an interval's drawing, CSS pixels
 
@@ -60,9 +54,11 @@ def page(
         "short": short_count,
         "embedded": _embedded,
         "pixels": "{:.1f}".format,
+        "spread": _spread,
     }
     systems = list(evidence.systems.values())
     headline = _headline_system(evidence)
+    over = over_seeds(evidence)
     return environment.get_template("page.html.jinja").render(
         evidence=evidence,
         systems=systems,
@@ -74,6 +70,11 @@ def page(
         best_com=max(each.scores.com for each in comparisons.values()),
         plot=_interval_plot(comparisons),
         emotions=_by_emotion(evidence),
+        over=over,
+        measures=[measure for measure in MEASURES if measure != "dim" or evidence.has_valence],
+        calibrations={system.name: calibration(evidence, system, setting.seed) for system in systems},
+        voting={system.name for system in systems if len(system.branches) > 1},
+        branches=list(dict.fromkeys(branch for system in systems for branch in system.branches)),
         pruned=[system for system in systems if system.pruned],
         kept={system.name: _kept(system) for system in systems},
         weighed=[system for system in systems if f"weights_{system.name}" in pictures],
@@ -102,6 +103,11 @@ def signed(value: float, digits: int = 3) -> str:
 def percent(share: float) -> str:
     """A share in whole percent, with a space that does not break."""
     return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _spread(spread: Spread | None) -> str:
+    """Mean and standard deviation, with true minus signs."""
+    return plus_minus(*spread or (None, None)).replace("-", "\N{MINUS SIGN}")
 
 
 def _embedded(picture: bytes) -> str:

@@ -5,7 +5,7 @@ Only JSON and CSV are read: the report needs no weights. Shapes: N clips, C clas
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores
-from mer_pnao.layout import POSTERIOR, SYSTEMS
+from mer_pnao.layout import BRANCHES, POSTERIOR, PREDICTIONS, SYSTEMS, WEIGHT, further_seeds
 
 TITLES = {
     "linear_probe": "Linear probe",
@@ -49,10 +49,20 @@ class System:
     """A system's rounds and the predictions of the best one, each split in the truth's order."""
 
     name: str
+    directory: Path
+    seed: int | None  # that it was trained with; the linear probe has none
     rounds: tuple[Round, ...]
     best: Round
     trainval: pd.DataFrame  # out-of-fold predictions: name, discrete, valence, confidence, posterior_<label>
     test: pd.DataFrame
+    branches: dict[str, NDArray[np.float64]]  # branch -> its posteriors (N, C) for the test clips; empty without any
+    data_digest: str | None
+    repeats: tuple["System", ...] = ()  # the same system trained with the further seeds
+
+    @property
+    def trainings(self) -> tuple["System", ...]:
+        """The model of record and its repeats, one a seed."""
+        return (self, *self.repeats)
 
     @property
     def title(self) -> str:
@@ -99,30 +109,27 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
     present = [name for name in SYSTEMS if (models / name).is_dir()]
     if not present:
         raise InputError(f"{models} holds none of the systems {', '.join(SYSTEMS)}")
-    read = {name: _read_system(models / name, truth, labels) for name in present}
-    systems = {name: system for name, (system, _) in read.items()}
-    digests = {name: digest for name, (_, digest) in read.items() if digest}
-    first = systems[present[0]]
-    for name, system in systems.items():
-        pairs = {"train": (system.trainval, first.trainval), "test": (system.test, first.test)}
+    systems = {name: _read_system(models / name, truth, labels) for name in present}
+    trainings = [training for system in systems.values() for training in system.trainings]
+    first = trainings[0]
+    for training in trainings:
+        pairs = {"train": (training.trainval, first.trainval), "test": (training.test, first.test)}
         for split, (mine, other) in pairs.items():
             if odd := sorted(set(mine["name"]) ^ set(other["name"])):
                 raise InputError(
-                    f"{models / name} and {models / first.name} predict different {split} clips: {odd[0]!r}"
+                    f"{training.directory} and {first.directory} predict different {split} clips: {odd[0]!r}"
                 )
-    reference = next(iter(digests), "")
-    for name, digest in digests.items():
-        if digest != digests[reference]:
-            raise InputError(
-                f"{models / name} was trained on data with the digest {digest}, {models / reference} on "
-                f"{digests[reference]}"
-            )
+    digests = {training.directory: training.data_digest for training in trainings if training.data_digest}
+    reference, expected = next(iter(digests.items()), (None, None))
+    for directory, digest in digests.items():
+        if digest != expected:
+            raise InputError(f"{directory} was trained on data with the digest {digest}, {reference} on {expected}")
     return Evidence(
         tuple(labels),
         systems,
         _truth_of(truth, first.trainval),
         _truth_of(truth, first.test),
-        digests.get(reference),
+        expected,
     )
 
 
@@ -131,7 +138,13 @@ def _truth_of(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     return truth.set_index("name", drop=False).loc[predictions["name"], columns].reset_index(drop=True)
 
 
-def _read_system(directory: Path, truth: pd.DataFrame, labels: Sequence[str]) -> tuple[System, str | None]:
+def _read_system(directory: Path, truth: pd.DataFrame, labels: Sequence[str]) -> System:
+    folders = [directory, *further_seeds(directory).values()]
+    of_record, *repeats = (_read_training(directory.name, folder, truth, labels) for folder in folders)
+    return replace(of_record, repeats=tuple(repeats))
+
+
+def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequence[str]) -> System:
     records = sorted(directory.glob("round-*/record.json")) or [directory / "record.json"]
     contents = [_read_record(path) for path in records]
     rounds = tuple(_round(path, content) for path, content in zip(records, contents, strict=True))
@@ -139,13 +152,23 @@ def _read_system(directory: Path, truth: pd.DataFrame, labels: Sequence[str]) ->
     if len(rounds) > 1 and len(chosen) != 1:
         raise InputError(f"{directory} must mark exactly one of its {len(rounds)} rounds as best, not {len(chosen)}")
     best = chosen[0] if chosen else 0
-    path = records[best].with_name("predictions.csv")
-    predictions = _read_predictions(path, labels)
+    path = records[best].with_name(PREDICTIONS)
+    predictions, branches = _read_predictions(path, labels)
     trainval = _in_order(path, predictions, truth, "trainval", "train")
     test = _in_order(path, predictions, truth, "test", "test")
     if test.empty:
         raise InputError(f"{path} holds no prediction for the split 'test'")
-    return System(directory.name, rounds, rounds[best], trainval, test), contents[best].get("data_digest")
+    return System(
+        name,
+        directory,
+        contents[best].get("seed"),
+        rounds,
+        rounds[best],
+        trainval,
+        test,
+        _read_branches(path.with_name(BRANCHES), branches, test["name"], labels) if branches else {},
+        contents[best].get("data_digest"),
+    )
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -188,24 +211,53 @@ def _read_weights(path: Path) -> pd.DataFrame | None:
     return table
 
 
-def _read_predictions(path: Path, labels: Sequence[str]) -> pd.DataFrame:
+def _read_predictions(path: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The predictions, and the branches that they were fused from."""
     numbers = ["valence", "confidence", *(POSTERIOR + label for label in labels)]
     columns = ["name", "split", "discrete", *numbers]
+    table, others = _read_columns(path, columns, numbers)
+    if not (known := table["discrete"].isin(list(labels))).all():
+        raise InputError(f"{path} predicts {table['discrete'][~known].iloc[0]!r}, not one of {', '.join(labels)}")
+    _require_finite(path, table, numbers[2:])
+    return table, [column.removeprefix(WEIGHT) for column in others if column.startswith(WEIGHT)]
+
+
+def _read_branches(
+    path: Path, branches: Sequence[str], clips: pd.Series, labels: Sequence[str]
+) -> dict[str, NDArray[np.float64]]:
+    """The posteriors of the branches for the test clips, (N, C) each, in the order of the clips."""
+    numbers = [POSTERIOR + label for label in labels]
+    table, _ = _read_columns(path, ["name", "split", "branch", *numbers], numbers)
+    _require_finite(path, table, numbers)
+    test = table[table["split"] == "test"]
+    posteriors = {}
+    for branch in branches:
+        part = test[test["branch"] == branch].set_index("name")
+        if part.index.has_duplicates or not clips.isin(part.index).all():
+            raise InputError(f"{path} must hold one row for each test clip and the branch {branch!r}")
+        posteriors[branch] = part.loc[clips, numbers].to_numpy(float)
+    return posteriors
+
+
+def _read_columns(path: Path, columns: list[str], numbers: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """The columns, some of them as numbers, and the names of those that are left out."""
     try:
         # an emotion or a clip may be called "none" or "NA": only numbers can be missing
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         if missing := [column for column in columns if column not in table]:
             raise InputError(f"{path} lacks the column {missing[0]!r}")
+        others = [str(column) for column in table if column not in columns]
         table = table[columns].assign(**{column: table[column].replace("", "nan").astype(float) for column in numbers})
     except (OSError, ValueError) as error:
         raise (error if isinstance(error, InputError) else InputError(f"{path} is not readable: {error}")) from error
-    if not (known := table["discrete"].isin(list(labels))).all():
-        raise InputError(f"{path} predicts {table['discrete'][~known].iloc[0]!r}, not one of {', '.join(labels)}")
-    posterior = table[numbers[2:]].to_numpy()
-    if not np.isfinite(posterior).all():
-        clip = table["name"][~np.isfinite(posterior).all(axis=1)].iloc[0]
+    return table, others
+
+
+def _require_finite(path: Path, table: pd.DataFrame, posteriors: list[str]) -> None:
+    finite = np.isfinite(table[posteriors].to_numpy()).all(axis=1)
+    if not finite.all():
+        clip = table["name"][~finite].iloc[0]
         raise InputError(f"{path} has a posterior that is not finite for the clip {clip!r}")
-    return table
 
 
 def _in_order(path: Path, predictions: pd.DataFrame, truth: pd.DataFrame, split: str, source: str) -> pd.DataFrame:

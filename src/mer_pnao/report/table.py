@@ -11,9 +11,9 @@ from rich.table import Table
 
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
-from mer_pnao.evaluation.calibration import expected_calibration_error
-from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.layout import SYSTEMS
+from mer_pnao.report.calibration import calibration_errors
+from mer_pnao.report.seeds import MEASURES, SEED_COLUMNS, OverSeeds, over_seeds, trainval_scores
 from mer_pnao.report.systems import TITLES, Evidence, System
 
 BASELINE = "baseline"
@@ -43,14 +43,6 @@ def compare(evidence: Evidence, resamples: int, seed: int) -> dict[str, Comparis
     return paired_bootstrap(truth["discrete"], truth["valence"], systems, baseline, resamples, seed)
 
 
-def trainval_scores(evidence: Evidence, system: System) -> Scores | None:
-    """The scores of the out-of-fold predictions, or None where a system has none."""
-    truth, predicted = evidence.trainval, system.trainval
-    if predicted.empty:
-        return None
-    return score(truth["discrete"], predicted["discrete"], truth["valence"], predicted["valence"])
-
-
 def verdict(comparison: Comparison) -> str:
     """'better', 'worse', or 'within the noise' when P < .95 or the paired interval of the gain holds zero."""
     gain_low, gain_high, p = comparison.gain_low, comparison.gain_high, comparison.p_better
@@ -62,7 +54,12 @@ def verdict(comparison: Comparison) -> str:
 
 
 def results_table(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> pd.DataFrame:
-    """`reports/table.csv`: a row for each of the six systems, empty but for its name when untrained."""
+    """`reports/table.csv`: a row for each of the six systems, empty but for its name when untrained.
+
+    The scores are those of the first seed's networks, the models of record. Where a system was trained with several
+    seeds, mean and sample standard deviation over them follow.
+    """
+    spreads = over_seeds(evidence)
 
     def row(name: str) -> dict[str, Any]:
         if name not in evidence.systems:
@@ -80,9 +77,18 @@ def results_table(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> 
             "p_better_than_baseline": comparison.p_better,
             "parameters": system.best.parameters,
             "parameters_ratio": system.best.parameters_ratio,
+            **(_seed_columns(spreads[name]) if name in spreads else {}),
         }
 
-    return _typed(pd.DataFrame([row(name) for name in SYSTEMS], columns=COLUMNS))
+    columns = [*COLUMNS, *SEED_COLUMNS] if spreads else COLUMNS
+    return _typed(pd.DataFrame([row(name) for name in SYSTEMS], columns=columns))
+
+
+def _seed_columns(over: OverSeeds) -> dict[str, float | None]:
+    columns: dict[str, float | None] = {"seeds": len(over.seeds)}
+    for measure, spread in over.spreads.items():
+        columns[f"{measure}_mean"], columns[f"{measure}_std"] = spread or (None, None)
+    return columns
 
 
 def rounds_table(evidence: Evidence) -> pd.DataFrame:
@@ -113,14 +119,13 @@ def metrics(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> dict[s
 
     def of(name: str, system: System) -> dict[str, float | None]:
         trainval, scores = trainval_scores(evidence, system), comparisons[name].scores
-        ece = expected_calibration_error(evidence.posterior(system.test), evidence.classes(evidence.test["discrete"]))
         numbers = {
             "trainval_com": None if trainval is None else trainval.com,
             "dis": scores.dis,
             "dim": scores.dim,
             "com": scores.com,
             "parameters_ratio": system.best.parameters_ratio,
-            "ece": ece,
+            **calibration_errors(evidence, system),
         }
         return {key: None if value is None else round(value, 6) for key, value in numbers.items()}
 
@@ -129,8 +134,9 @@ def metrics(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> dict[s
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """Whole parameters although some are missing; floats although a whole column is."""
-    numbers = [column for column in table if column not in ("system", "round", "split", "parameters", "best")]
-    return table.astype({"parameters": "Int64"} | {str(column): float for column in numbers})
+    counts = {"parameters": "Int64"} | ({"seeds": "Int64"} if "seeds" in table else {})
+    numbers = [column for column in table if column not in ("system", "round", "split", "best", *counts)]
+    return table.astype(counts | {str(column): float for column in numbers})
 
 
 def probability(p: float) -> str:
@@ -152,7 +158,8 @@ def print_table(path: Path, console: Console) -> None:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable table: {error}") from error
-    if missing := [column for column in COLUMNS if column not in table]:
+    columns = [*COLUMNS, *(SEED_COLUMNS if "seeds" in table else [])]
+    if missing := [column for column in columns if column not in table]:
         raise InputError(f"{path} lacks the column {missing[0]!r}")
     # Narrow enough for a terminal of 80 columns, where wrapped numbers would hide the names.
     shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
@@ -165,6 +172,27 @@ def print_table(path: Path, console: Console) -> None:
         shown.add_row(*_printed(row), style=style)
     console.print(shown)
     console.print("Com = Dis - 0.25 Dim on the test split; P: probability to be better than the baseline.", style="dim")
+    if "seeds" in table:
+        _print_seeds(table[table["seeds"].notna()], console)
+
+
+def _print_seeds(table: pd.DataFrame, console: Console) -> None:
+    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("Over the seeds", no_wrap=True)
+    for heading in ("Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        values = [plus_minus(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in MEASURES]
+        shown.add_row(TITLES.get(row["system"], row["system"]), f"{row['seeds']:.0f}", *values)
+    console.print(shown)
+    console.print("Mean ± sample standard deviation over the seeds; above, the first seed alone.", style="dim")
+
+
+def plus_minus(mean: float | None, std: float | None) -> str:
+    """A mean and, where there are several values, their standard deviation; both may be missing or NaN."""
+    if mean is None or pd.isna(mean):
+        return NONE
+    return f"{mean:.3f}" if std is None or pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
 
 
 def _printed(row: Mapping[Any, Any]) -> list[str]:

@@ -1,0 +1,68 @@
+"""What the report says about calibration: numbers of the joint posteriors and of the branches on the test clips."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
+from mer_pnao.evaluation.calibration import (
+    SurestBranch,
+    errors_if_calibrated,
+    expected_calibration_error,
+    surest_branch,
+)
+from mer_pnao.report.systems import Evidence, System
+
+_DRAWS = 1000  # of the error that chance alone gives
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far a system's posteriors on the test clips can be taken at their word."""
+
+    accuracy: float  # share of right decisions
+    top: float  # mean top posterior
+    error: float  # expected calibration error of the joint posterior
+    chance: float  # the error that a calibrated system stays below in 95 % of such test splits
+    verdict: str  # "calibrated" when the error is within chance, else "overconfident", "underconfident" or "uneven"
+    separation: float | None  # area under the ROC curve of 1 - H / log C for right against wrong; None if all are alike
+    branches: dict[str, float]  # expected calibration error of each branch
+    surest: SurestBranch | None  # None with fewer than two branches
+
+
+def calibration_errors(evidence: Evidence, system: System) -> dict[str, float]:
+    """`ece` of the joint posterior, and `ece_<branch>` of each branch."""
+    truth = evidence.classes(evidence.test["discrete"])
+    posteriors = {"ece": evidence.posterior(system.test)}
+    posteriors |= {f"ece_{branch}": posterior for branch, posterior in system.branches.items()}
+    return {name: expected_calibration_error(posterior, truth) for name, posterior in posteriors.items()}
+
+
+def calibration(evidence: Evidence, system: System, seed: int) -> Calibration:
+    """Judge one system on the test clips; the seed draws what chance alone would give."""
+    truth, joint = evidence.classes(evidence.test["discrete"]), evidence.posterior(system.test)
+    right = joint.argmax(axis=1) == truth
+    error, *of_branches = calibration_errors(evidence, system).values()
+    accuracy, top = float(right.mean()), float(joint.max(axis=1).mean())
+    chance = float(np.quantile(errors_if_calibrated(joint, _DRAWS, seed), 0.95))
+    both = bool(right.any()) and not right.all()
+    several = len(system.branches) > 1
+    return Calibration(
+        accuracy,
+        top,
+        error,
+        chance,
+        _verdict(error, chance, top - accuracy),
+        float(roc_auc_score(right, system.test["confidence"])) if both else None,
+        dict(zip(system.branches, of_branches, strict=True)),
+        surest_branch(np.stack(list(system.branches.values()), axis=1), truth) if several else None,
+    )
+
+
+def _verdict(error: float, chance: float, excess: float) -> str:
+    """The direction is only named where it makes up most of the error."""
+    if error <= chance:
+        return "calibrated"
+    if abs(excess) < error / 2:
+        return "uneven"
+    return "overconfident" if excess > 0 else "underconfident"
