@@ -1,11 +1,15 @@
+import html
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from mer_pnao.evaluation.bootstrap import Comparison
+from mer_pnao.evaluation.calibration import SurestBranch
 from mer_pnao.evaluation.scores import combine
 from mer_pnao.report import page as page_module
+from mer_pnao.report.calibration import _verdict, calibration
 from mer_pnao.report.page import Setting, number, page, percent, signed
 from mer_pnao.report.systems import read_evidence
 from mer_pnao.report.table import compare, probability, verdict
@@ -122,6 +126,48 @@ def test_without_final_the_train_and_validation_score_chooses_the_headline(model
     only = {name: swapped[name] for name in ("linear_probe", "baseline", "enf", "pnao")}
     kept = page_module.Evidence(evidence.labels, only, evidence.trainval, evidence.test, None)
     assert page_module._headline_system(kept).name == "enf"
+
+
+def choice(low, high, gain=0.1, clips=12):
+    return SurestBranch(clips, 0.6, 0.6 - gain, gain, low, high)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (choice(0.02, 0.18), "In EnF <strong>it is</strong>: on the 12 of 80 test clips"),
+        (choice(-0.18, -0.02, gain=-0.1), "In EnF <strong>it is not</strong>"),
+        (choice(-0.02, 0.22), "In EnF this <strong>cannot be told</strong>"),
+        (choice(None, None, clips=1), "EnF's branches decide differently on a single test clip"),
+        (SurestBranch(0, None, None, None, None, None), "EnF's branches decide the same on every test clip"),
+    ],
+)
+def test_whether_entropy_is_to_be_trusted_is_what_the_interval_says(rendered, monkeypatch, found, words):
+    real = page_module.calibration
+    monkeypatch.setattr(page_module, "calibration", lambda *given: replace(real(*given), surest=found))
+    text = html.unescape(" ".join(rendered().split()))
+    assert words in text
+    assert ("the interval of the difference holds zero" in text) == (words.endswith("told</strong>"))
+
+
+def test_the_calibration_of_a_system_is_its_test_predictions(models, truth):
+    evidence = read_evidence(models, truth, LABELS)
+    system = evidence.systems["enf"]
+    found = calibration(evidence, system, 0)
+    right = (system.test["discrete"] == evidence.test["discrete"]).to_numpy()
+    sure = system.test["confidence"].to_numpy()
+    assert found.accuracy == pytest.approx(right.mean())
+    pairs = (sure[right][:, None] > sure[~right][None, :]).mean()  # no two are equal here
+    assert found.separation == pytest.approx(pairs)
+    assert list(found.branches) == ["hubert-18", "hubert-19", "hubert-20"]
+    assert found.surest.clips > 10
+    probe = calibration(evidence, evidence.systems["linear_probe"], 0)
+    assert (probe.branches, probe.surest) == ({}, None)
+
+
+def test_a_direction_is_named_only_where_it_makes_up_most_of_an_error_beyond_chance():
+    judged = [_verdict(0.1, 0.12, 0.1), _verdict(0.1, 0.05, 0.1), _verdict(0.1, 0.05, -0.06), _verdict(0.1, 0.05, 0.03)]
+    assert judged == ["calibrated", "overconfident", "underconfident", "uneven"]
 
 
 def test_numbers_for_people():

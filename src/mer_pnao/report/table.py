@@ -178,7 +178,7 @@ def print_table(path: Path, console: Console) -> None:
 
 def _print_seeds(table: pd.DataFrame, console: Console) -> None:
     shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("Over the seeds", no_wrap=True)
+    shown.add_column("System", no_wrap=True)
     for heading in ("Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in table.to_dict("records"):
