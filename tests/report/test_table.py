@@ -43,7 +43,7 @@ def test_the_table_fits_eighty_columns_and_keeps_its_numbers(tmp_path):
 SEEDS = """\
 ,seeds,trainval_com_mean,trainval_com_std,dis_mean,dis_std,dim_mean,dim_std,com_mean,com_std
 ,,,,,,,,,
-,3,0.630000,0.010400,0.830000,0.012000,1.603300,0.200000,-0.678000,0.101200
+,3,-0.630000,0.010400,0.830000,0.012000,11.603300,0.200000,-0.678000,0.101200
 ,1,0.648100,,0.830100,,,,0.830100,
 """
 
@@ -54,8 +54,9 @@ def test_several_seeds_are_shown_below_with_mean_and_deviation(tmp_path):
     assert text.startswith(printed(tmp_path, TABLE))
     below = text.removeprefix(printed(tmp_path, TABLE)).splitlines()
     assert max(map(len, below)) <= 80
+    assert not any("…" in line for line in below)  # nothing is cut
     rows = [re.split(r" {2,}", line.strip()) for line in below]
-    assert ["Baseline", "3", "0.630 ± 0.010", "0.830 ± 0.012", "1.603 ± 0.200", "-0.678 ± 0.101"] in rows
+    assert ["Baseline", "3", "-0.630±0.010", "0.830±0.012", "11.603±0.200", "-0.678±0.101"] in rows
     assert ["PNAO", "1", "0.648", "0.830", "\N{EN DASH}", "0.830"] in rows
     assert "Linear probe" not in " ".join(below)
     assert "sample standard deviation" in " ".join(below)

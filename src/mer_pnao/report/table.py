@@ -183,7 +183,8 @@ def _print_seeds(table: pd.DataFrame, console: Console) -> None:
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in table.to_dict("records"):
         values = [plus_minus(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in MEASURES]
-        shown.add_row(TITLES.get(row["system"], row["system"]), f"{row['seeds']:.0f}", *values)
+        narrow = [value.replace(" ± ", "±") for value in values]  # negative ones fit a line, too
+        shown.add_row(TITLES.get(row["system"], row["system"]), f"{row['seeds']:.0f}", *narrow)
     console.print(shown)
     console.print("Mean ± sample standard deviation over the seeds; above, the first seed alone.", style="dim")
 
