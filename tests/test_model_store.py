@@ -54,3 +54,5 @@ def test_a_model_decides_by_the_mean_of_its_folds(
     np.testing.assert_allclose(got.posterior, sum(p["posterior"] for p in said) / 3, atol=1e-6)
     np.testing.assert_allclose(got.valence, sum(p["valence"] for p in said) / 3, atol=1e-6)
     np.testing.assert_allclose(got.weights, sum(p["weights"].T for p in said) / 3, atol=1e-6)
+    of_branches = sum(np.exp(p["log_posteriors"]) for p in said) / 3  # (M, B, C)
+    np.testing.assert_allclose(got.branches, of_branches.transpose(1, 0, 2), atol=1e-6)
