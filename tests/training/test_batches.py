@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
-from mer_pnao.training.batches import Batch, batches, drop_sets, mixup, resident
+from mer_pnao.training.batches import Batch, batches, drop_sets, exchange, mixup, resident
 from mer_pnao.training.examples import Examples
 
 
@@ -30,7 +30,7 @@ def test_resident_clips_are_z_scored_and_their_labels_smoothed(blueprint: Bluepr
 
 def test_an_epoch_sees_each_clip_once_with_its_own_label() -> None:
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
-    parts = list(batches(batch_of(7), order, 3))
+    parts = list(batches(batch_of(7), order, dict.fromkeys(("voice", "face"), order), 3))
     assert [len(part.valence) for part in parts] == [3, 2, 2]
     assert torch.cat([part.valence for part in parts]).tolist() == order.tolist()
     for part in parts:
@@ -88,3 +88,19 @@ def test_without_strength_nothing_is_changed_or_drawn() -> None:
     drawn = torch.rand(1)
     torch.manual_seed(0)
     assert torch.equal(drawn, torch.rand(1))
+
+
+def test_exchanged_features_come_from_clips_with_the_same_emotion() -> None:
+    random = np.random.default_rng(0)
+    emotion = random.integers(3, size=6000)
+    order = random.permutation(6000)
+    rows = exchange(order, emotion, [("voice", "pitch"), ("face",)], 0.4, np.random.default_rng(1))
+    assert torch.equal(rows["voice"], rows["pitch"]), "the sets of a modality stay together"
+    own = torch.from_numpy(order)
+    for name in ("voice", "face"):
+        assert (emotion[rows[name].numpy()] == emotion[order]).all()
+        assert float((rows[name] != own).float().mean()) == pytest.approx(0.4, abs=0.02)
+    both = ((rows["voice"] != own) & (rows["face"] != own)).float().mean()
+    assert float(both) == pytest.approx(0.16, abs=0.02), "the modalities are exchanged independently"
+    still = exchange(order, emotion, [("voice",), ()], 0.0, random)
+    assert torch.equal(still["voice"], own)

@@ -3,11 +3,12 @@
 Shapes: N training clips, B clips of a batch, C classes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,15 +32,43 @@ def resident(network: EmotionNetwork, train: Examples, label_smoothing: float, n
     return Batch(features, smooth, torch.tensor(train.valence))
 
 
-def batches(clips: Batch, order: Tensor, count: int) -> Iterator[Batch]:
+def batches(clips: Batch, order: Tensor, features_of: Mapping[str, Tensor], count: int) -> Iterator[Batch]:
     """The clips in the given order (N,), in `count` batches that differ by one clip at most.
 
-    Gathered once an epoch: a batch is then a view.
+    `features_of` (N,) a set says which clip each one takes the set's features from; see `exchange`. Gathered once an
+    epoch: a batch is then a view.
     """
     names = list(clips.features)
-    columns = (*clips.features.values(), clips.emotion, clips.valence)
-    for *features, emotion, valence in zip(*(values[order].tensor_split(count) for values in columns), strict=True):
+    columns = [values[features_of[name]] for name, values in clips.features.items()]
+    columns += [clips.emotion[order], clips.valence[order]]
+    for *features, emotion, valence in zip(*(column.tensor_split(count) for column in columns), strict=True):
         yield Batch(dict(zip(names, features, strict=True)), emotion, valence)
+
+
+def exchange(
+    order: NDArray[np.int64],
+    emotion: NDArray[np.int64],
+    modalities: Sequence[Sequence[str]],
+    share: float,
+    random: np.random.Generator,
+) -> dict[str, Tensor]:
+    """Give a clip the voice or the face of another clip with the same emotion, each with the probability `share`.
+
+    Takes the order (N,) of the clips, their classes (N,) and the sets of each modality, which stay together. Returns
+    set -> (N,), the clip that the set's features come from; with share 0 the clips themselves. The clip keeps its own
+    valence.
+    """
+    features_of: dict[str, Tensor] = {}
+    for sets in modalities:
+        rows = order
+        if share > 0:
+            other = np.empty_like(order)
+            for label in np.unique(emotion):
+                alike = np.flatnonzero(emotion == label)
+                other[alike] = random.permutation(alike)
+            rows = np.where(random.random(len(order)) < share, other[order], order)
+        features_of |= dict.fromkeys(sets, torch.from_numpy(rows))
+    return features_of
 
 
 def mixup(batch: Batch, strength: float, random: np.random.Generator) -> Batch:

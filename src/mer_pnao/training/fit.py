@@ -16,7 +16,7 @@ from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.network.emotion_network import EmotionNetwork, Prediction
 from mer_pnao.precision import Precision, number_type
-from mer_pnao.training.batches import batches, drop_sets, mixup, resident
+from mer_pnao.training.batches import batches, drop_sets, exchange, mixup, resident
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.objective import (
     UncertaintyWeights,
@@ -41,6 +41,7 @@ class TrainingConfig:
     patience: int = 15  # epochs without a better validation Com before the stop
     label_smoothing: float = 0.0  # share of the label spread over all classes: against overconfidence
     mixup: float = 0.0  # strength of mixing clips with each other: small corpora are learnt by heart without it
+    exchange: float = 0.0  # probability to take voice or face from another clip with the same emotion
     modality_dropout: float = 0.0  # probability to hide a set: no set, and no speaker's way in it, decides alone
     precision: Precision = "fp32"  # bf16: the first layers multiply in it, which pays for inputs as wide as HuBERT's
     seeds: tuple[int, ...] = (0,)  # each trains every system; the first one's networks are the models of record
@@ -55,6 +56,7 @@ class TrainingConfig:
         between("patience", self.patience, 1, 100_000)
         between("label_smoothing", self.label_smoothing, 0, 0.9)
         between("mixup", self.mixup, 0, 100)
+        between("exchange", self.exchange, 0, 1)
         between("modality_dropout", self.modality_dropout, 0, 0.9)
         one_of("precision", self.precision, get_args(Precision))
         if not self.seeds:
@@ -126,6 +128,7 @@ def fit(
         shuffle, partners = np.random.default_rng(seed), np.random.default_rng((seed, 1))
         clips = resident(network, train, config.label_smoothing, number_type(config.precision, torch.device("cpu")))
         held_out = network.scale(validation.tensors())
+        modalities = (network.blueprint.acoustic, network.blueprint.visual)
         uncertainty = UncertaintyWeights(train.has_valence)
         matrices = network.weight_matrices()
         optimiser = _optimiser(network, uncertainty, config)
@@ -135,9 +138,10 @@ def fit(
         curves: list[Epoch] = []
         for epoch in range(config.epochs):
             network.train()
-            order = torch.from_numpy(shuffle.permutation(len(train)))
+            order = shuffle.permutation(len(train))
+            features_of = exchange(order, train.emotion, modalities, config.exchange, partners)
             sums = torch.zeros(3)
-            for position, batch in enumerate(batches(clips, order, steps_per_epoch)):
+            for position, batch in enumerate(batches(clips, torch.from_numpy(order), features_of, steps_per_epoch)):
                 rate = schedule(epoch * steps_per_epoch + position, steps, config)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
