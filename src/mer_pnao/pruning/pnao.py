@@ -5,11 +5,11 @@ Shapes: M branches, N training clips, C classes.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -103,8 +103,21 @@ class FoldTask:
     state: dict[str, Tensor] | None  # the last round's network, to be pruned; None: the first round
     pnao: PnaoConfig
 
+    def clips(self) -> tuple[Examples, Examples]:
+        """The clips that the fold trains on, and those that it holds out."""
+        rows = (np.flatnonzero(~self.held_out), np.flatnonzero(self.held_out))
+        return self.examples.select(rows[0]), self.examples.select(rows[1])
 
-RunTasks = Callable[[Callable[[FoldTask], FoldResult], Iterable[FoldTask]], Iterable[FoldResult]]
+
+Task = TypeVar("Task")
+
+
+class RunTasks(Protocol):
+    """A `map` of one function over the folds' tasks, in their order; `map` itself is one."""
+
+    def __call__(self, function: Callable[[Task], FoldResult], tasks: Iterable[Task], /) -> Iterable[FoldResult]:
+        """Call the function with each task."""
+        ...
 
 
 def optimise_architecture(
@@ -127,36 +140,49 @@ def optimise_architecture(
     Which round is best is not decided here: see `best_round`.
     """
     training = replace(training, seeds=(seed,))  # a round depends on its own seed alone
-    key = _key(algorithm_version(), examples.digest(), folds.tolist(), blueprint, training, pnao.alpha, seed)
+    key = hash_of(algorithm_version(), examples.digest(), folds.tolist(), blueprint, training, pnao.alpha, seed)
     states: list[dict[str, Tensor] | None] = [None] * (int(folds.max()) + 1)
     for number in range(pnao.rounds + 1):
         if number:
-            key = _key(key, pnao.naor, pnao.scope, pnao.rewind, pnao.min_nodes)
+            key = hash_of(key, pnao.naor, pnao.scope, pnao.rewind, pnao.min_nodes)
         finished = store.load(key)
         if finished is None:
-            tasks = [
-                FoldTask(
-                    blueprint,
-                    examples,
-                    folds == fold,
-                    training,
-                    initial_seed=_seed(seed, fold, 0),
-                    round_seed=_seed(seed, fold, 1 + number),
-                    state=state,
-                    pnao=pnao,
-                )
-                for fold, state in enumerate(states)
-            ]
+            tasks = fold_tasks(blueprint, examples, folds, training, pnao, seed, number, states)
             finished = tuple(run(run_fold, tasks))
             store.save(key, finished)
         states = [fold.state for fold in finished]
-        yield _round(number, key, blueprint, examples, folds, finished)
+        yield join_folds(number, key, blueprint, examples, folds, finished)
+
+
+def fold_tasks(
+    blueprint: Blueprint,
+    examples: Examples,
+    folds: NDArray[np.int64],
+    training: TrainingConfig,
+    pnao: PnaoConfig,
+    seed: int,
+    number: int,
+    states: Sequence[dict[str, Tensor] | None],
+) -> list[FoldTask]:
+    """The folds' work of the round `number`, from the states that the last round left, if there was one."""
+    return [
+        FoldTask(
+            blueprint,
+            examples,
+            folds == fold,
+            training,
+            initial_seed=derived_seed(seed, fold, 0),
+            round_seed=derived_seed(seed, fold, 1 + number),
+            state=state,
+            pnao=pnao,
+        )
+        for fold, state in enumerate(states)
+    ]
 
 
 def run_fold(task: FoldTask) -> FoldResult:
     """One fold's work in one round: prune (lines 3 and 4) unless it is the first, rewind and train (line 5)."""
-    train = task.examples.select(np.flatnonzero(~task.held_out))
-    validation = task.examples.select(np.flatnonzero(task.held_out))
+    train, validation = task.clips()
     network, pruned = _starting_network(task, train)
     fine_tuning = task.state is not None and task.pnao.rewind == "none"
     schedule = constant_floor if fine_tuning else warm_cosine
@@ -165,14 +191,18 @@ def run_fold(task: FoldTask) -> FoldResult:
     return FoldResult(fitted.state, fitted.curves, pruned, predict(trained, validation.tensors()))
 
 
-@cache
 def algorithm_version() -> str:
     """A digest of the code and of the torch version that a round's result depends on.
 
     DVC runs a stage again when the code of the science changes; a stored round must then not answer for the old code.
     """
+    return code_version("evaluation", "network", "pruning", "training")
+
+
+@cache
+def code_version(*folders: str) -> str:
+    """A digest of the code in these folders of the package, and of the torch version."""
     package = Path(__file__).parents[1]
-    folders = ("evaluation", "network", "pruning", "training")
     files = [path for folder in folders for path in sorted((package / folder).glob("*.py"))]
     digests = [
         f"{path.relative_to(package).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files
@@ -189,7 +219,7 @@ def best_round(rounds: Iterable[tuple[float, int]]) -> int:
 
 def _starting_network(task: FoldTask, train: Examples) -> tuple[EmotionNetwork, int]:
     if task.state is None:
-        return _initial(task, train), 0
+        return initial_network(task.blueprint, task.initial_seed, train), 0
     before = from_state(task.blueprint, task.state)
     layers = before.prunable()
     pnao = task.pnao
@@ -197,19 +227,22 @@ def _starting_network(task: FoldTask, train: Examples) -> tuple[EmotionNetwork, 
     pruned = sum(int((~mask).sum()) for mask in masks.values())
     after = compact(before, masks)
     if pnao.rewind == "weights":
-        after = keep_only(_initial(task, train), after.kept())
+        after = keep_only(initial_network(task.blueprint, task.initial_seed, train), after.kept())
     return after, pruned
 
 
-def _initial(task: FoldTask, train: Examples) -> EmotionNetwork:
+def initial_network(
+    blueprint: Blueprint, seed: int, train: Examples, kept: Mapping[str, Tensor] | None = None
+) -> EmotionNetwork:
+    """An untrained network that scales by the training clips' statistics; `kept` names its nodes (default: all)."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(task.initial_seed)
-        network = EmotionNetwork(task.blueprint)
+        torch.manual_seed(seed)
+        network = EmotionNetwork(blueprint, kept)
     network.fit_zscore(train.tensors())
     return network
 
 
-def _round(
+def join_folds(
     number: int,
     key: str,
     blueprint: Blueprint,
@@ -217,6 +250,7 @@ def _round(
     folds: NDArray[np.int64],
     finished: tuple[FoldResult, ...],
 ) -> Round:
+    """The folds' results as a round, with its out-of-fold predictions and their scores."""
     # Held-out predictions come fold by fold; this puts every clip back into its place.
     place = torch.from_numpy(np.argsort(np.argsort(folds, kind="stable"), kind="stable"))
     parts = zip(*(fold.held_out for fold in finished), strict=True)
@@ -228,12 +262,13 @@ def _round(
     return Round(number, key, blueprint, finished, joined, scores)
 
 
-def _seed(seed: int, fold: int, use: int) -> int:
-    # A fixed number of parts: the sequence pads with zeros, so that of (seed, fold) is that of (seed, fold, 0).
-    return int(np.random.SeedSequence((seed, fold, use)).generate_state(1)[0])
+def derived_seed(*parts: int) -> int:
+    """A seed of its own for each tuple of whole numbers of one length."""
+    # Of one length: the sequence pads with zeros, so that of (seed, fold) is that of (seed, fold, 0).
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def _key(*parts: Any) -> str:
+def hash_of(*parts: Any) -> str:
     """A hash of plain values and of dataclasses of them."""
 
     def plain(value: Any) -> Any:

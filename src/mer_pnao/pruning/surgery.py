@@ -66,7 +66,7 @@ def compact(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> EmotionNetw
 
 
 def keep_only(network: EmotionNetwork, kept: Mapping[str, Tensor]) -> EmotionNetwork:
-    """Compact a dense network to the nodes of another's `kept()`: layer name -> dense indices (rows',)."""
+    """Compact a network to those of its nodes that another's `kept()` names: layer name -> dense indices (rows',)."""
     present = kept_in_state(network.state_dict())
     return compact(network, {name: torch.isin(present[name], nodes) for name, nodes in kept.items()})
 
