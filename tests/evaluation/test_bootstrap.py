@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation import bootstrap
-from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
+from mer_pnao.evaluation.bootstrap import Predicted, bootstrap_of_means, paired_bootstrap
 from mer_pnao.evaluation.scores import score
 
 LABELS = np.array(["neutral", "angry", "happy", "sad"])
@@ -142,3 +142,29 @@ def test_resamples_without_any_of_the_rare_valences_are_left_out():
     system = Predicted(np.zeros(10, int), np.where(np.arange(10) == 0, 5.0, 0.0))
     (result,) = paired_bootstrap(np.zeros(10, int), valence, {"s": system}, resamples=300).values()
     assert (result.com_low, result.com_high) == (0.0, 0.0)
+
+
+def test_means_over_seeds_agree_with_scikit_learn_on_every_resample():
+    emotion, valence, systems = corpus(25)
+    _, _, more = corpus(25, seed=5)
+    trained = {"baseline": [systems["baseline"], more["baseline"]], "better": [systems["better"], more["better"]]}
+    found = bootstrap_of_means(emotion, valence, trained, "baseline", resamples=150, seed=3)
+    one, two = (slow(emotion, valence, each, 150, 3) for each in (systems, more))
+    means = {name: (one[name] + two[name]) / 2 for name in trained}
+    for name, each in found.items():
+        assert [each.com_low, each.com_high] == pytest.approx(np.percentile(means[name], [2.5, 97.5]), abs=1e-12)
+        gains = means[name] - means["baseline"]
+        assert [each.gain_low, each.gain_high] == pytest.approx(np.percentile(gains, [2.5, 97.5]), abs=1e-12)
+        near = np.isclose(gains, 0, rtol=0, atol=1e-12)
+        assert each.p_better == pytest.approx(np.mean((gains > 0) & ~near) + 0.5 * np.mean(near))
+        singles = [score(emotion, of.emotion, valence, of.valence) for of in trained[name]]
+        assert each.scores.com == pytest.approx(np.mean([single.com for single in singles]))
+        assert each.scores.dim == pytest.approx(np.mean([single.dim for single in singles]))
+
+
+def test_the_mean_of_one_seed_is_the_paired_bootstrap():
+    emotion, valence, systems = corpus(40)
+    alone = {name: [each] for name, each in systems.items()}
+    assert bootstrap_of_means(emotion, valence, alone, "baseline", 100, 1) == paired_bootstrap(
+        emotion, valence, systems, "baseline", 100, 1
+    )

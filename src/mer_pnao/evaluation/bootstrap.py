@@ -4,14 +4,14 @@ Every system is scored on the same resamples, so what the draw of the clips does
 in a comparison. Shapes: N clips, C classes, R resamples.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, score
+from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, combine, score
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -60,19 +60,52 @@ def paired_bootstrap(
         raise ValueError(f"resamples must be at least 1 and coverage in (0, 1), got {resamples} and {coverage}")
     points = {name: score(emotion_true, each.emotion, valence_true, each.valence) for name, each in systems.items()}
     coms = _resampled_com(emotion_true, valence_true, systems, resamples, seed)
+    return {name: _compare(name, points, coms, baseline, coverage) for name in systems}
+
+
+def bootstrap_of_means(
+    emotion_true: ArrayLike,
+    valence_true: ArrayLike,
+    systems: Mapping[str, Sequence[Predicted]],
+    baseline: str,
+    resamples: int = 2000,
+    seed: int = 0,
+    coverage: float = 0.95,
+) -> dict[str, Comparison]:
+    """`paired_bootstrap` for systems that were trained with several seeds: the scores are means over their seeds.
+
+    A system is the list of its trainings. The interval holds the draw of the clips, not that of the seeds.
+    """
+    keys = {name: [f"{name} {place}" for place in range(len(trainings))] for name, trainings in systems.items()}
+    single = {key: each for name in systems for key, each in zip(keys[name], systems[name], strict=True)}
+    scores = {key: score(emotion_true, each.emotion, valence_true, each.valence) for key, each in single.items()}
+    coms = _resampled_com(emotion_true, valence_true, single, resamples, seed)
+    points = {name: _mean([scores[key] for key in keys[name]]) for name in systems}
+    means = {name: np.mean([coms[key] for key in keys[name]], axis=0) for name in systems}
+    return {name: _compare(name, points, means, baseline, coverage) for name in systems}
+
+
+def _compare(
+    name: str,
+    points: Mapping[str, Scores],
+    coms: Mapping[str, Floats],
+    baseline: str | None,
+    coverage: float,
+) -> Comparison:
     tails = [50 * (1 - coverage), 50 * (1 + coverage)]
+    low, high = np.percentile(coms[name], tails)
+    if baseline is None:
+        return Comparison(points[name], float(low), float(high), None, None, None, None)
+    gains = coms[name] - coms[baseline]
+    gain_low, gain_high = np.percentile(gains, tails)
+    better = np.mean(gains > 0) + 0.5 * np.mean(gains == 0)
+    gain = points[name].com - points[baseline].com
+    return Comparison(points[name], float(low), float(high), gain, float(gain_low), float(gain_high), float(better))
 
-    def compare(name: str) -> Comparison:
-        low, high = np.percentile(coms[name], tails)
-        if baseline is None:
-            return Comparison(points[name], float(low), float(high), None, None, None, None)
-        gains = coms[name] - coms[baseline]
-        gain_low, gain_high = np.percentile(gains, tails)
-        better = np.mean(gains > 0) + 0.5 * np.mean(gains == 0)
-        gain = points[name].com - points[baseline].com
-        return Comparison(points[name], float(low), float(high), gain, float(gain_low), float(gain_high), float(better))
 
-    return {name: compare(name) for name in systems}
+def _mean(scores: Sequence[Scores]) -> Scores:
+    dims = [each.dim for each in scores if each.dim is not None]
+    return combine(float(np.mean([each.dis for each in scores])), float(np.mean(dims)) if dims else None)
 
 
 def _resampled_com(
