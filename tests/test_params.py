@@ -26,7 +26,7 @@ def test_profiles_fit_the_schema_and_state_what_their_stages_read(path: Path) ->
     assert params.profile == path.stem
     stated = document(path)
     full = json.loads(params.model_dump_json())
-    for section in ("seed", "corpus", "features", "folds", "network", "training", "pnao", "evaluation"):
+    for section in ("seed", "corpus", "features", "folds", "network", "training", "pnao", "controls", "evaluation"):
         assert stated[section] == full[section], section
     if params.encoders:
         assert stated["media"] == full["media"]
@@ -97,6 +97,8 @@ def with_change(tmp_path: Path, *keys: str, value: object, profile: str = "demo"
             r"synthesize\.clip is not a known parameter, only clips and checkpoints",
         ),
         (("features", "visual"), ["manet", "manet"], "features names a set twice"),
+        (("controls", "rounds"), [5, 3], r"controls\.rounds must rise, got \[5, 3\]"),
+        (("controls", "rounds"), [], r"controls\.rounds must name at least one round, got none"),
     ],
 )
 def test_wrong_values_are_refused_by_name(tmp_path: Path, keys: tuple[str, ...], value: object, message: str) -> None:

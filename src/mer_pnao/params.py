@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from mer_pnao.checks import bare_name, sub_path
+from mer_pnao.controls.config import ControlsConfig
 from mer_pnao.corpus.synthetic.plan import SyntheticConfig
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.errors import InputError
@@ -91,6 +92,7 @@ class Params(BaseModel):
     network: NetworkConfig
     training: TrainingConfig
     pnao: PnaoConfig
+    controls: ControlsConfig
     evaluation: EvaluationParams
 
     @model_validator(mode="after")

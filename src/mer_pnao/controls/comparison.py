@@ -1,0 +1,152 @@
+"""PNAO and its controls at equal total epochs, folds, seed and size.
+
+A size is a round r of PNAO. Every method gets r + 1 segments for it: trainings over the whole schedule without an
+early stop. What two methods or two sizes share is trained once, and every segment is remembered by its key.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_pnao.controls.config import AT_ONCE, DENSE, GRADUAL, PNAO, ControlsConfig
+from mer_pnao.controls.group_norm import VERSION
+from mer_pnao.controls.methods import ControlTask, run_control
+from mer_pnao.network.emotion_network import Blueprint, kept_in_state
+from mer_pnao.pruning.pnao import (
+    PnaoConfig,
+    Round,
+    RoundStore,
+    RunTasks,
+    code_version,
+    fold_tasks,
+    hash_of,
+    join_folds,
+    optimise_architecture,
+)
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import TrainingConfig
+
+
+class Contender(NamedTuple):
+    """One method at one size."""
+
+    method: str
+    size: int  # PNAO's round that it was brought to
+    epochs: int  # in which each of its networks was trained, from the initial weights on
+    result: Round
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What all methods of a comparison have in common."""
+
+    blueprint: Blueprint
+    examples: Examples
+    folds: NDArray[np.int64]  # (N,) the fold that holds each clip out
+    training: TrainingConfig
+    pnao: PnaoConfig
+    controls: ControlsConfig
+    seed: int
+    store: RoundStore
+    run: RunTasks = map
+    done: Callable[[int], None] = lambda _: None  # told of every finished segment
+
+
+def segments(sizes: tuple[int, ...]) -> int:
+    """The number of segments that `compare_methods` trains or remembers, over all folds each."""
+    gradual = (2 + len(GRADUAL)) * max(sizes) + 2  # with PNAO and the dense network, whose first ones start the others
+    return gradual + len(AT_ONCE) * sum(sizes) + len(sizes) + 1  # scratch starts once a size, the group norm once
+
+
+def compare_methods(trial: Trial) -> Iterator[Contender]:
+    """Yield every method at every size as it is finished; PNAO and the dense network come first.
+
+    PNAO is the paper's, with learning-rate rewinding, whatever the settings name; the dense network is never sparse.
+    """
+    sizes = trial.controls.rounds
+    trial = replace(
+        trial,
+        training=replace(trial.training, patience=trial.training.epochs),  # so many are never waited for
+        pnao=replace(trial.pnao, rounds=max(sizes), rewind="learning_rate"),
+    )
+    pnao = _rounds(trial, trial.pnao)
+    yield from _at_sizes(PNAO, sizes, pnao)
+    dense = _rounds(trial, replace(trial.pnao, alpha=0.0, naor=0.0))
+    yield from _at_sizes(DENSE, sizes, dense)
+    gradual = {method: [dense[0] if method == "unstructured" else pnao[0]] for method in GRADUAL}
+    for target in pnao[1:]:
+        _extend(trial, [(method, chain, target) for method, chain in gradual.items()])
+    for method, chain in gradual.items():
+        yield from _at_sizes(method, sizes, chain)
+    penalised: list[Round] = []
+    scratch: dict[int, list[Round]] = {size: [] for size in sizes}
+    _extend(trial, [("group_norm", penalised, dense[0]), *(("scratch", scratch[size], pnao[size]) for size in sizes)])
+    at_once = {("scratch", size): chain for size, chain in scratch.items()}
+    at_once |= {("one_shot_l1", size): [dense[0]] for size in sizes}
+    at_once |= {("group_norm", size): [*penalised] for size in sizes}
+    for number in range(1, max(sizes) + 1):
+        going = [(method, chain, pnao[size]) for (method, size), chain in at_once.items() if number <= size]
+        _extend(trial, going)
+    for (method, size), chain in at_once.items():
+        yield Contender(method, size, _epochs(chain), chain[-1])
+
+
+def _rounds(trial: Trial, pnao: PnaoConfig) -> list[Round]:
+    rounds = []
+    for finished in optimise_architecture(
+        trial.blueprint, trial.examples, trial.folds, trial.training, pnao, trial.seed, trial.store, trial.run
+    ):
+        rounds.append(finished)
+        trial.done(1)
+    return rounds
+
+
+def _at_sizes(method: str, sizes: tuple[int, ...], chain: Sequence[Round]) -> Iterator[Contender]:
+    for size in sizes:
+        yield Contender(method, size, _epochs(chain[: size + 1]), chain[size])
+
+
+def _epochs(chain: Sequence[Round]) -> int:
+    """The epochs of each network; they are the same in every fold, for nothing stops early."""
+    (epochs,) = {sum(len(each.folds[fold].curves) for each in chain) for fold in range(len(chain[0].folds))}
+    return epochs
+
+
+def _extend(trial: Trial, chains: Sequence[tuple[str, list[Round], Round]]) -> None:
+    """Train or remember the next segment of each (method, its segments so far, target), and append it.
+
+    The target is PNAO's round of the size that the method has or gets here; its key covers what all methods share.
+    The work of all chains is mapped at once, so that no process waits for the last fold of each.
+    """
+    keys = [_key(trial, *each) for each in chains]
+    found = [trial.store.load(key) for key in keys]
+    missing = [_tasks(trial, *each) for each, folds in zip(chains, found, strict=True) if folds is None]
+    results = iter(trial.run(run_control, [task for tasks in missing for task in tasks]))
+    for (_, rounds, target), key, known in zip(chains, keys, found, strict=True):
+        folds = known
+        if folds is None:
+            folds = tuple(islice(results, len(target.folds)))
+            trial.store.save(key, folds)
+        trial.done(1)
+        rounds.append(join_folds(len(rounds), key, trial.blueprint, trial.examples, trial.folds, folds))
+
+
+def _key(trial: Trial, method: str, rounds: Sequence[Round], target: Round) -> str:
+    own = (trial.controls.group_norm, VERSION) if method == "group_norm" else ()
+    last = rounds[-1].key if rounds else None
+    return hash_of(code_version("controls"), target.key, last, method, len(rounds), *own)
+
+
+def _tasks(trial: Trial, method: str, rounds: Sequence[Round], target: Round) -> list[ControlTask]:
+    number = len(rounds)
+    states = [fold.state for fold in rounds[-1].folds] if rounds else [None] * len(target.folds)
+    tasks = fold_tasks(
+        trial.blueprint, trial.examples, trial.folds, trial.training, trial.pnao, trial.seed, number, states
+    )
+    kept = [kept_in_state(fold.state) for fold in target.folds]
+    strength = trial.controls.group_norm
+    return [ControlTask(method, number, task, nodes, strength) for task, nodes in zip(tasks, kept, strict=True)]
