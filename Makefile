@@ -1,4 +1,5 @@
-# make run [PROFILE=demo] [DATA=folder]   make test   make ui   make check   make format   make lock   make clean
+# make run [PROFILE=demo] [DATA=folder]   make controls [PROFILE=demo] [DATA=folder]
+# make test   make ui   make check   make format   make lock   make clean
 PYTHON ?= python3
 PROFILE ?=
 DATA ?=
@@ -7,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run init env profile test check format lock ui clean
+.PHONY: help run controls init env profile test check format lock ui clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -33,6 +34,9 @@ run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=fol
 	dvc repro
 	@mer track
 	@mer table
+
+controls: env profile  ## PNAO against its controls, hours: make controls [PROFILE=ravdess DATA=folder]
+	dvc repro pipelines/controls/dvc.yaml:controls
 
 test: env  ## ruff, mypy, import-linter, pytest
 	ruff check .

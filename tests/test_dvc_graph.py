@@ -1,4 +1,4 @@
-"""dvc.yaml: each stage depends on exactly the code that it imports and reads its params."""
+"""The pipeline files: each stage depends on exactly the code that it imports and reads its params."""
 
 import ast
 import re
@@ -9,14 +9,22 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
+FILES = (ROOT / "dvc.yaml", ROOT / "pipelines/controls/dvc.yaml")
 # Not dependencies, and why: the values of params.yaml are tracked themselves; what MLflow is told and what the
 # terminal shows changes no output.
 LEFT_OUT = ("mer_pnao.params", "mer_pnao.tracking", "mer_pnao.console")
 
 
 def stages() -> dict[str, dict[str, object]]:
-    content = YAML(typ="safe", pure=True).load((ROOT / "dvc.yaml").read_text())
-    return {name: stage.get("do", stage) for name, stage in content["stages"].items()}
+    """Every stage of every pipeline file; they all run in the root, as their deps are written."""
+    found: dict[str, dict[str, object]] = {}
+    for path in FILES:
+        content = YAML(typ="safe", pure=True).load(path.read_text())
+        for name, stage in content["stages"].items():
+            assert name not in found, f"two pipeline files have a stage {name}"
+            assert (path.parent / stage.get("wdir", ".")).resolve() == ROOT, path
+            found[name] = stage.get("do", stage)
+    return found
 
 
 def module_file(module: str) -> Path | None:
@@ -63,7 +71,7 @@ def test_deps_are_the_import_closure(name: str) -> None:
 
 
 def params_read(tree: ast.AST, called: dict[str, ast.FunctionDef]) -> set[str]:
-    """The sections of params that some code reads, itself or in the functions of systems.py that it calls."""
+    """The sections of params that some code reads, itself or in the functions of the glue that it calls."""
     read = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "params":
@@ -78,8 +86,8 @@ def params_read(tree: ast.AST, called: dict[str, ast.FunctionDef]) -> set[str]:
 def test_params_cover_what_the_script_reads(name: str) -> None:
     stage = stages()[name]
     declared = {str(param).split(".")[0] for param in stage["params"]}  # type: ignore[attr-defined]
-    systems = ast.parse((SRC / "mer_pnao/systems.py").read_text())
-    functions = {node.name: node for node in systems.body if isinstance(node, ast.FunctionDef)}
+    glue = [ast.parse((SRC / f"mer_pnao/{file}").read_text()) for file in ("systems.py", "control_runs.py")]
+    functions = {node.name: node for tree in glue for node in tree.body if isinstance(node, ast.FunctionDef)}
     script = ROOT / str(re.search(r"pipelines/\w+\.py", str(stage["cmd"]))[0])  # type: ignore[index]
     read = params_read(ast.parse(script.read_text()), functions)
     if name == "train":

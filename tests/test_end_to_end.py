@@ -29,6 +29,7 @@ def tiny_profile() -> dict[str, dict[str, object]]:
     params["network"] |= {"hidden": 16, "width": 8}
     params["training"] |= {"epochs": 3, "patience": 3}
     params["pnao"] |= {"naor": 0.6, "rounds": 3}
+    params["controls"] |= {"rounds": [1, 2]}
     params["evaluation"] |= {"resamples": 100}
     return params  # type: ignore[no-any-return]
 
@@ -198,6 +199,23 @@ def test_killed_during_pnao_it_goes_on_at_its_round_with_the_same_numbers(projec
     assert len(resumed) == 2 * 4 * 8
     for path, content in resumed.items():
         assert path.read_bytes() == content, path
+
+
+def test_controls_run_by_name_and_leave_the_default_run_alone(project: Path) -> None:
+    assert not (project / "reports/controls.csv").exists()
+    shutil.rmtree(project / "data/demo/features/resnet")
+    said = run(project, "dvc", "repro", "pipelines/controls/dvc.yaml:controls")
+    ran = [line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage")]
+    assert ran == ["pipelines/controls/dvc.yaml:controls"]  # what was missing came from the cache
+    table = pd.read_csv(project / "reports/controls.csv")
+    assert (table["profile"] == "demo").all()
+    assert table.groupby("round")["method"].nunique().to_dict() == {1: 9, 2: 9}
+    assert table.groupby("round")["epochs"].unique().map(list).to_dict() == {1: [6], 2: [9]}
+    assert (project / "reports/controls.png").stat().st_size > 10_000
+    assert "GroupNormPruner" in said
+    assert "Running stage" not in run(project, "dvc", "repro")
+    assert "Running stage" not in run(project, "dvc", "repro", "pipelines/controls/dvc.yaml:controls")
+    assert (project / "reports/table.csv").is_file()
 
 
 def test_wrong_params_stop_before_anything_runs(project: Path) -> None:

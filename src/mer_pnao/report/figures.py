@@ -51,7 +51,7 @@ STYLE = {
 DPI = 200
 
 
-def _drawn(width: float, height: float, draw: Callable[[Figure], None]) -> bytes:
+def as_png(width: float, height: float, draw: Callable[[Figure], None]) -> bytes:
     """Draw a figure of inches in the project's style, whatever a user's matplotlibrc says."""
     with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -90,7 +90,7 @@ def confusion(evidence: Evidence, system: System) -> bytes:
             percent = f"{100 * shares[row, column]:.0f} %"
             axes.text(column, row + 0.23, percent, ha="center", va="center", color=colour, fontsize=7)
 
-    return _drawn(side + 0.1, side, draw)
+    return as_png(side + 0.1, side, draw)
 
 
 def rounds(system: System, has_valence: bool) -> bytes:
@@ -113,7 +113,7 @@ def rounds(system: System, has_valence: bool) -> bytes:
         handles, names = grid[0, 0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
 
-    return _drawn(9.6, height, draw)
+    return as_png(9.6, height, draw)
 
 
 def _draw_scores(axes: Axes, system: System, metric: str, has_valence: bool) -> None:
@@ -165,7 +165,7 @@ def weights(system: System) -> bytes:
         if system.pruned:
             axes.legend(fontsize=7.5, loc="center left", bbox_to_anchor=(1, 0.5))
 
-    return _drawn(9.6 if system.pruned else 4.8, 3.2, draw)
+    return as_png(9.6 if system.pruned else 4.8, 3.2, draw)
 
 
 def _bulk(histograms: list[pd.DataFrame]) -> tuple[float, float]:
@@ -206,7 +206,7 @@ def reliability_diagram(evidence: Evidence) -> bytes:
                 if row == len(systems) - 1:
                     below.set_xlabel("top posterior")
 
-    return _drawn(max(2.35 * (1 + len(branches)) + 0.3, 4.8), 2.75 * len(systems) + 0.2, draw)
+    return as_png(max(2.35 * (1 + len(branches)) + 0.3, 4.8), 2.75 * len(systems) + 0.2, draw)
 
 
 def _draw_reliability(axes: Axes, found: Reliability) -> None:

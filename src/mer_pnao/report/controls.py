@@ -1,0 +1,125 @@
+"""PNAO beside its controls: `reports/controls.csv`, and the same in a terminal."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mer_pnao.control_runs import Outcome
+from mer_pnao.controls.config import DENSE, METHODS, PNAO, TITLES
+from mer_pnao.dataset import Dataset
+from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means
+from mer_pnao.evaluation.scores import score
+from mer_pnao.report.controls_figure import controls_figure
+from mer_pnao.report.table import NONE, probability, short_count
+from mer_pnao.training.examples import Examples
+
+
+def controls_table(
+    outcomes: Sequence[Outcome], dataset: Dataset, profile: str, resamples: int, seed: int
+) -> pd.DataFrame:
+    """A row for each size and method, the scores being means over the seeds and, where there are several, their std.
+
+    `com_low` to `com_high`, `gain` (over PNAO at the same size, with its interval) and the probabilities come from
+    the paired bootstrap over clips of these means. Those of Train&Val are out of fold.
+    """
+    truth = {"trainval": dataset.train, "test": dataset.test}
+    rows = []
+    for size in sorted({each.size for each in outcomes}):
+        of_size = {name: [each for each in outcomes if (each.method, each.size) == (name, size)] for name in METHODS}
+        compared = {split: _compare(of_size, split, truth[split], resamples, seed) for split in truth}
+        dense = np.mean([each.parameters for each in of_size[DENSE]])
+        for method, trainings in of_size.items():
+            trainval, test = compared["trainval"][method], compared["test"][method]
+            count = np.mean([each.parameters for each in trainings])
+            rows.append(
+                {
+                    "profile": profile,
+                    "method": method,
+                    "round": size,
+                    "seeds": len(trainings),
+                    "epochs": trainings[0].epochs,
+                    "parameters": round(count),
+                    "parameters_ratio": count / dense,
+                    "trainval_com": trainval.scores.com,
+                    "trainval_com_std": _std(trainings, "trainval", dataset.train),
+                    "trainval_p_better_than_pnao": trainval.p_better,
+                    "dis": test.scores.dis,
+                    "dim": test.scores.dim,
+                    "com": test.scores.com,
+                    "com_std": _std(trainings, "test", dataset.test),
+                    "com_low": test.com_low,
+                    "com_high": test.com_high,
+                    "gain": test.gain,
+                    "gain_low": test.gain_low,
+                    "gain_high": test.gain_high,
+                    "p_better_than_pnao": test.p_better,
+                }
+            )
+    numbers = ["dim", "trainval_com_std", "com_std"]  # all of a column may be missing
+    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, float))
+
+
+def write_controls(table: pd.DataFrame, has_valence: bool, out: Path) -> None:
+    """Write `controls.csv` and `controls.png` into `out`, each whole or not at all."""
+    text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in (("controls.csv", text.encode()), ("controls.png", controls_figure(table, has_valence))):
+        beside = out / f".{name}.part"
+        beside.write_bytes(content)
+        beside.replace(out / name)
+
+
+def print_controls(table: pd.DataFrame, console: Console) -> None:
+    """Print the table, a block a size."""
+    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    shown.add_column("Method", no_wrap=True)
+    for heading in ("Round", "Parameters", "Tr&Val", "Com ↑", "±", "95 %", "P"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for _, block in table.groupby("round"):
+        for row in block.to_dict("records"):
+            shown.add_row(*_printed(row), style="bold" if row["method"] == PNAO else None)
+        shown.add_section()
+    console.print(shown)
+    first = table.iloc[0]
+    console.print(
+        f"{first['profile']}: Com of the test split, mean ± standard deviation over {first['seeds']} seed(s), with "
+        f"the mean's interval; P: probability that a method is better than PNAO at the same size.",
+        style="dim",
+    )
+
+
+def _compare(
+    of_size: Mapping[str, Sequence[Outcome]], split: str, examples: Examples, resamples: int, seed: int
+) -> dict[str, Comparison]:
+    systems = {method: [getattr(each, split) for each in outcomes] for method, outcomes in of_size.items()}
+    return bootstrap_of_means(examples.emotion, examples.valence, systems, PNAO, resamples, seed)
+
+
+def _std(outcomes: Sequence[Outcome], split: str, examples: Examples) -> float | None:
+    """The standard deviation of Com over the seeds; one seed has none."""
+    if len(outcomes) == 1:
+        return None
+    decided: list[Predicted] = [getattr(each, split) for each in outcomes]
+    coms = [score(examples.emotion, each.emotion, examples.valence, each.valence).com for each in decided]
+    return float(np.std(coms, ddof=1))
+
+
+def _printed(row: Mapping[Any, Any]) -> list[str]:
+    parameters = short_count(row["parameters"]).replace(" ", "")
+    spread = row["com_std"]
+    return [
+        TITLES[row["method"]],
+        f"{row['round']}",
+        f"{parameters} ({row['parameters_ratio']:.0%})".replace("%", " %"),
+        f"{row['trainval_com']:.3f}",
+        f"{row['com']:.3f}",
+        NONE if pd.isna(spread) else f"{spread:.3f}",
+        f"{row['com_low']:.2f} … {row['com_high']:.2f}",
+        NONE if row["method"] == PNAO else probability(row["p_better_than_pnao"]),
+    ]
