@@ -118,8 +118,9 @@ def test_the_metrics_and_predictions_say_the_same_as_the_table(models, truth, sk
     test = truth[truth["split"] == "test"]
     for name, numbers in metrics.items():
         of_branches = [] if name == "linear_probe" else [f"ece_{branch}" for branch in BRANCHES]
-        assert list(numbers) == ["trainval_com", "dis", "dim", "com", "parameters_ratio", "ece", *of_branches]
-        for key in list(numbers)[:5]:
+        figures = ["trainval_com", "dis", "dim", "com", "p_better_than_probe", "parameters_ratio"]
+        assert list(numbers) == [*figures, "ece", *of_branches]
+        for key in set(figures) - {"p_better_than_probe"}:
             value = np.nan if numbers[key] is None else numbers[key]
             assert value == pytest.approx(table.loc[name, key], abs=1e-9, nan_ok=True)
         predictions = pd.read_csv(out / "predictions" / f"{name}.csv")
@@ -347,3 +348,22 @@ def test_what_does_not_fit_is_refused_by_name(models, truth, skipped, tmp_path, 
     with pytest.raises(InputError, match=message):
         report(models, truth, skipped, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_probability_to_beat_the_probe_is_that_of_the_resamples(models, truth, skipped, tmp_path):
+    out = report(models, truth, skipped, tmp_path / "out")
+    metrics = json.loads((out / "metrics.json").read_text())
+    test = truth[truth["split"] == "test"].reset_index(drop=True)
+    tables = {name: pd.read_csv(out / "predictions" / f"{name}.csv") for name in ("linear_probe", "enf")}
+
+    def com(table, rows):
+        dis = f1_score(test["discrete"][rows], table["discrete"][rows], average="weighted", zero_division=0)
+        known = rows[test["valence"][rows].notna()]
+        return dis - 0.25 * mean_squared_error(test["valence"][known], table["valence"][known])
+
+    draws = np.random.default_rng(7).integers(len(test), size=(300, len(test)))
+    gains = np.array([com(tables["enf"], rows) - com(tables["linear_probe"], rows) for rows in draws])
+    expected = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
+    assert metrics["enf"]["p_better_than_probe"] == pytest.approx(expected, abs=1e-6)
+    assert metrics["linear_probe"]["p_better_than_probe"] == 0.5

@@ -203,7 +203,8 @@ def algorithm_version() -> str:
 def code_version(*folders: str) -> str:
     """A digest of the code in these folders of the package, and of the torch version."""
     package = Path(__file__).parents[1]
-    files = [path for folder in folders for path in sorted((package / folder).glob("*.py"))]
+    files = [package / "precision.py"]
+    files += [path for folder in folders for path in sorted((package / folder).glob("*.py"))]
     digests = [
         f"{path.relative_to(package).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files
     ]

@@ -16,7 +16,7 @@ from mer_pnao.report.calibration import calibration_errors
 from mer_pnao.report.seeds import MEASURES, SEED_COLUMNS, OverSeeds, over_seeds, trainval_scores
 from mer_pnao.report.systems import TITLES, Evidence, System
 
-BASELINE = "baseline"
+BASELINE, PROBE = "baseline", "linear_probe"
 NONE = "\N{EN DASH}"  # what is shown where there is no number
 CONFIDENT = 0.95  # the P that promotion asks for
 COLUMNS = [
@@ -33,14 +33,14 @@ COLUMNS = [
 ]
 
 
-def compare(evidence: Evidence, resamples: int, seed: int) -> dict[str, Comparison]:
-    """Every system's test scores, interval and gain over the baseline, on the same resamples."""
+def compare(evidence: Evidence, resamples: int, seed: int, rival: str = BASELINE) -> dict[str, Comparison]:
+    """Every system's test scores, interval and gain over the rival, on the same resamples."""
     systems = {
         name: Predicted(system.test["discrete"], system.test["valence"]) for name, system in evidence.systems.items()
     }
-    baseline = BASELINE if BASELINE in systems else None
     truth = evidence.test
-    return paired_bootstrap(truth["discrete"], truth["valence"], systems, baseline, resamples, seed)
+    against = rival if rival in systems else None
+    return paired_bootstrap(truth["discrete"], truth["valence"], systems, against, resamples, seed)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -114,7 +114,9 @@ def rounds_table(evidence: Evidence) -> pd.DataFrame:
     return _typed(pd.DataFrame(rows, columns=columns))
 
 
-def metrics(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> dict[str, dict[str, float | None]]:
+def metrics(
+    evidence: Evidence, comparisons: Mapping[str, Comparison], against_probe: Mapping[str, Comparison]
+) -> dict[str, dict[str, float | None]]:
     """`reports/metrics.json`: few numbers a system, for `dvc metrics show`."""
 
     def of(name: str, system: System) -> dict[str, float | None]:
@@ -124,6 +126,7 @@ def metrics(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> dict[s
             "dis": scores.dis,
             "dim": scores.dim,
             "com": scores.com,
+            "p_better_than_probe": against_probe[name].p_better,
             "parameters_ratio": system.best.parameters_ratio,
             **calibration_errors(evidence, system),
         }

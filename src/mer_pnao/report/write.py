@@ -10,7 +10,7 @@ import pandas as pd
 from mer_pnao.report import figures
 from mer_pnao.report.page import Setting, page
 from mer_pnao.report.systems import Evidence, read_evidence
-from mer_pnao.report.table import compare, metrics, results_table, rounds_table
+from mer_pnao.report.table import PROBE, compare, metrics, results_table, rounds_table
 
 SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
 
@@ -35,7 +35,7 @@ def write_report(
     evidence = read_evidence(models, truth, labels)
     comparisons = compare(evidence, resamples, seed)
     table, rounds = results_table(evidence, comparisons), rounds_table(evidence)
-    numbers = metrics(evidence, comparisons)
+    numbers = metrics(evidence, comparisons, compare(evidence, resamples, seed, PROBE))
     pictures = draw_figures(evidence)
     setting = Setting(profile=profile, resamples=resamples, seed=seed, clips=dict(Counter(truth["split"])))
     skipped = skipped[SKIPPED_COLUMNS]
