@@ -117,6 +117,8 @@ def test_files_are_whole_and_the_same_twice(valence: bool, seeds: tuple[int, ...
 def test_the_print_fits_a_terminal_of_80_columns(seeds: tuple[int, ...]) -> None:
     dataset = dataset_of(True)
     table = controls_table(outcomes_of(dataset, seeds), dataset, "demo", 100, 0)
+    worst = ["trainval_com", "com", "com_low", "com_high"]
+    table.loc[0, worst] = -table.loc[0, worst]  # Com is negative where valence is far off
     console = Console(file=io.StringIO(), width=80)
     print_controls(table, console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
@@ -126,4 +128,5 @@ def test_the_print_fits_a_terminal_of_80_columns(seeds: tuple[int, ...]) -> None
         assert TITLES[row["method"]] in line
         assert f"{row['com']:.3f}" in line
         assert f"{row['com_low']:.2f} … {row['com_high']:.2f}" in line
+        assert line.count("…") == 1  # the interval's; nothing is cut off
     assert all(len(one) == len(other) for one, other in pairwise(lines))

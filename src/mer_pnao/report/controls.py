@@ -79,17 +79,18 @@ def print_controls(table: pd.DataFrame, console: Console) -> None:
     """Print the table, a block a size."""
     shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown.add_column("Method", no_wrap=True)
-    for heading in ("Round", "Parameters", "Tr&Val", "Com ↑", "±", "95 %", "P"):
+    for heading in ("Round", "Size", "Tr&Val", "Com ↑", "±", "95 %", "P"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for _, block in table.groupby("round"):
         for row in block.to_dict("records"):
             shown.add_row(*_printed(row), style="bold" if row["method"] == PNAO else None)
         shown.add_section()
     console.print(shown)
-    first = table.iloc[0]
+    dense = table[table["method"] == DENSE].iloc[0]
     console.print(
-        f"{first['profile']}: Com of the test split, mean ± standard deviation over {first['seeds']} seed(s), with "
-        f"the mean's interval; P: probability that a method is better than PNAO at the same size.",
+        f"{dense['profile']}: Com of the test split, mean ± standard deviation over {dense['seeds']} seed(s), with the "
+        "interval of the mean. P: probability that a method is better than PNAO at the same size; 100 % are "
+        f"{short_count(dense['parameters'])} parameters.",
         style="dim",
     )
 
@@ -111,12 +112,11 @@ def _std(outcomes: Sequence[Outcome], split: str, examples: Examples) -> float |
 
 
 def _printed(row: Mapping[Any, Any]) -> list[str]:
-    parameters = short_count(row["parameters"]).replace(" ", "")
     spread = row["com_std"]
     return [
         TITLES[row["method"]],
         f"{row['round']}",
-        f"{parameters} ({row['parameters_ratio']:.0%})".replace("%", " %"),
+        f"{row['parameters_ratio']:.0%}".replace("%", " %"),
         f"{row['trainval_com']:.3f}",
         f"{row['com']:.3f}",
         NONE if pd.isna(spread) else f"{spread:.3f}",
