@@ -14,9 +14,9 @@ import torch
 from sklearn.metrics import f1_score, mean_squared_error
 
 from mer_pnao.errors import InputError
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig, fit
+from mer_pnao.training.fit import TrainingConfig, fit, predict, score_of
 
 CONFIG = TrainingConfig(epochs=8, batch=90, learning_rate=0.01, warmup=0.25, floor=0.1, weight_decay=0.1, patience=8)
 ALPHA = 3e-3
@@ -119,6 +119,24 @@ def test_every_epoch_is_the_slow_loops(fusion: str, alpha: float, blueprint: Blu
     trained = {name: value.numpy() for name, value in network.state_dict().items()}
     for name, value in slow[-1].state.items():
         np.testing.assert_allclose(trained[name], value, rtol=0, atol=2e-4, err_msg=name)
+
+
+def test_what_is_kept_is_the_best_epoch_and_not_the_last(blueprint: Blueprint, examples: Examples) -> None:
+    """A rate that spoils the weights from the sixth step on: the network goes on, the state stays behind."""
+    train, validation = parts(examples)
+
+    def spoiling(step: int, *_: object) -> float:
+        return 5e-3 if step < 5 else 0.5
+
+    network = network_of(blueprint, train)
+    fitted = fit(network, train, validation, CONFIG, 0.0, seed=0, schedule=spoiling)
+    coms = [epoch.com for epoch in fitted.curves]
+    best = coms.index(max(coms))
+    assert best < 5 < len(coms) - 1
+    kept = from_state(network.blueprint, fitted.state)
+    assert score_of(predict(kept, validation.tensors()), validation).com == coms[best]
+    trained = network.state_dict()
+    assert any(not torch.equal(value, trained[name]) for name, value in fitted.state.items())
 
 
 def test_of_equal_epochs_the_first_is_kept_and_the_patience_runs(blueprint: Blueprint, examples: Examples) -> None:

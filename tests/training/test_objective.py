@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig, Prediction
+from mer_pnao.network.fusion import entropy_fusion_from_log
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.training.objective import (
     UncertaintyWeights,
@@ -119,6 +120,23 @@ def test_losses_of_random_predictions_by_hand() -> None:
             l_v += sum((valences[m, b] - target[b]) ** 2 for m in range(branches)) / branches / len(known)
         assert emotion_loss(p, torch.from_numpy(emotion)).item() == pytest.approx(l_e)
         assert valence_loss(p, torch.from_numpy(target)).item() == pytest.approx(l_v)
+
+
+@pytest.mark.parametrize("branches", [2, 3])
+def test_gradients_stay_finite_however_certain_and_however_wrong_the_branches_are(branches: int) -> None:
+    """Through equations 5-7 in float32, each clip's loss weighed by 1 / d1^2 = 100 as a well learnt corpus's is.
+
+    Where one branch is certain of a wrong class and another one's weight vanishes, factors beyond 1e38 meet.
+    """
+    torch.manual_seed(branches)
+    for spread in (10, 30, 60, 90, 150, 300):
+        logits = (spread * torch.randn(branches, 4000, 4) * 1.5 * torch.rand(branches, 4000, 1)).requires_grad_()
+        logs, valences = logits.log_softmax(-1), torch.zeros(branches, 4000)
+        posterior, valence, weights = entropy_fusion_from_log(logs, valences)
+        p = Prediction(logs, valences, weights, posterior, valence)
+        (4000 * 100 * emotion_loss(p, torch.randint(4, (4000,)))).backward()
+        assert bool(torch.isfinite(logits.grad).all()), spread
+        assert logits.grad.abs().max() < 1000
 
 
 def test_clips_without_valence_are_left_out() -> None:

@@ -6,9 +6,7 @@ Shapes: M branches, B clips, C classes.
 import torch
 from torch import Tensor, nn
 
-# Nats. Branches with less entropy than this between them count as certain: a gradient through 1 / sum_j H_j of a
-# smaller sum overflows float32, which ends the training, and takes no more than logits some 70 apart.
-CERTAIN = 1e-30
+CERTAIN = 1e-30  # nats; a smaller entropy counts as this one, for a gradient over it would overflow float32
 
 
 def entropy(posterior: Tensor) -> Tensor:
@@ -21,16 +19,17 @@ def entropy_weights(entropies: Tensor) -> Tensor:
     """Confidence weights of the branches from their entropies (eq. 6): (M, B) -> (M, B).
 
     w_i = (1 - H_i / sum_j H_j) / (M - 1); they sum to one and none exceeds 1 / (M - 1). Equation 6 leaves two
-    cases open: when all entropies are zero (below `CERTAIN` together) the weights are uniform, and a single branch has
-    weight one.
+    cases open: when all entropies are zero the weights are uniform, and a single branch has weight one.
     """
     branches = entropies.shape[0]
     if branches == 1:
         return torch.ones_like(entropies)
-    total = entropies.sum(dim=0, keepdim=True)
-    certain = total < CERTAIN
-    share = torch.where(certain, 1 / branches, entropies / torch.where(certain, 1.0, total))
-    return (1 - share) / (branches - 1)
+    entropies = entropies.clamp_min(CERTAIN)
+    shares = entropies / entropies.sum(dim=0)
+    # 1 - share_i as the sum of the others' shares, which does not cancel where one branch has nearly all the entropy:
+    # a weight of 1e-20 stays one, and its gradient stays true.
+    others = (1 - torch.eye(branches, dtype=shares.dtype, device=shares.device)) / (branches - 1)
+    return (others @ shares).clamp_max(1 / (branches - 1))  # which rounding would pass
 
 
 def weighted_decision(posteriors: Tensor, valences: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
