@@ -2,15 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
 from mer_pnao.network.decoding import JointDecoder
-from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig, from_state
+from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig, from_state
 from mer_pnao.network.gathering import SCORERS
-from mer_pnao.network.modality import modality_vectors
+from mer_pnao.network.modality import OUTPUTS, modality_vectors
 
 PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -33,17 +34,19 @@ def test_forward_follows_the_formulas(
     scorer: str, fusion: str, branches: int, visual: tuple[str, ...], plain_forward: PlainForward
 ) -> None:
     torch.manual_seed(branches)
-    plan = replace(blueprint(scorer, fusion), acoustic=("a", "b", "c")[:branches], visual=visual)
-    plan = replace(plan, widths={name: plan.widths[name] for name in (*plan.acoustic, *visual)})
-    network = EmotionNetwork(plan).double().eval()
-    clips = features(plan)
-    network.fit_zscore({name: 3 * values + 1 for name, values in clips.items()})
-    state = {name: value.numpy() for name, value in network.state_dict().items()}
-    want = plain_forward(plan, state, {name: values.numpy() for name, values in clips.items()})
-    got = network(clips)._asdict()
-    assert set(got) == set(want)
-    for name, values in want.items():
-        np.testing.assert_allclose(got[name].detach().numpy(), values, rtol=1e-10, atol=1e-12, err_msg=name)
+    dense = replace(blueprint(scorer, fusion), acoustic=("a", "b", "c")[:branches], visual=visual)
+    dense = replace(dense, widths={name: dense.widths[name] for name in (*dense.acoustic, *visual)})
+    for gathered, output in product(GATHERED, OUTPUTS):
+        plan = replace(dense, gathered=gathered, config=replace(dense.config, output=output))
+        network = EmotionNetwork(plan).double().eval()
+        clips = features(plan)
+        network.fit_zscore({name: 3 * values + 1 for name, values in clips.items()})
+        state = {name: value.numpy() for name, value in network.state_dict().items()}
+        want = plain_forward(plan, state, {name: values.numpy() for name, values in clips.items()})
+        got = network(clips)._asdict()
+        assert set(got) == set(want)
+        for name, values in want.items():
+            np.testing.assert_allclose(got[name].detach().numpy(), values, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 def test_decoder_listens_to_the_emotion_posterior() -> None:

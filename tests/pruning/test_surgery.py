@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from mer_pnao.evaluation.cost import parameters
-from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.network.gathering import SCORERS
+from mer_pnao.network.modality import OUTPUTS
 from mer_pnao.pruning.surgery import compact, keep_only, masked
 
 PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -32,9 +33,11 @@ def random_network(scorer: str, fusion: str, seed: int) -> EmotionNetwork:
     draw = np.random.default_rng(seed)
     acoustic, visual = ("a", "b", "c")[: draw.integers(1, 4)], ("v", "w")[: draw.integers(0, 3)]
     widths = {name: int(draw.integers(1, 7)) for name in (*acoustic, *visual)}
-    config = NetworkConfig(int(draw.integers(2, 17)), int(draw.integers(2, 13)), 0.3, scorer)
+    hidden, width, classes = (int(draw.integers(2, below)) for below in (17, 13, 7))
+    config = NetworkConfig(hidden, width, 0.3, scorer, float(draw.uniform(0.5, 3)), str(draw.choice(OUTPUTS)))
+    blueprint = Blueprint(widths, acoustic, visual, classes, fusion, config, str(draw.choice(GATHERED)))
     torch.manual_seed(seed)
-    network = EmotionNetwork(Blueprint(widths, acoustic, visual, int(draw.integers(2, 7)), fusion, config)).double()
+    network = EmotionNetwork(blueprint).double()
     network.fit_zscore({name: 2 * torch.randn(9, width, dtype=torch.float64) + 1 for name, width in widths.items()})
     with torch.no_grad():
         for layer in network.prunable().values():
@@ -91,7 +94,8 @@ def count_by_hand(plan: Blueprint, left: dict[str, np.ndarray]) -> int:
     """The parameters of a network with these nodes left, layer by layer."""
     total, all_fused = 0, 0
     for acoustic in plan.acoustic:
-        sets, prefix = (acoustic, *plan.visual), f"branches.{acoustic}.gathering.modalities"
+        others = [name for name in plan.acoustic if name != acoustic] if plan.gathered == "all" else []
+        sets, prefix = (acoustic, *others, *plan.visual), f"branches.{acoustic}.gathering.modalities"
         outer = {name: left[f"{prefix}.{name}.outer"] for name in sets}
         for name in sets:
             inner = len(left[f"{prefix}.{name}.inner"])
