@@ -56,3 +56,11 @@ def test_a_model_decides_by_the_mean_of_its_folds(
     np.testing.assert_allclose(got.weights, sum(p["weights"].T for p in said) / 3, atol=1e-6)
     of_branches = sum(np.exp(p["log_posteriors"]) for p in said) / 3  # (M, B, C)
     np.testing.assert_allclose(got.branches, of_branches.transpose(1, 0, 2), atol=1e-6)
+
+
+def test_rounding_takes_no_confidence_past_its_bounds() -> None:
+    """A float32 posterior sums to one but for rounding."""
+    uniform = np.full(6, 1 / 6, dtype=np.float32).astype(float)
+    above = [1.0 + 1e-7, *[0.0] * 5]
+    found = confidence(uniform.tolist(), (uniform * (1 + 1e-7)).tolist(), above)
+    assert all(0 <= value <= 1 for value in found)

@@ -44,7 +44,8 @@ class Decisions:
         posterior = self.posterior
         logs = np.log(posterior, where=posterior > 0, out=np.zeros_like(posterior))
         entropy: np.ndarray = -(posterior * logs).sum(axis=1)
-        confidence: np.ndarray = 1 - entropy / np.log(posterior.shape[1])
+        # The posteriors are float32: their rounding can carry a quotient past its bounds by 1e-7.
+        confidence: np.ndarray = (1 - entropy / np.log(posterior.shape[1])).clip(0, 1)
         return confidence
 
 
