@@ -35,7 +35,7 @@ run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=fol
 	@mer track
 	@mer table
 
-controls: env profile  ## PNAO against its controls, hours: make controls [PROFILE=ravdess DATA=folder]
+controls: env profile  ## PNAO against its controls: make controls [PROFILE=ravdess DATA=folder]
 	dvc repro pipelines/controls/dvc.yaml:controls
 
 test: env  ## ruff, mypy, import-linter, pytest
