@@ -1,13 +1,16 @@
 """A small separable corpus that networks can learn in a second, and the network written out in numpy."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
+from mer_pnao.params import Params, load_params
 from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import TrainingConfig
 
 torch.set_num_threads(1)
 WIDTHS = {"a": 12, "b": 10, "v": 8}
@@ -32,6 +35,20 @@ def examples() -> Examples:
 @pytest.fixture
 def blueprint() -> Blueprint:
     return Blueprint(WIDTHS, ("a", "b"), ("v",), 3, "entropy", NetworkConfig(24, 12, 0.2))
+
+
+@pytest.fixture
+def small_profile() -> Params:
+    """The demo's profile for this corpus and for networks that train in a moment."""
+    demo = load_params(Path(__file__).parents[1] / "profiles/demo.yaml")
+    return demo.model_copy(
+        update={
+            "corpus": demo.corpus.model_copy(update={"labels": ("angry", "neutral", "happy")}),
+            "features": demo.features.model_copy(update={"acoustic": ("a", "b"), "visual": ("v",)}),
+            "network": NetworkConfig(16, 8),
+            "training": TrainingConfig(epochs=3, batch=16, learning_rate=5e-3),
+        }
+    )
 
 
 Arrays = Mapping[str, np.ndarray]

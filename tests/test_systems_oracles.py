@@ -16,30 +16,18 @@ from safetensors.torch import load_file
 
 from mer_pnao.dataset import Dataset
 from mer_pnao.model_store import best_round_directory, read_predictions
-from mer_pnao.network.emotion_network import NetworkConfig
-from mer_pnao.params import Params, load_params
+from mer_pnao.params import Params
 from mer_pnao.pruning.pnao import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.systems import MEMBERS, combine_final, folds_of, run_system
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig
 
 LABELS = ("angry", "neutral", "happy")
 
 
 @pytest.fixture
-def params() -> Params:
-    demo = load_params(Path(__file__).parents[1] / "profiles/demo.yaml")
-    return demo.model_copy(
-        update={
-            "corpus": demo.corpus.model_copy(update={"labels": LABELS}),
-            "features": demo.features.model_copy(update={"acoustic": ("a", "b"), "visual": ("v",)}),
-            "folds": 2,
-            "network": NetworkConfig(16, 8),
-            "training": TrainingConfig(epochs=3, batch=16, learning_rate=5e-3),
-            "pnao": PnaoConfig(naor=0.6, alpha=1e-3, rounds=1),
-        }
-    )
+def params(small_profile: Params) -> Params:
+    return small_profile.model_copy(update={"folds": 2, "pnao": PnaoConfig(naor=0.6, alpha=1e-3, rounds=1)})
 
 
 @pytest.fixture

@@ -65,8 +65,8 @@ class GroupNorm:
 def _coupling(network: EmotionNetwork, features: Mapping[str, Tensor]) -> list[Tensor]:
     """What depends on which node, in operations that Torch-Pruning can trace.
 
-    The dense network's own forward pass computes several layers in one product, through which no trace leads. Whether
-    a modality's h_m is weighted before it is added changes no dependency.
+    The dense network's own forward pass lays the nodes of all layers side by side and takes them apart again, through
+    which no trace leads. Whether a modality's h_m is weighted before it is added changes no dependency.
     """
     layers = dict(network.named_modules())
     outputs = []
