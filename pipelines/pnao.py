@@ -9,7 +9,7 @@ from mer_pnao.console import input_errors, progress
 from mer_pnao.parallel import parallel_map, usable_cores
 from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems import MEMBERS, dataset_of, run_system
+from mer_pnao.systems import MEMBERS, dataset_of, run_systems
 from mer_pnao.tracking.stage import StageTracker
 from mer_pnao.workspace import work_folder
 
@@ -26,12 +26,14 @@ def main() -> None:
     rounds = len(MEMBERS) * (params.pnao.rounds + 1) * len(params.training.seeds)
     with progress("pruning rounds", rounds) as done:
         run = parallel_map(usable_cores())
-        for system in MEMBERS:
-            shutil.rmtree(MODELS / system, ignore_errors=True)
-            for directory in run_system(system, dataset, params, store, MODELS / system, run):
-                tracker.round(directory)
-                done(1)
-            tracker.finished(MODELS / system)
+        outs = {system: MODELS / system for system in MEMBERS}
+        for out in outs.values():
+            shutil.rmtree(out, ignore_errors=True)
+        for directory in run_systems(outs, dataset, params, store, run):
+            tracker.round(directory)
+            done(1)
+        for out in outs.values():
+            tracker.finished(out)
 
 
 if __name__ == "__main__":

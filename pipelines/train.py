@@ -9,7 +9,7 @@ from mer_pnao.console import input_errors, progress
 from mer_pnao.parallel import parallel_map, usable_cores
 from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems import DENSE, dataset_of, run_probe, run_system
+from mer_pnao.systems import DENSE, dataset_of, run_probe, run_systems
 from mer_pnao.tracking.stage import StageTracker
 from mer_pnao.workspace import work_folder
 
@@ -29,12 +29,14 @@ def main() -> None:
         tracker.finished(MODELS / "linear_probe")
         done(1)
         run = parallel_map(usable_cores())
-        for system in DENSE:
-            shutil.rmtree(MODELS / system, ignore_errors=True)
-            for directory in run_system(system, dataset, params, store, MODELS / system, run):
-                tracker.round(directory)
-                done(1)
-            tracker.finished(MODELS / system)
+        outs = {system: MODELS / system for system in DENSE}
+        for out in outs.values():
+            shutil.rmtree(out, ignore_errors=True)
+        for directory in run_systems(outs, dataset, params, store, run):
+            tracker.round(directory)
+            done(1)
+        for out in outs.values():
+            tracker.finished(out)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from mer_pnao.params import Params
 from mer_pnao.pruning.pnao import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.write import write_report
-from mer_pnao.systems import combine_final, folds_of, run_probe, run_system
+from mer_pnao.systems import combine_final, folds_of, run_probe, run_systems
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import predict
@@ -46,7 +46,7 @@ def dataset(examples: Examples) -> Dataset:
 def models(dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for system in ("pnao", "enf_pnao"):
-        list(run_system(system, dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models" / system))
+        list(run_systems({system: tmp_path / "models" / system}, dataset, params, DiskRoundStore(tmp_path / "rounds")))
     return tmp_path / "models"
 
 
@@ -144,7 +144,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def trained(system: str, dataset: Dataset, params: Params, store: DiskRoundStore, out: Path) -> list[str]:
-    return [str(path.relative_to(out)) for path in run_system(system, dataset, params, store, out)]
+    return [str(path.relative_to(out)) for path in run_systems({system: out}, dataset, params, store)]
 
 
 def test_a_further_seed_is_added_beside_the_first_and_known_seeds_are_not_trained_again(
@@ -155,7 +155,7 @@ def test_a_further_seed_is_added_beside_the_first_and_known_seeds_are_not_traine
     assert trained("enf_pnao", dataset, with_seeds(params, 0), store, tmp_path / "one") == rounds
     assert (store.hits, store.misses) == (0, 3)
     again = trained("enf_pnao", dataset, with_seeds(params, 0, 8), store, tmp_path / "two")
-    assert again == [*rounds, *(f"seed-8/{name}" for name in rounds)]
+    assert again == [name for each in rounds for name in (each, f"seed-8/{each}")]  # in step
     assert (store.hits, store.misses) == (3, 6)  # only the new seed was trained
     one, two = files_of(tmp_path / "one"), files_of(tmp_path / "two")
     assert one == {name: content for name, content in two.items() if not name.startswith("seed-")}

@@ -19,7 +19,7 @@ from mer_pnao.model_store import best_round_directory, read_predictions
 from mer_pnao.params import Params
 from mer_pnao.pruning.pnao import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems import MEMBERS, combine_final, folds_of, run_system
+from mer_pnao.systems import MEMBERS, combine_final, folds_of, run_systems
 from mer_pnao.training.examples import Examples
 
 LABELS = ("angry", "neutral", "happy")
@@ -48,7 +48,7 @@ def build(params: Params, store: DiskRoundStore, tmp_path: Path) -> Callable[[Da
     def models_of(dataset: Dataset, name: str) -> Path:
         models = tmp_path / name.replace("/", "-")
         for system in MEMBERS:
-            list(run_system(system, dataset, params, store, models / system))
+            list(run_systems({system: models / system}, dataset, params, store))
         combine_final(dataset, ("a", "b"), models, models / "final")
         return models
 

@@ -1,13 +1,19 @@
 """Folds in parallel processes with one thread each: the numbers do not depend on how many there are."""
 
+import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Protocol, TypeVar
 
 import torch
 from joblib import Parallel, delayed, parallel_config
 
 from mer_pnao.errors import InputError
+
+# What glibc's malloc does in the worker processes; other C libraries do not look at it. Without it, freed gradients go
+# back to the system after each step, to be zeroed page by page for the next one, and 4 KiB pages fill the TLB.
+_MALLOC = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824:glibc.malloc.hugetlb=1"
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -32,7 +38,14 @@ def usable_cores() -> int:
 def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
     """Call the function with one torch thread: sums in another order give other last digits."""
     torch.set_num_threads(1)
+    _spare_the_imported()
     return function(task)
+
+
+@cache
+def _spare_the_imported() -> None:
+    """Take everything that is imported by now out of the garbage collector's rounds, which a training starts often."""
+    gc.freeze()
 
 
 class ParallelMap(Protocol):
@@ -45,6 +58,8 @@ class ParallelMap(Protocol):
 
 def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> ParallelMap:
     """A `map` over processes, in order; `done(1)` is called for each finished task."""
+
+    os.environ.setdefault("GLIBC_TUNABLES", _MALLOC)  # read by processes that start from here on
 
     def run(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         # No memory-mapped arguments: a killed run would leave them behind.

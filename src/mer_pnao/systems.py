@@ -36,13 +36,14 @@ from mer_pnao.model_store import (
 from mer_pnao.network.emotion_network import EmotionNetwork, NetworkConfig
 from mer_pnao.params import Params
 from mer_pnao.pruning.pnao import (
+    Optimisation,
     PnaoConfig,
     Round,
     RoundStore,
     RunTasks,
     algorithm_version,
     best_round,
-    optimise_architecture,
+    optimise_in_step,
 )
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
@@ -72,30 +73,41 @@ def folds_of(dataset: Dataset, params: Params) -> np.ndarray:
     return make_folds(dataset.train.emotion, dataset.train.speakers, params.folds, params.seed)
 
 
-def run_system(
-    system: str, dataset: Dataset, params: Params, store: RoundStore, out: Path, run: RunTasks = map
+def run_systems(
+    outs: Mapping[str, Path], dataset: Dataset, params: Params, store: RoundStore, run: RunTasks = map
 ) -> Iterator[Path]:
-    """Train a system with each seed and write `round-NN/` for each round as it is finished; yields that folder.
+    """Train systems with each seed and write `round-NN/` for each round as it is finished; yields that folder.
 
-    The first seed's rounds lie in `out`, those of a further one in `out/seed-<s>`. After a seed's last round its
-    records say which one is the best, by Train&Val Com alone.
+    `outs` maps a system to its folder. The first seed's rounds lie there, those of a further one in `seed-<s>` below.
+    After the last round the records say which one is the best, of each system and seed, by Train&Val Com alone. Initial
+    weights, shuffling and dropout depend on the seed; the folds do not.
     """
-    for place, seed in enumerate(params.training.seeds):
-        folder = seed_folder(out, seed) if place else out
-        yield from _run_seed(system, dataset, params, seed, store, folder, run)
-
-
-def _run_seed(
-    system: str, dataset: Dataset, params: Params, seed: int, store: RoundStore, out: Path, run: RunTasks
-) -> Iterator[Path]:
-    """Initial weights, shuffling and dropout depend on the seed; the folds do not."""
-    blueprint = params.blueprint(dataset.widths, FUSION[system])
-    pnao = pnao_of(system, params)
     folds = folds_of(dataset, params)
-    dense = parameters(EmotionNetwork(blueprint))
-    for finished in optimise_architecture(blueprint, dataset.train, folds, params.training, pnao, seed, store, run):
+    jobs = [
+        (system, seed_folder(out, seed) if place else out, seed)
+        for system, out in outs.items()
+        for place, seed in enumerate(params.training.seeds)
+    ]
+    optimisations = [
+        Optimisation(
+            params.blueprint(dataset.widths, FUSION[system]),
+            dataset.train,
+            folds,
+            params.training,
+            pnao_of(system, params),
+            seed,
+        )
+        for system, _, seed in jobs
+    ]
+    for place, finished in optimise_in_step(optimisations, store, run):
+        system, out, seed = jobs[place]
         directory = out / f"round-{finished.number:02d}"
-        yield _write_round(directory, system, finished, dataset, params, pnao, seed, dense)
+        yield _write_round(directory, system, finished, dataset, params, optimisations[place].pnao, seed)
+    for _, out, _ in jobs:
+        _mark_best(out)
+
+
+def _mark_best(out: Path) -> None:
     records = [read_json(directory / "record.json") for directory in round_directories(out)]
     best = best_round((record["scores"]["trainval"]["com"], record["parameters"]) for record in records)
     for record in records:
@@ -196,10 +208,10 @@ def _write_round(
     params: Params,
     pnao: PnaoConfig,
     seed: int,
-    dense: int,
 ) -> Path:
     """Write one round's model, curves, weight distribution, predictions and record; the record comes last."""
     shutil.rmtree(directory, ignore_errors=True)
+    dense = parameters(EmotionNetwork(finished.blueprint))
     networks = finished.networks()
     model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks))
     write_round(directory, model)

@@ -128,8 +128,8 @@ def test_a_linear_output_keeps_the_sign_of_h() -> None:
     mlp = network.branch("a").gathering.mlp("a")
     inner = np.maximum(x.numpy() @ mlp.inner.weight.detach().numpy().T + mlp.inner.bias.detach().numpy(), 0)
     expected = inner @ mlp.outer.weight.detach().numpy().T + mlp.outer.bias.detach().numpy()
-    h = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "linear")["a", "a"]
+    h = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "linear")
     np.testing.assert_allclose(h.detach().numpy(), expected, rtol=1e-12)
     assert (expected < 0).any()
-    clipped = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "relu")["a", "a"]
+    clipped = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "relu")
     np.testing.assert_allclose(clipped.detach().numpy(), np.maximum(expected, 0), rtol=1e-12)

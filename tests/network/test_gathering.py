@@ -30,7 +30,7 @@ def clips(count: int = 5) -> dict[str, np.ndarray]:
 def gathered(gathering: AttentionGathering, features: dict[str, np.ndarray], dropout: float = 0.0) -> torch.Tensor:
     mlps = {("branch", name): gathering.mlp(name) for name in WIDTHS}
     inputs = {name: torch.from_numpy(values) for name, values in features.items()}
-    return gathering(list(modality_vectors(mlps, inputs, dropout, "relu").values())).detach()
+    return gathering(modality_vectors(mlps, inputs, dropout, "relu")).detach()
 
 
 def by_hand(

@@ -3,7 +3,7 @@
 Shapes: M branches, B clips, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mer_pnao.checks import at_least, between, one_of
-from mer_pnao.network.decoding import JointDecoder
+from mer_pnao.network.decoding import JointDecoder, decode
 from mer_pnao.network.fusion import AttentionFusion, entropy_fusion_from_log, weighted_decision
-from mer_pnao.network.gathering import SCORERS, AttentionGathering
+from mer_pnao.network.gathering import SCORERS, AttentionGathering, Gather
 from mer_pnao.network.modality import OUTPUTS, modality_vectors
 
 FUSIONS = ("entropy", "attention")
@@ -105,17 +105,12 @@ class ZScore(nn.Module):
 
 
 class Branch(nn.Module):
-    """AFG and joint decoder over one acoustic set and the visual sets."""
+    """AFG and joint decoder over one acoustic set and the visual sets; the network computes all branches at once."""
 
     def __init__(self, gathering: AttentionGathering, classes: int) -> None:
         super().__init__()
         self.gathering = gathering
         self.decoder = JointDecoder(gathering.fused_width, classes)
-
-    def forward(self, vectors: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the fused vectors (B, P), log-posteriors (B, C) and valences (B,) for the sets' h_m."""
-        fused = self.gathering(vectors)
-        return fused, *self.decoder(fused)
 
 
 class EmotionNetwork(nn.Module):
@@ -156,6 +151,7 @@ class EmotionNetwork(nn.Module):
         )
         if nodes:
             raise ValueError(f"{next(iter(nodes))} is not a prunable layer of this network")
+        self._gather = Gather([self.branch(name).gathering for name in self.branches])
         self.fusion: AttentionFusion | None = None
         if blueprint.fusion == "attention":
             self.fusion = AttentionFusion([self.branch(name).gathering.fused_width for name in self.branches])
@@ -204,14 +200,14 @@ class EmotionNetwork(nn.Module):
         branches = self.blueprint.branches()
         mlps = {(name, of): self.branch(name).gathering.mlp(of) for name, sets in branches.items() for of in sets}
         config = self.blueprint.config
-        h = modality_vectors(mlps, scaled, config.dropout if self.training else 0.0, config.output)
-        of_branches = [self.branch(name)([h[name, of] for of in sets]) for name, sets in branches.items()]
-        log_posteriors = torch.stack([log_posterior for _, log_posterior, _ in of_branches])
-        valences = torch.stack([valence for _, _, valence in of_branches])
+        vectors = modality_vectors(mlps, scaled, config.dropout if self.training else 0.0, config.output)
+        fused = self._gather(vectors)
+        log_posteriors, valences = decode([self.branch(name).decoder for name in branches], fused)
         if self.fusion is None:
             posterior, valence, weights = entropy_fusion_from_log(log_posteriors, valences)
         else:
-            weights = self.fusion([fused for fused, _, _ in of_branches])
+            widths = [self.branch(name).gathering.fused_width for name in branches]
+            weights = self.fusion([of_branch[:, :width] for of_branch, width in zip(fused, widths, strict=True)])
             posterior, valence = weighted_decision(log_posteriors.exp(), valences, weights)
         return Prediction(log_posteriors, valences, weights, posterior, valence)
 

@@ -4,12 +4,14 @@ The paper names the block and points to its references without a formula; `docs/
 Shapes: B clips, n modalities, H hidden width, D fused width, P fused positions that some modality still feeds.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from mer_pnao.network.modality import ModalityMLP, drop
+from mer_pnao.network.stacking import weights
 
 SCORERS = ("tanh", "linear", "mlp", "mean")
 
@@ -22,9 +24,14 @@ class TanhScorer(nn.Module):
         self.project = nn.Linear(positions, attention, bias=False)
         self.score = nn.Linear(attention, 1, bias=False)
 
-    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
-        """Score the modalities (B, n) from their h_m spread over the fused positions, (B, n, P)."""
-        return self.score(self.project(spread).tanh()).squeeze(-1)  # type: ignore[no-any-return]
+
+def tanh_scores(scorers: Sequence[TanhScorer], spread: Tensor) -> Tensor:
+    """Score each branch's modalities (M, B, n) from their h_m spread over the fused positions, (M, B, n, P)."""
+    branches, clips, modalities, positions = spread.shape
+    project = weights([scorer.project for scorer in scorers], positions, branches)
+    projected = (spread.reshape(branches, -1, positions) @ project.transpose(1, 2)).tanh()
+    score = weights([scorer.score for scorer in scorers], projected.shape[2], branches)
+    return (projected @ score.transpose(1, 2)).view(branches, clips, modalities)
 
 
 class LinearScorer(nn.Module):
@@ -34,9 +41,9 @@ class LinearScorer(nn.Module):
         super().__init__()
         self.score = nn.Linear(kept, modalities)
 
-    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
-        """Score the modalities (B, n) from the concatenation of their kept nodes."""
-        return self.score(torch.cat(list(kept), dim=-1))  # type: ignore[no-any-return]
+    def forward(self, kept: Tensor) -> Tensor:
+        """Score the modalities (B, n) from their kept nodes side by side, (B, sum of D')."""
+        return self.score(kept)  # type: ignore[no-any-return]
 
 
 class MLPScorer(nn.Module):
@@ -49,10 +56,10 @@ class MLPScorer(nn.Module):
         self.score = nn.Linear(width, modalities)
         self.dropout = dropout
 
-    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
-        """Score the modalities (B, n) from the concatenation of their kept nodes."""
+    def forward(self, kept: Tensor) -> Tensor:
+        """Score the modalities (B, n) from their kept nodes side by side, (B, sum of D')."""
         dropout = self.dropout if self.training else 0.0
-        inner = drop(self.inner(torch.cat(list(kept), dim=-1)).relu(), dropout)
+        inner = drop(self.inner(kept).relu(), dropout)
         outer = drop(self.outer(inner).relu(), dropout)
         return self.score(outer)  # type: ignore[no-any-return]
 
@@ -60,9 +67,13 @@ class MLPScorer(nn.Module):
 class MeanScorer(nn.Module):
     """The same score for every modality: no attention, what the others are held against."""
 
-    def forward(self, kept: Sequence[Tensor], spread: Tensor) -> Tensor:
+    def __init__(self, modalities: int) -> None:
+        super().__init__()
+        self.modalities = modalities
+
+    def forward(self, kept: Tensor) -> Tensor:
         """Score the modalities (B, n) with zeros."""
-        return spread.new_zeros(spread.shape[:2])
+        return kept.new_zeros(len(kept), self.modalities)
 
 
 class AttentionGathering(nn.Module):
@@ -89,7 +100,7 @@ class AttentionGathering(nn.Module):
         self.modalities = nn.ModuleDict({name: ModalityMLP(inputs, *kept[name]) for name, inputs in widths.items()})
         outer = [kept[name][1] for name in widths]
         self.register_buffer("fused_kept", torch.unique(torch.cat(outer)))  # sorted; a position nobody feeds is gone
-        self._places = [torch.searchsorted(self.fused_kept, nodes) for nodes in outer]
+        self.places = [torch.searchsorted(self.fused_kept, nodes) for nodes in outer]
         total = sum(len(nodes) for nodes in outer)
         self.scorer: nn.Module
         match scorer:
@@ -100,11 +111,10 @@ class AttentionGathering(nn.Module):
             case "mlp":
                 self.scorer = MLPScorer(total, len(widths), hidden, width, dropout)
             case "mean":
-                self.scorer = MeanScorer()
+                self.scorer = MeanScorer(len(widths))
             case _:
                 raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, got {scorer!r}")
-        self._softmax = scorer != "mlp"
-        self._temperature = temperature
+        self.temperature = temperature if scorer != "mlp" else None  # None: no softmax
 
     @property
     def fused_width(self) -> int:
@@ -117,16 +127,39 @@ class AttentionGathering(nn.Module):
         assert isinstance(mlp, ModalityMLP)
         return mlp
 
-    def _spread(self, nodes: Tensor, places: Tensor) -> Tensor:
-        """Put the kept nodes (B, D') at their fused positions (B, P), zeros elsewhere."""
-        if len(places) == self.fused_width:
-            return nodes
-        return nodes.new_zeros(len(nodes), self.fused_width).index_copy(1, places.to(nodes.device), nodes)
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Gather the sets' h_m, side by side in their order (B, sum of D'), into the fused vectors (B, P)."""
+        return Gather([self])(vectors)[0]
 
-    def forward(self, vectors: Sequence[Tensor]) -> Tensor:
-        """Gather the sets' h_m, each (B, D') in the order of the sets, into the fused vector (B, P)."""
-        spread = torch.stack([self._spread(h, places) for h, places in zip(vectors, self._places, strict=True)], dim=1)
-        scores = self.scorer(vectors, spread)
-        alpha = (scores / self._temperature).softmax(dim=-1) if self._softmax else scores
-        fused: Tensor = (alpha.unsqueeze(1) @ spread).squeeze(1)
-        return fused
+
+class Gather:
+    """AFG of all branches of a network at once (see `stacking`); they have one kind of scorer and as many sets each."""
+
+    def __init__(self, gatherings: Sequence[AttentionGathering]) -> None:
+        self._scorers = [gathering.scorer for gathering in gatherings]
+        self._temperature = gatherings[0].temperature
+        self._totals = [sum(len(places) for places in gathering.places) for gathering in gatherings]
+        rows = [places for gathering in gatherings for places in gathering.places]
+        positions = max(gathering.fused_width for gathering in gatherings)
+        self._shape = (len(gatherings), len(rows) // len(gatherings), positions)
+        self._places = torch.cat([row * positions + places for row, places in enumerate(rows)])
+
+    def __call__(self, vectors: Tensor) -> Tensor:
+        """Gather every branch's h_m, side by side in the branches' order (B, sum of D'), into (M, B, P).
+
+        P is the largest branch's; the vectors of the others end in zeros.
+        """
+        places = math.prod(self._shape)
+        if len(self._places) < places:  # each kept node to its fused position, zeros elsewhere
+            at_places = vectors.new_zeros(len(vectors), places).index_copy(1, self._places.to(vectors.device), vectors)
+        else:
+            at_places = vectors
+        spread = at_places.view(-1, *self._shape).transpose(0, 1)
+        tanh = [scorer for scorer in self._scorers if isinstance(scorer, TanhScorer)]
+        if tanh:
+            scores = tanh_scores(tanh, spread)
+        else:
+            own = torch.split(vectors, self._totals, dim=1)
+            scores = torch.stack([scorer(kept) for scorer, kept in zip(self._scorers, own, strict=True)])
+        alpha = scores if self._temperature is None else (scores / self._temperature).softmax(dim=-1)
+        return (alpha.unsqueeze(2) @ spread).squeeze(2)

@@ -5,6 +5,7 @@ Shapes: B clips, N training clips.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -20,11 +21,11 @@ from mer_pnao.training.batches import batches, drop_sets, exchange, mixup, resid
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.objective import (
     UncertaintyWeights,
-    add_sparsity_gradient,
     emotion_loss,
     uncertainty_weighted,
     valence_loss,
 )
+from mer_pnao.training.optimiser import SparseAdamW
 from mer_pnao.training.schedule import learning_rate
 
 
@@ -123,15 +124,19 @@ def fit(
     the optimiser's step, when it may change the gradients. The network is trained in place. The same arguments on the
     same machine with the same thread count give the same numbers. Raises InputError when the training diverges.
     """
-    with torch.random.fork_rng(devices=[]):
+    uncertainty = UncertaintyWeights(train.has_valence)
+    matrices = network.weight_matrices()
+    decayed = {id(matrix) for matrix in matrices}
+    others = [p for p in (*network.parameters(), *uncertainty.parameters()) if id(p) not in decayed]
+    changes = [partial(change, network) for change in before_step]
+    adamw = SparseAdamW(matrices, others, config.weight_decay, alpha, changes)
+    with torch.random.fork_rng(devices=[]), adamw as optimiser:
         torch.manual_seed(seed)
         shuffle, partners = np.random.default_rng(seed), np.random.default_rng((seed, 1))
-        clips = resident(network, train, config.label_smoothing, number_type(config.precision, torch.device("cpu")))
-        held_out = network.scale(validation.tensors())
+        number = number_type(config.precision, torch.device("cpu"))
+        clips = resident(network, train, config.label_smoothing, number)
+        held_out = resident(network, validation, config.label_smoothing, number).features
         modalities = (network.blueprint.acoustic, network.blueprint.visual)
-        uncertainty = UncertaintyWeights(train.has_valence)
-        matrices = network.weight_matrices()
-        optimiser = _optimiser(network, uncertainty, config)
         steps_per_epoch = max(1, len(train) // config.batch)
         steps, best, best_epoch = config.epochs * steps_per_epoch, -np.inf, 0
         state: dict[str, Tensor] = {}
@@ -143,19 +148,14 @@ def fit(
             sums = torch.zeros(3)
             for position, batch in enumerate(batches(clips, torch.from_numpy(order), features_of, steps_per_epoch)):
                 rate = schedule(epoch * steps_per_epoch + position, steps, config)
-                for group in optimiser.param_groups:
-                    group["lr"] = rate
+                optimiser.start(rate)
                 batch = drop_sets(mixup(batch, config.mixup, partners), config.modality_dropout)
                 prediction = network.decide(batch.features)
                 of_emotion = emotion_loss(prediction, batch.emotion)
                 of_valence = valence_loss(prediction, batch.valence)
                 loss = uncertainty_weighted(of_emotion, of_valence, *uncertainty())
-                optimiser.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
-                add_sparsity_gradient(matrices, alpha)
-                for change in before_step:
-                    change(network)
-                optimiser.step()
+                optimiser.finish()
                 sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
             network.eval()
             with torch.inference_mode():
@@ -194,17 +194,3 @@ def score_of(prediction: Prediction, examples: Examples) -> Scores:
     """Score the joint decision against the examples' labels."""
     chosen = prediction.posterior.argmax(dim=-1).numpy()
     return score(examples.emotion, chosen, examples.valence, prediction.valence.numpy())
-
-
-def _optimiser(
-    network: EmotionNetwork, uncertainty: UncertaintyWeights, config: TrainingConfig
-) -> torch.optim.Optimizer:
-    matrices = network.weight_matrices()
-    decayed = {id(matrix) for matrix in matrices}
-    others = [parameter for parameter in network.parameters() if id(parameter) not in decayed]
-    free = [parameter for parameter in uncertainty.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others + free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -65,11 +65,9 @@ def add_sparsity_gradient(matrices: Iterable[nn.Parameter], alpha: float) -> Non
 
     In the autograd graph the same term would cost a pass over every weight forward and another one backward.
     """
-    present = [(matrix, matrix.grad) for matrix in matrices if matrix.grad is not None]
-    if alpha == 0 or not present:
+    if alpha == 0:
         return
     with torch.no_grad():
-        # One buffer for all signs stays in the processor's cache; a new one for each matrix would not.
-        buffer = present[0][0].new_empty(max(matrix.numel() for matrix, _ in present))
-        for matrix, gradient in present:
-            gradient.add_(torch.sign(matrix, out=buffer[: matrix.numel()].view_as(matrix)), alpha=alpha)
+        for matrix in matrices:
+            if matrix.grad is not None:
+                matrix.grad.add_(matrix.sign(), alpha=alpha)
