@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable
 
 import pytest
+from joblib.externals.loky import get_reusable_executor
 
 from mer_pnao.errors import InputError
 from mer_pnao.parallel import parallel_map, usable_cores
@@ -48,3 +49,17 @@ def test_results_come_in_order_and_each_is_reported(workers: int) -> None:
     results: Iterable[int] = parallel_map(workers, done.append)(operator.neg, range(5))
     assert list(results) == [0, -1, -2, -3, -4]
     assert done == [1] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
+def test_workers_keep_the_memory_that_they_free(monkeypatch: pytest.MonkeyPatch, own: str | None) -> None:
+    """glibc reads its tunables when a process starts; what the user has set stays."""
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    get_reusable_executor(2).shutdown()  # workers of other tests started without
+    (found,) = parallel_map(2)(os.environ.get, ["GLIBC_TUNABLES"])
+    get_reusable_executor(2).shutdown()
+    assert found is not None
+    assert found == own if own else "mmap_threshold" in found and "trim_threshold" in found

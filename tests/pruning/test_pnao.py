@@ -13,7 +13,16 @@ from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_sta
 from mer_pnao.pruning import pnao as algorithm
 from mer_pnao.pruning.importance import importances
 from mer_pnao.pruning.mask import node_masks
-from mer_pnao.pruning.pnao import FoldTask, PnaoConfig, Round, best_round, optimise_architecture, run_fold
+from mer_pnao.pruning.pnao import (
+    FoldTask,
+    Optimisation,
+    PnaoConfig,
+    Round,
+    best_round,
+    optimise_architecture,
+    optimise_in_step,
+    run_fold,
+)
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.pruning.surgery import masked
 from mer_pnao.training.examples import Examples
@@ -187,6 +196,48 @@ def test_an_interrupted_run_goes_on_at_its_round_with_the_same_result(
 
     assert_same(run(blueprint, examples, folds, tmp_path / "rough", run=counted), whole)
     assert computed == [3]  # only the last round's folds
+
+
+def test_optimisations_in_step_are_the_same_as_one_after_another(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    """Of different lengths, one of them half remembered: each round's folds are one map over all of them."""
+    sparse = Optimisation(blueprint, examples, folds, TRAINING, PNAO, 0)
+    dense = replace(sparse, pnao=replace(PNAO, alpha=0.0, rounds=0))
+    other = replace(sparse, blueprint=replace(blueprint, fusion="attention"), seed=5)
+    apart = [
+        list(optimise_architecture(of.blueprint, examples, folds, TRAINING, of.pnao, of.seed, DiskRoundStore(place)))
+        for of, place in ((sparse, tmp_path / "a"), (dense, tmp_path / "b"), (other, tmp_path / "c"))
+    ]
+    store, mapped = DiskRoundStore(tmp_path / "all"), []
+
+    def counted(function, tasks):  # type: ignore[no-untyped-def]
+        mapped.append(len(tasks))
+        return map(function, tasks)
+
+    known = optimise_architecture(blueprint, examples, folds, TRAINING, PNAO, 0, store)
+    next(known), next(known)  # rounds 0 and 1 of the first
+    together: list[list[Round]] = [[], [], []]
+    order = []
+    for place, finished in optimise_in_step([sparse, dense, other], store, counted):
+        together[place].append(finished)
+        order.append((finished.number, place))
+    for of_one, alone in zip(together, apart, strict=True):
+        assert_same(of_one, alone)
+    assert order == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 2)]
+    assert mapped == [6, 3, 6]
+
+
+def test_every_optimisation_is_saved_before_any_is_handed_over(
+    blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
+) -> None:
+    """So a kill while the caller writes the first one's round costs none of the others'."""
+    first = Optimisation(blueprint, examples, folds, TRAINING, PNAO, 0)
+    store = DiskRoundStore(tmp_path)
+    next(optimise_in_step([first, replace(first, seed=1)], store))
+    again = DiskRoundStore(tmp_path)
+    next(optimise_in_step([replace(first, seed=1)], again))
+    assert (again.hits, again.misses) == (1, 0)
 
 
 def test_a_changed_naor_reuses_the_sparse_training_and_more_rounds_reuse_all(

@@ -76,7 +76,6 @@ class _AdamW:
 
     def __init__(self, parameters: Sequence[nn.Parameter], weight_decay: float) -> None:
         self._weight_decay = weight_decay
-        # A parameter that no loss reaches (the other fusion's valence weight, say) has no gradient, now or later.
         self._rows = [
             (parameter, torch.zeros_like(parameter), torch.zeros_like(parameter))
             for parameter in parameters
@@ -85,8 +84,10 @@ class _AdamW:
         self._step = torch.zeros(())
 
     def step(self, rate: float) -> None:
-        """One update of every parameter that has a gradient, which is gone afterwards."""
+        """One update of every parameter that has a gradient (the same ones each time), which is gone afterwards."""
         present = [(row, row[0].grad) for row in self._rows if row[0].grad is not None]
+        if not present:
+            return
         self._step += 1
         parameters, first, second = ([row[column] for row, _ in present] for column in range(3))
         with torch.no_grad():
