@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from mer_pnao.console import input_errors, progress
-from mer_pnao.corpus.manifest import read_manifest
+from mer_pnao.corpus.manifest import labels_of, read_manifest
 from mer_pnao.features.store import read_listed
 from mer_pnao.params import load_params
 from mer_pnao.report.write import write_report
@@ -14,8 +14,9 @@ from mer_pnao.report.write import write_report
 def main() -> None:
     """Compare all systems and write `reports/`."""
     params = load_params()
-    truth = read_manifest(params.data / "manifest.csv")[["name", "split", "discrete", "valence"]]
-    lists = [params.data / "features" / name / "skipped.csv" for name in params.encoders]
+    manifest = params.data / "manifest.csv"
+    truth = read_manifest(manifest)[["name", "split", "discrete", "valence"]]
+    lists = [params.data / "features" / name / "skipped.csv" for name in (*params.encoders, *params.imported)]
     skipped = pd.DataFrame(
         [entry for path in lists for entry in read_listed(path)],
         columns=["name", "encoder", "action", "reason"],
@@ -24,7 +25,7 @@ def main() -> None:
         write_report(
             Path("models"),
             truth,
-            params.corpus.labels,
+            params.corpus.labels or labels_of(truth, manifest),
             skipped,
             Path("reports"),
             params.evaluation.resamples,

@@ -16,8 +16,9 @@ def main(name: str) -> None:
     out = params.data / "features" / name
     names = read_manifest(params.data / "manifest.csv")["name"].tolist()
     with progress(f"importing {name}", len(names)) as done:
-        width = import_vectors(source, names, out / name, done)
-    write_identity(out, {"kind": params.corpus.kind, "source": params.imported[name], "sets": {name: width}})
+        made = import_vectors(source, names, out / name, done)
+    identity = {"kind": params.corpus.kind, "source": params.imported[name], "sets": {name: made.width}}
+    write_identity(out, identity | {"averaged_over_frames": made.averaged}, made.listed)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,26 @@
 from pathlib import Path
 
 from mer_pnao.console import input_errors
-from mer_pnao.corpus.labelled_folder import read_folder
 from mer_pnao.corpus.manifest import write_manifest
-from mer_pnao.corpus.mertools import read_features_folder
+from mer_pnao.corpus.sources import read_corpus
 from mer_pnao.params import load_params
 
 
 def main() -> None:
     """Read the labels of the profile's corpus and write `data/<profile>/manifest.csv`."""
     params = load_params()
-    read = {"labelled_folder": read_folder, "mertools": read_features_folder}[params.corpus.kind]
-    write_manifest(read(Path(params.corpus.root), params.corpus.labels), params.data / "manifest.csv")
+    corpus = params.corpus
+    table = read_corpus(
+        corpus.kind,
+        Path(corpus.root),
+        corpus.labels,
+        corpus.label_file,
+        corpus.intensities,
+        corpus.test_share,
+        corpus.test_speakers,
+        params.seed,
+    )
+    write_manifest(table, params.data / "manifest.csv")
 
 
 if __name__ == "__main__":

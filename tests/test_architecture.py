@@ -13,6 +13,10 @@ PYTHON = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "pipelines").glob("*.py
 def test_no_unrestricted_unpickling(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"^\s*(import|from)\s+(cloudpickle|dill|shelve|marshal)\b|from pickle import", text, re.M)
+    if path.name == "label_archive.py":  # the official baseline's labels are pickled, and read by an own unpickler
+        assert text.count("pickle.Unpickler") == 1
+        assert re.search(r"class _Restricted\(pickle\.Unpickler\):(?:(?!\nclass).)*def find_class\(", text, re.S)
+        text = text.replace("pickle.Unpickler)", "")
     assert not re.search(r"\b(pickle\.(?!UnpicklingError)\w+|torch\.save|joblib\.(load|dump))\b", text)
     for call in re.findall(r"torch\.load\((.*?)\)", text, re.S):
         assert "weights_only=True" in call

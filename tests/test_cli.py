@@ -10,6 +10,7 @@ import pytest
 from mer_pnao.cli import main
 
 ROOT = Path(__file__).parents[1]
+PROFILES = ", ".join(sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
 Mer = Callable[..., tuple[int, str, str]]
 
 
@@ -53,7 +54,7 @@ def test_wrong_usage_exits_with_2(mer: Mer) -> None:
         ("extract one two", "two clips are called 'a': one/a.mp4 and two/a.avi"),
         ("extract one one/a.mp4", "two clips are called 'a': one/a.mp4 and one/a.mp4"),
         ("table", "reports/table.csv is not there: run `make run` or `dvc repro` first"),
-        ("profile --name nope", "there is no profile 'nope'; profiles/ holds demo, ravdess"),
+        ("profile --name nope", f"there is no profile 'nope'; profiles/ holds {PROFILES}"),
         ("profile --name ravdess --data nowhere", "nowhere is not a folder"),
         ("profile --data one", "the profile demo makes its own clips and takes no data folder, got one"),
         (

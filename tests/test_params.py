@@ -89,6 +89,12 @@ def with_change(tmp_path: Path, *keys: str, value: object, profile: str = "demo"
         (("training", "seeds"), ["1"], r"training\.seeds\.0: .*integer, got '1'$"),
         (("training", "seeds"), "0", r"training\.seeds: .*array, got '0'$"),
         (("training", "seeds"), 0, r"training\.seeds: .*array, got 0$"),
+        (("corpus", "labels"), ["happy"], r"corpus\.labels must be at least two emotions, or none, got only 'happy'$"),
+        (("corpus", "test_share"), 0.0, r"corpus\.test_share: .*greater than 0, got 0\.0"),
+        (("corpus", "test_share"), 0.6, r"corpus\.test_share: .*less than or equal to 0\.5, got 0\.6"),
+        (("corpus", "label_file"), "../labels.csv", r"corpus\.label_file must be a relative path without '\.\.', got"),
+        (("corpus", "label_file"), "", r"corpus\.label_file must be a relative path"),
+        (("corpus", "kind"), "cinema", r"corpus\.kind.*got 'cinema'"),
         (("corpus", "labels"), ["happy", ""], r"corpus\.labels must be words .*, got ''"),
         (("corpus", "labels"), ["happy", "sad "], r"corpus\.labels must be words .*, got 'sad '"),
         (
@@ -180,7 +186,7 @@ def leaves(content: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, .
             yield from leaves(inner, (*keys, name))
 
 
-@pytest.mark.parametrize("profile", ["demo", "ravdess"])
+@pytest.mark.parametrize("profile", [path.stem for path in PROFILES])
 def test_every_key_of_a_profile_is_required(tmp_path: Path, profile: str) -> None:
     """But the single encoder and set, and HuBERT's layers: their absence has sentences of its own."""
     whole = ROOT / f"profiles/{profile}.yaml"

@@ -63,7 +63,8 @@ def test_a_profile_that_makes_its_clips_takes_no_data(project: Path, corpus: Pat
 
 @pytest.mark.parametrize("name", ["nope", "../params", ""])
 def test_an_unknown_profile_is_refused(project: Path, name: str) -> None:
-    with pytest.raises(InputError, match=f"there is no profile '{name}'; profiles/ holds demo, ravdess"):
+    known = ", ".join(sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
+    with pytest.raises(InputError, match=f"there is no profile '{name}'; profiles/ holds {known}"):
         choose_profile(project, name, None)
 
 

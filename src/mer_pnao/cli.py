@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mer_pnao.console import input_errors, progress
+from mer_pnao.console import BAD_INPUT, input_errors, progress
 from mer_pnao.errors import InputError
 
 app = typer.Typer(
@@ -33,7 +33,26 @@ def profile(
     from mer_pnao.profiles import choose_profile
 
     chosen = choose_profile(ROOT, name, data)
-    Console().print(f"profile {chosen.profile}: {len(chosen.corpus.labels)} emotions, corpus {chosen.corpus.root}")
+    emotions = len(chosen.corpus.labels) or "the corpus's own"
+    Console().print(f"profile {chosen.profile}: {emotions} emotions, corpus {chosen.corpus.root}")
+
+
+@app.command()
+def check(
+    figure: Annotated[Path | None, typer.Option(help="Draw the classes and lengths into this PNG file, too.")] = None,
+) -> None:
+    """Report on the profile's corpus before anything long runs; exit code 2 when something would stop the run."""
+    from mer_pnao.corpus_check import check_corpus, draw_report, print_report
+    from mer_pnao.params import load_params
+
+    params = load_params(ROOT / "params.yaml")
+    with progress("reading headers", None) as done:
+        report = check_corpus(params, ROOT, done)
+    print_report(report, Console())
+    if figure is not None:
+        draw_report(report, figure)
+    if report.faults:
+        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()

@@ -44,7 +44,7 @@ def run_controls(
 
     The folds are the systems', the same for all methods and seeds.
     """
-    blueprint = params.blueprint(dataset.widths, "entropy")
+    blueprint = params.blueprint(dataset.widths, "entropy", len(dataset.labels))
     folds = folds_of(dataset, params)
     for seed in params.training.seeds:
         trial = Trial(

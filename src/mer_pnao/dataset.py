@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mer_pnao.corpus.manifest import read_manifest
+from mer_pnao.corpus.manifest import labels_of, read_manifest
 from mer_pnao.errors import InputError
 from mer_pnao.features.store import FeatureSet, load_sets
 from mer_pnao.training.examples import Examples
@@ -37,9 +37,11 @@ class Dataset:
 def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Sequence[str]) -> Dataset:
     """Join the manifest with the feature sets; a clip that lacks one was skipped, with its reason, in extraction.
 
+    Without labels they are those of the training clips, in alphabetical order.
     Raises InputError for what `read_manifest` and `load_sets` refuse, and for a split or a class without clips.
     """
     table = read_manifest(manifest)
+    labels = labels or labels_of(table, manifest)
     loaded = load_sets(features, sets)
     complete = set.intersection(*(set(part.names) for part in loaded.values()))
     table = table[table["name"].isin(complete)].sort_values("name")

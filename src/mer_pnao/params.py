@@ -34,13 +34,20 @@ class CorpusParams(BaseModel):
 
     model_config = _STRICT
 
-    kind: Literal["labelled_folder", "mertools"]  # own or rendered clips with labels.csv, or ready features
+    kind: Literal["labelled_folder", "mertools", "mer2023", "ravdess", "cremad"]  # mertools has features and no clips
     root: str = Field(min_length=1)  # the folder, below data/; `mer profile --data` links it to where the corpus is
-    labels: tuple[str, ...] = Field(min_length=2)  # the emotions, in the order of every table and figure
+    label_file: str = "labels.csv"  # of labelled_folder and mertools, below the root; the others know theirs
+    labels: tuple[str, ...]  # the emotions, in the order of every table and figure; none: those of the training clips
+    intensities: tuple[str, ...] = ()  # of ravdess and cremad: those taken; none: all
+    test_speakers: tuple[str, ...] = ()  # who is held out where the labels do not say what is test; none: a draw
+    test_share: float = Field(default=0.2, gt=0, le=0.5)  # of the clips, where it is drawn
     max_skipped: float = Field(default=0.05, ge=0, le=1)  # share of clips that may be unusable before a stage fails
 
     @model_validator(mode="after")
-    def _labels_differ(self) -> Self:
+    def _words_fit(self) -> Self:
+        sub_path("label_file", self.label_file)
+        if len(self.labels) == 1:
+            raise ValueError(f"labels must be at least two emotions, or none, got only {self.labels[0]!r}")
         for label in self.labels:
             if not label or not label.isprintable() or label != label.strip():
                 raise ValueError(f"labels must be words without spaces around them, got {label!r}")
@@ -118,7 +125,7 @@ class Params(BaseModel):
                 raise ValueError(f"features names the set {name!r}, which no encoder makes; known: {sorted(known)}")
         if len(set(self.features.sets)) != len(self.features.sets):
             raise ValueError("features names a set twice")
-        self.blueprint(dict.fromkeys(self.features.sets, 1), "entropy")  # refuses what the network cannot name
+        self.blueprint(dict.fromkeys(self.features.sets, 1), "entropy", 2)  # refuses what the network cannot name
         return self
 
     @model_validator(mode="after")
@@ -143,13 +150,13 @@ class Params(BaseModel):
         """Where this profile's products lie."""
         return Path("data") / self.profile
 
-    def blueprint(self, widths: dict[str, int], fusion: str) -> Blueprint:
-        """The dense network for feature sets of these widths."""
+    def blueprint(self, widths: dict[str, int], fusion: str, classes: int) -> Blueprint:
+        """The dense network for feature sets of these widths and so many emotions."""
         return Blueprint(
             {name: widths[name] for name in self.features.sets},
             self.features.acoustic,
             self.features.visual,
-            len(self.corpus.labels),
+            classes,
             fusion,
             self.network,
             self.features.gathered,

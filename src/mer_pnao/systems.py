@@ -90,7 +90,7 @@ def run_systems(
     ]
     optimisations = [
         Optimisation(
-            params.blueprint(dataset.widths, FUSION[system]),
+            params.blueprint(dataset.widths, FUSION[system], len(dataset.labels)),
             dataset.train,
             folds,
             params.training,

@@ -8,6 +8,7 @@ from mer_pnao.features.store import (
     Listed,
     import_vectors,
     load_sets,
+    missing_vectors,
     read_listed,
     read_set,
     write_identity,
@@ -115,7 +116,8 @@ class TestImport:
 
     def test_vectors_are_copied_in_the_order_of_the_names(self, tmp_path, source, vectors):
         done = []
-        assert import_vectors(source, list("dba"), tmp_path / "ready" / "mfcc", done.append) == 4
+        made = import_vectors(source, list("dba"), tmp_path / "ready" / "mfcc", done.append)
+        assert (made.width, made.averaged, made.listed) == (4, 0, ())
         result = read_set(tmp_path / "ready" / "mfcc")
         assert result.names == ("d", "b", "a")
         np.testing.assert_array_equal(result.vectors, vectors[[3, 1, 0]])
@@ -133,8 +135,12 @@ class TestImport:
             (np.array([1, np.nan, 3, 4], np.float32), "c in the feature set mfcc holds NaN"),
             (np.array([1, 2, 1e300, 4]), "c in the feature set mfcc holds infinity"),
             (np.zeros(5, np.float32), "c in the feature set mfcc has the width 5 and not 4"),
-            (np.zeros((7, 4), np.float32), r"c in the feature set mfcc must be a vector .*\(7, 4\)"),
-            (np.zeros(4, np.int64), "c in the feature set mfcc must be a vector of floats, not int64"),
+            (np.zeros((7, 5), np.float32), "c in the feature set mfcc has the width 5 and not 4"),
+            (np.zeros((2, 7, 4), np.float32), r"c in the feature set mfcc must be a vector or frames .*\(2, 7, 4\)"),
+            (np.zeros((0, 4), np.float32), r"c in the feature set mfcc must be a vector or frames .*\(0, 4\)"),
+            (np.zeros((), np.float32), r"c in the feature set mfcc must be a vector or frames .*\(\)"),
+            (np.array([[1, 2, 3, 4], [1, 2, np.nan, 4.0]]), "c in the feature set mfcc holds NaN"),
+            (np.zeros(4, np.int64), "c in the feature set mfcc must be a vector or frames of floats, not int64"),
             (np.zeros(0, np.float32), "c in the feature set mfcc must be a vector"),
             (np.array([{"a": 1}], dtype=object), "c in the feature set mfcc is not a plain array"),
         ],
@@ -153,6 +159,57 @@ class TestImport:
     def test_a_missing_clip_is_refused(self, tmp_path, source):
         with pytest.raises(InputError, match="f is missing from the feature set mfcc"):
             import_vectors(source, ["a", "f"], tmp_path / "mfcc")
+
+    def test_frames_are_averaged_whether_in_one_file_or_in_a_folder(self, tmp_path, source, vectors):
+        rng = np.random.default_rng(1)
+        for name, vector in zip("ab", vectors[:2], strict=True):
+            noise = rng.normal(size=(9, 4)).astype(np.float32)
+            frames = (np.concatenate([vector + noise, vector - noise])).astype(np.float32)
+            (source / f"{name}.npy").unlink()
+            if name == "a":
+                np.save(source / "a.npy", frames)
+            else:
+                (source / "b").mkdir()
+                for number, frame in enumerate(frames):
+                    np.save(source / "b" / f"{number:04d}.npy", frame)
+        made = import_vectors(source, list("abc"), tmp_path / "mfcc")
+        assert (made.width, made.averaged) == (4, 2)
+        np.testing.assert_allclose(read_set(tmp_path / "mfcc").vectors[:2], vectors[:2], rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(read_set(tmp_path / "mfcc").vectors[2], vectors[2])
+
+    def test_a_long_clip_is_averaged_in_double_precision(self, tmp_path, source):
+        frames = np.full((200_001, 1), 0.1, np.float32)
+        np.save(source / "c.npy", frames)
+        import_vectors(source, ["c"], tmp_path / "mfcc")
+        assert read_set(tmp_path / "mfcc").vectors[0, 0] == np.float32(0.1)
+
+    def test_a_clip_of_zeros_is_taken_and_listed(self, tmp_path, source):
+        np.save(source / "c.npy", np.zeros((1, 4), np.float32))
+        made = import_vectors(source, list("abc"), tmp_path / "mfcc")
+        assert [(entry.name, entry.encoder, entry.action) for entry in made.listed] == [("c", "mfcc", "all_zero")]
+
+    def test_folders_of_other_frames_are_refused(self, tmp_path, source):
+        (source / "f").mkdir()
+        with pytest.raises(InputError, match="f in the feature set mfcc has no frame"):
+            import_vectors(source, ["f"], tmp_path / "mfcc")
+        np.save(source / "f/0.npy", np.zeros(4, np.float32))
+        np.save(source / "f/1.npy", np.zeros(3, np.float32))
+        with pytest.raises(InputError, match="the frames of f in the feature set mfcc are no vectors alike"):
+            import_vectors(source, ["f"], tmp_path / "mfcc")
+        (source / "a").mkdir()
+        with pytest.raises(InputError, match=r"a is in the feature set mfcc both as a\.npy and as a folder"):
+            import_vectors(source, ["a"], tmp_path / "mfcc")
+
+    def test_names_are_found_in_either_unicode_form(self, tmp_path, source, vectors):
+        np.save(source / "u\u0308.npy", vectors[0])
+        import_vectors(source, ["\u00fc"], tmp_path / "mfcc")
+        np.testing.assert_array_equal(read_set(tmp_path / "mfcc").vectors[0], vectors[0])
+
+    def test_missing_clips_are_named_before_an_import(self, source, tmp_path):
+        (source / "g").mkdir()
+        assert missing_vectors(source, list("afgh")) == ["f", "h"]
+        with pytest.raises(InputError, match="nowhere is not a folder of features"):
+            missing_vectors(tmp_path / "nowhere", ["a"])
 
     def test_a_name_never_leaves_the_folder(self, tmp_path, source):
         np.save(tmp_path / "secret.npy", np.zeros(4, np.float32))

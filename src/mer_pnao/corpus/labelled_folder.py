@@ -1,43 +1,67 @@
-"""A folder of clips with a `labels.csv` beside them: own clips, and what the demo renders."""
+"""A folder of clips with a label CSV beside them: own clips, and what the demo renders."""
 
+import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mer_pnao.corpus.manifest import read_labels
+from mer_pnao.corpus.manifest import CorpusError, read_labels
 from mer_pnao.errors import InputError
 
 EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
 
 
-def clips_in(folder: Path) -> dict[str, Path]:
-    """The clips of a folder by name, in the order of their names.
+def clips_in(folder: Path, recursive: bool = False) -> dict[str, Path]:
+    """The clips of a folder by name, in the order of their names; names in Unicode's composed form (NFC).
 
+    Hidden files and folders are left alone: among them are the companions that macOS gives each file on other disks.
     Raises InputError when the folder does not exist, holds no clip, or holds one name twice.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
     clips: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(_files(folder, recursive)):
         if path.suffix.lower() in EXTENSIONS:
-            if path.stem in clips:
-                raise InputError(f"{folder} holds clip {path.stem!r} twice: {clips[path.stem].name} and {path.name}")
-            clips[path.stem] = path
+            name = unicodedata.normalize("NFC", path.stem)
+            if name in clips:
+                both = f"{clips[name].relative_to(folder)} and {path.relative_to(folder)}"
+                raise InputError(f"{folder} holds clip {name!r} twice: {both}")
+            clips[name] = path
     if not clips:
         raise InputError(f"{folder} holds no clip ({', '.join(EXTENSIONS)})")
     return clips
 
 
-def read_folder(root: Path, labels: Sequence[str]) -> pd.DataFrame:
-    """The manifest of `root/labels.csv` and the clips beside it or in `root/clips`.
+def read_folder(root: Path, labels: Sequence[str], label_file: str = "labels.csv") -> pd.DataFrame:
+    """The labels of `root/<label_file>` and the paths of their clips, anywhere in `root/clips` or else in `root`.
 
-    Raises InputError for what `read_labels` refuses, and for a listed clip that is not there.
+    Raises InputError for what `read_labels` and `clips_in` refuse, and for each listed clip that is not there.
     """
-    table = read_labels(root / "labels.csv", labels)
-    folder = root / "clips" if (root / "clips").is_dir() else root
-    clips = clips_in(folder)
-    for row, name in enumerate(table["name"], start=2):
-        if name not in clips:
-            raise InputError(f"{root / 'labels.csv'}, row {row}: {folder} holds no clip {name!r}")
-    return table.assign(path=[str(clips[name].relative_to(root)) for name in table["name"]])
+    source = root / label_file
+    return with_paths(read_labels(source, labels), root, clip_folder(root), source)
+
+
+def clip_folder(root: Path) -> Path:
+    """Where a labelled folder holds its clips: in `clips`, or itself."""
+    return root / "clips" if (root / "clips").is_dir() else root
+
+
+def with_paths(table: pd.DataFrame, root: Path, folder: Path, source: Path) -> pd.DataFrame:
+    """The table of `source` with each clip's path below root. Raises CorpusError for the clips that folder lacks."""
+    clips = clips_in(folder, recursive=True)
+    absent = [(row, name) for row, name in enumerate(table["name"], start=2) if name not in clips]
+    if absent:
+        raise CorpusError([f"{source}, row {row}: {folder} holds no clip {name!r}" for row, name in absent])
+    return table.assign(path=[clips[name].relative_to(root).as_posix() for name in table["name"]])
+
+
+def _files(folder: Path, recursive: bool) -> list[Path]:
+    if not recursive:
+        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        found += [Path(here, name) for name in files if not name.startswith(".")]
+    return found

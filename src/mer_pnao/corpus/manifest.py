@@ -1,95 +1,208 @@
 """The one table of clips that every stage reads, and the checks that every source of labels shares."""
 
+import csv
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from mer_pnao.errors import InputError
 
 COLUMNS = ("name", "path", "discrete", "valence", "speaker", "split")
-SPLITS = ("train", "test")
+INTENSITY = "intensity"  # a further column at the end, of corpora that say how strongly an emotion is acted
+SPLITS = ("train", "test")  # every corpus has them, with a label for each clip; further test splits may follow
 VALENCE_RANGE = (-5.0, 5.0)  # MER 2023's scale
 _NO_VALENCE = -10.0  # what some exports of MER 2023 write for a clip without a valence
-_NAME = re.compile(r"[^/\\\x00-\x1f]+")
+_NAME = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_SPLIT = re.compile(r"[a-z][a-z0-9_]*")
+_OUT_OF_FOLD = "trainval"  # what the predictions and the table call the out-of-fold part of train
 
 
-def read_labels(path: Path, labels: Sequence[str]) -> pd.DataFrame:
-    """Read a label CSV: name, discrete and, where known, valence, speaker and split, one row a clip.
+class CorpusError(InputError):
+    """Everything that is wrong with a corpus: a sentence each in `faults`; the message is the first of them."""
 
-    Returns the columns name, discrete, valence (float, NaN: none), speaker ("": unknown), split (train where absent).
-    Raises InputError naming row and file for an unreadable file, a missing column, an empty or duplicate name, a name
-    with a path in it, a label outside the set, a valence that is not a number in [-5, 5], or an unknown split. The
-    valence -10, with which some exports of MER 2023 mark a missing one, is read as missing.
+    def __init__(self, faults: Sequence[str]) -> None:
+        more = f" ({len(faults) - 1} more: `mer check` lists them)" if len(faults) > 1 else ""
+        super().__init__(faults[0] + more)
+        self.faults = tuple(faults)
+
+
+def faults_of(error: InputError) -> tuple[str, ...]:
+    """The sentences of an error, one for most."""
+    return error.faults if isinstance(error, CorpusError) else (str(error),)
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV file in UTF-8 as text: each cell a str, "" where empty; row i of the table is row i + 2 of the file.
+
+    Columns without a name are left out, and so are empty rows at the end. Raises InputError naming the file for one
+    that is absent, unreadable, without a header or with a column twice, and naming the row for one that is empty or of
+    another length than the header.
     """
-    table = _read_csv(path)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file, strict=True))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError, csv.Error) as error:  # wrong bytes are a ValueError
+        raise InputError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from error
+    while rows and not any(rows[-1]):
+        rows.pop()
+    if not rows or not any(rows[0]):
+        raise InputError(f"{path} is not a readable CSV file: it has no header in its first row")
+    header, *body = rows
+    for number, row in enumerate(body, start=2):
+        if not any(row):
+            raise InputError(f"{path}, row {number} is empty, but rows follow it")
+        if len(row) != len(header):
+            raise InputError(f"{path}, row {number}: {len(row)} cells, but the header has {len(header)}")
+    for column in header:
+        if column and header.count(column) > 1:
+            raise InputError(f"{path} has the column {column!r} twice")
+    columns = {name: [row[place] for row in body] for place, name in enumerate(header) if name}
+    return pd.DataFrame(columns, dtype=str)
+
+
+def read_labels(path: Path, labels: Sequence[str], split: str | None = None) -> pd.DataFrame:
+    """Read a label CSV: name, discrete (or emotion) and, where known, valence, speaker and split, one row a clip.
+
+    With a split given, all rows belong to it. Returns what `checked` returns. Raises what `read_csv` and `checked`
+    raise, and InputError for a missing column or an empty table.
+    """
+    table = read_csv(path)
+    if "discrete" not in table:
+        table = table.rename(columns={"emotion": "discrete"})
+    elif "emotion" in table:
+        raise InputError(f"{path} has both a column 'discrete' and a column 'emotion', which mean the same")
     for column in ("name", "discrete"):
         if column not in table:
             raise InputError(f"{path} has no column {column!r}, only {', '.join(map(repr, table.columns))}")
-    table = table.reindex(columns=["name", "discrete", "valence", "speaker", "split"], fill_value="")
-    table["split"] = table["split"].where(table["split"] != "", "train")
-    seen: set[str] = set()
-    for row, (name, discrete, split) in enumerate(
-        zip(table["name"], table["discrete"], table["split"], strict=True), start=2
-    ):
-        where = f"{path}, row {row}"
-        if not _NAME.fullmatch(name) or name in (".", ".."):
-            raise InputError(f"{where}: {name!r} is not the bare name of a clip")
-        if name in seen:
-            raise InputError(f"{where}: clip {name!r} is listed twice")
-        if discrete not in labels:
-            raise InputError(f"{where}: label {discrete!r} of clip {name!r} is none of {', '.join(labels)}")
-        if split not in SPLITS:
-            raise InputError(f"{where}: split {split!r} of clip {name!r} is none of {', '.join(SPLITS)}")
-        seen.add(name)
-    if not seen:
+    if table.empty:
         raise InputError(f"{path} lists no clip")
-    return table.assign(valence=_valence(table, path))
+    table = table.reindex(columns=["name", "discrete", "valence", "speaker", "split"], fill_value="")
+    if split is not None:
+        table = table.assign(split=split)
+    return checked(table, path, labels)
+
+
+def checked(table: pd.DataFrame, source: Path, labels: Sequence[str]) -> pd.DataFrame:
+    """The table with its valence as numbers and its names in Unicode's composed form (NFC).
+
+    Args:
+        table: text columns name, discrete ("": unlabelled), valence ("" or -10: none), speaker ("": unknown) and split
+            ("": not said), possibly more.
+        source: the file, for messages.
+        labels: the label set; empty: whatever the labels are.
+
+    Raises:
+        CorpusError: naming row and file, an empty or duplicate name, a name with a path in it, a label outside the
+            set, none where the clip may be trained or scored on, a valence that is not a number in [-5, 5], or a
+            split that is no lower-case word.
+    """
+    # A list written on one system and a disk written on another may spell the same umlaut in two ways.
+    table = table.assign(name=table["name"].map(lambda name: unicodedata.normalize("NFC", name)))
+    wrong_valence = dict(_wrong_valences(table, source))
+    seen: set[str] = set()
+    faults: list[str] = []
+    columns = (table[column] for column in ("name", "discrete", "speaker", "split"))
+    for row, (name, label, speaker, split) in enumerate(zip(*columns, strict=True)):
+        where = f"{source}, row {row + 2}"
+        if not _NAME.fullmatch(name) or name in (".", ".."):
+            faults.append(f"{where}: {name!r} is not the bare name of a clip")
+        elif name in seen:
+            faults.append(f"{where}: clip {name!r} is listed twice")
+        seen.add(name)
+        if split and (not _SPLIT.fullmatch(split) or split == _OUT_OF_FOLD):
+            faults.append(f"{where}: split {split!r} of clip {name!r} is not train, test or another lower-case word")
+        elif not label and split in ("", *SPLITS):
+            faults.append(f"{where}: clip {name!r} has no label, as only clips of further test splits may")
+        if label and labels and label not in labels:
+            faults.append(f"{where}: label {label!r} of clip {name!r} is none of {', '.join(labels)}")
+        for what, word in (("label", label), ("speaker", speaker)):
+            if not word.isprintable() or word != word.strip():
+                faults.append(f"{where}: {what} {word!r} of clip {name!r} is not a word without spaces around it")
+        if row in wrong_valence:
+            faults.append(wrong_valence[row])
+    if faults:
+        raise CorpusError(faults)
+    return table.assign(valence=valences(table, source))
+
+
+def valences(table: pd.DataFrame, source: Path) -> "pd.Series[float]":
+    """The column `valence` as numbers, NaN where a clip has none: empty, or -10.
+
+    Raises CorpusError naming row and file for each that is not a number in [-5, 5].
+    """
+    if wrong := [fault for _, fault in _wrong_valences(table, source)]:
+        raise CorpusError(wrong)
+    return table["valence"].map(_valence).astype(float)
+
+
+def _wrong_valences(table: pd.DataFrame, source: Path) -> Iterator[tuple[int, str]]:
+    low, high = VALENCE_RANGE
+    for row, text in enumerate(table["valence"]):
+        if _valence(text) is None:
+            yield row, f"{source}, row {row + 2}: valence {text!r} is not a number in [{low:g}, {high:g}]"
+
+
+def _valence(text: str) -> float | None:
+    """What a cell says: NaN where it says none, None where it says something wrong."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    if not text or value == _NO_VALENCE:
+        return np.nan
+    low, high = VALENCE_RANGE
+    return value if low <= value <= high else None
 
 
 def write_manifest(table: pd.DataFrame, path: Path) -> None:
-    """Write the manifest. Raises InputError when a speaker is in both splits or a split is empty."""
-    splits = {split: table[table["split"] == split] for split in SPLITS}
-    for split, clips in splits.items():
-        if clips.empty:
-            raise InputError(f"the corpus has no clip in the split {split!r}")
-    shared = set(splits["train"]["speaker"]) & set(splits["test"]["speaker"]) - {""}
-    if shared:
-        raise InputError(f"speaker {min(shared)!r} is in both splits, train and test")
+    """Write the manifest: the columns of COLUMNS, and INTENSITY where the corpus knows it.
+
+    Raises InputError for what `refuse_wrong_splits` refuses.
+    """
+    refuse_wrong_splits(table)
     path.parent.mkdir(parents=True, exist_ok=True)
-    table.loc[:, list(COLUMNS)].to_csv(path, index=False)
+    further = [INTENSITY] if INTENSITY in table else []
+    table.loc[:, [*COLUMNS, *further]].to_csv(path, index=False)
+
+
+def refuse_wrong_splits(table: pd.DataFrame) -> None:
+    """Raise CorpusError for a clip twice, an empty train or test split, and a speaker of train in another split."""
+    faults = [f"the corpus has no clip in the split {split!r}" for split in SPLITS if split not in set(table["split"])]
+    faults += [
+        f"the corpus has two clips called {name!r}" for name in table["name"][table["name"].duplicated()].unique()
+    ]
+    speakers = {str(split): set(clips["speaker"]) - {""} for split, clips in table.groupby("split")}
+    trained = speakers.pop("train", set())
+    for split, others in speakers.items():
+        faults += [f"speaker {shared!r} is in both splits, train and {split}" for shared in sorted(trained & others)]
+    if faults:
+        raise CorpusError(faults)
 
 
 def read_manifest(path: Path) -> pd.DataFrame:
-    """Read what `write_manifest` wrote: text columns as str ("" where empty), valence as float.
+    """Read what `write_manifest` wrote: text columns as str ("" where empty), valence as float (NaN where empty).
 
-    Raises InputError for an unreadable file, a missing column, or a valence that is not a number in [-5, 5].
+    Raises InputError for an unreadable file, a missing column, or what `checked` refuses.
     """
-    table = _read_csv(path)
+    table = read_csv(path)
     missing = [column for column in COLUMNS if column not in table]
     if missing:
         raise InputError(f"{path} is not a manifest: it has no column {missing[0]!r}")
-    return table.assign(valence=_valence(table, path))
+    return checked(table, path, ())
 
 
-def _valence(table: pd.DataFrame, path: Path) -> "pd.Series[float]":
-    """The valences as numbers, NaN where a clip has none."""
-    stated, (low, high) = table["valence"] != "", VALENCE_RANGE
-    valence = pd.to_numeric(table["valence"].where(stated), errors="coerce").astype(float)
-    right = valence.between(low, high) | (valence == _NO_VALENCE) | ~stated
-    if not right.all():
-        row = int(right.to_numpy().argmin())
-        wrong = table["valence"].iloc[row]
-        raise InputError(f"{path}, row {row + 2}: valence {wrong!r} is not a number in [{low:g}, {high:g}]")
-    return valence.where(valence != _NO_VALENCE)
+def labels_of(manifest: pd.DataFrame, path: Path) -> tuple[str, ...]:
+    """The labels of the manifest's training clips in alphabetical order, for a profile that names none.
 
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:  # pandas' parser errors and bad encodings are ValueErrors
-        raise InputError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from error
-    return table
+    Raises InputError naming the file when they are fewer than two.
+    """
+    labels = tuple(sorted(set(manifest.loc[manifest["split"] == "train", "discrete"])))
+    if len(labels) < 2:
+        raise InputError(f"{path} needs training clips of at least two emotions, got {', '.join(labels) or 'none'}")
+    return labels
