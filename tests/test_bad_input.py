@@ -18,7 +18,8 @@ from mer_pnao.encoders.demo import write_demo_checkpoints
 from mer_pnao.features.clip_encoders import build_encoder
 from mer_pnao.features.extract import Clip, extract
 from mer_pnao.features.store import Listed, load_sets
-from mer_pnao.media.decode import ClipError, MediaLimits, decode_audio, decode_frames
+from mer_pnao.media.decode import ClipError, MediaLimits, decode_audio
+from mer_pnao.media.face_reader import FaceReader
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "media" / "clips"
 LIMITS = MediaLimits()
@@ -285,7 +286,7 @@ def test_a_clip_or_a_reason_whatever_was_flipped_or_cut_off(tmp_path_factory, da
     path = tmp_path_factory.getbasetemp() / "damaged.mp4"
     path.write_bytes(damaged[:end])
 
-    for decode in (decode_audio, lambda path, limits: decode_frames(path, 2, limits)):
+    for decode in (decode_audio, lambda path, limits: FaceReader(limits)(path, 2, 64).crops):
         try:
             content = decode(path, LIMITS)
         except ClipError:

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mer_pnao.checks import between
+from mer_pnao.checks import between, sub_path
 
 SAMPLE_RATE = 16_000  # what HuBERT was trained on
 _MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more only burns time
@@ -53,7 +53,9 @@ def reasons() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """What a clip may be. Headers are checked before anything is decoded, the rest while decoding.
+    """What a clip may be, and where its faces come from.
+
+    Headers are checked before anything is decoded, the rest while decoding.
 
     Raises:
         ValueError: a value is out of range, naming it.
@@ -64,6 +66,8 @@ class MediaLimits:
     max_pixels: int = 3840 * 2160  # 4K UHD: a decoded frame of 25 MB
     silence: float = 1e-4  # a peak under -80 dBFS is the hiss of an empty track
     frame_side: int = 720  # kept frames are shrunk to this short side: faces stay sharp, memory small
+    detector: str = ""  # YuNet's ONNX file below corpus.root; without one, OpenCV's cascade finds the faces
+    crops: str = ""  # folder of ready face crops below corpus.root, as MERTools keeps them; then nothing is searched
 
     def __post_init__(self) -> None:
         between("max_seconds", self.max_seconds, 1, 3600)
@@ -71,6 +75,11 @@ class MediaLimits:
         between("max_pixels", self.max_pixels, 64 * 64, 16384 * 16384)
         between("silence", self.silence, 0, 1)
         between("frame_side", self.frame_side, 64, 4096)
+        for key, place in (("detector", self.detector), ("crops", self.crops)):
+            if place:
+                sub_path(key, place)
+        if self.detector and self.crops:
+            raise ValueError(f"detector must be '' where crops are ready, got {self.detector!r}")
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,11 @@ def decode_frames(path: Path, count: int, limits: MediaLimits) -> NDArray[np.uin
         if not kept:
             raise ClipError("has no frames")
         return np.stack(kept)
+
+
+def count_frames(path: Path, limits: MediaLimits) -> int:
+    """Number of frames that a player would show. Raises ClipError for what a pass over the packets tells."""
+    return len(_survey(path, limits).begins)
 
 
 @contextmanager
