@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mer_pnao.console import input_errors
 from mer_pnao.corpus.manifest import write_manifest
+from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.sources import read_corpus
 from mer_pnao.params import load_params
 
@@ -22,7 +23,7 @@ def main() -> None:
         corpus.test_speakers,
         params.seed,
     )
-    write_manifest(table, params.data / "manifest.csv")
+    write_manifest(with_noisy_twins(table, params.corruption), params.data / "manifest.csv")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from mer_pnao.params import Params, load_params
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
+NOISE = {"noise": "speech", "snr_low": 5.0, "snr_high": 10.0, "blur": [1, 2, 4], "seed": 0}
 
 
 def document(path: Path) -> dict[str, object]:
@@ -26,7 +27,18 @@ def test_profiles_fit_the_schema_and_state_what_their_stages_read(path: Path) ->
     assert params.profile == path.stem
     stated = document(path)
     full = json.loads(params.model_dump_json())
-    for section in ("seed", "corpus", "features", "folds", "network", "training", "pnao", "controls", "evaluation"):
+    for section in (
+        "seed",
+        "corpus",
+        "corruption",
+        "features",
+        "folds",
+        "network",
+        "training",
+        "pnao",
+        "controls",
+        "evaluation",
+    ):
         assert stated[section] == full[section], section
     if params.encoders:
         assert stated["media"] == full["media"]
@@ -164,6 +176,14 @@ def test_sets_that_bear_a_name_of_torch_are_refused(tmp_path: Path, name: str) -
         (("imported", "x"), "/etc", r"imported\.x must be a relative path"),
         (("imported", "manet"), "features/x", "encoders and imported both hold 'manet'"),
         (("imported", "hubert-18"), "features/x", "encoders and imported make the set 'hubert-18' twice"),
+        (("media", "detector"), "models/x.onnx", r"media\.detector must lie below corpus\.root = data/demo/clips, got"),
+        (("media", "crops"), "../faces", r"media\.crops must be a relative path without '\.\.', got '\.\./faces'"),
+        (
+            ("corruption",),
+            {"noisy": NOISE | {"noise": "data/musan"}},
+            r"corruption\.noisy\.noise must lie below corpus",
+        ),
+        (("corruption",), {"No isy": NOISE}, r"a name in corruption must be lower-case letters, .*got 'No isy'"),
     ],
 )
 def test_places_outside_their_root_or_in_an_output_are_refused(
@@ -171,6 +191,21 @@ def test_places_outside_their_root_or_in_an_output_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         load_params(with_change(tmp_path, *keys, value=value))
+
+
+def test_noise_needs_clips_that_are_decoded_here(tmp_path: Path) -> None:
+    path = with_change(tmp_path, "corruption", value={"noisy": NOISE, "loud_2": NOISE | {"snr_low": -5.0}})
+    assert {name: each.snr_low for name, each in load_params(path).corruption.items()} == {"noisy": 5.0, "loud_2": -5.0}
+    path = with_change(tmp_path, "corruption", value={"noisy": {k: v for k, v in NOISE.items() if k != "seed"}})
+    with pytest.raises(InputError, match=r"corruption\.noisy\.seed is missing"):
+        load_params(path)
+    with pytest.raises(InputError, match=r"corruption\.noisy needs clips to corrupt"):
+        load_params(with_change(tmp_path, "corruption", value={"noisy": NOISE}, profile="ravdess"))
+    content = document(ROOT / "profiles/demo.yaml")
+    content["media"]["crops"] = "data/demo/clips/faces"  # type: ignore[index]
+    path.write_text(json.dumps(content | {"corruption": {"noisy": NOISE}}))
+    with pytest.raises(InputError, match=r"corruption\.noisy blurs frames, and media\.crops are cut out of them"):
+        load_params(path)
 
 
 def test_a_checkpoint_may_lie_anywhere(tmp_path: Path) -> None:

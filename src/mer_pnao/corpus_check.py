@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
@@ -155,9 +154,7 @@ def _headers(
 
     def read(path: Path) -> tuple[float, str]:
         try:
-            check_clip(path, limits)
-            with av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
-                seconds = (container.duration or 0) / av.time_base
+            seconds = check_clip(path, limits).seconds
         except ClipError as error:
             return float("nan"), str(error)
         too_short = 0 < seconds < limits.min_seconds

@@ -7,6 +7,7 @@ document, so a range is written once.
 import difflib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -20,6 +21,7 @@ from mer_pnao.controls.config import ControlsConfig
 from mer_pnao.corpus.synthetic.plan import SyntheticConfig
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.errors import InputError
+from mer_pnao.media.corruption import SPEECH, CorruptionConfig
 from mer_pnao.media.decode import MediaLimits
 from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
 from mer_pnao.pruning.pnao import PnaoConfig
@@ -92,6 +94,7 @@ class Params(BaseModel):
     synthesize: dict[str, str]  # what the demo makes for itself: clips and checkpoints, and where to below data/
     synthetic: SyntheticConfig = SyntheticConfig()  # of the clips that the demo makes
     media: MediaLimits = MediaLimits()  # for profiles with encoders
+    corruption: dict[str, CorruptionConfig]  # noisy twins of the test clips, as further test splits: name -> how
     encoders: dict[str, EncoderConfig]  # one extraction stage each
     imported: dict[str, str]  # ready feature sets: name -> folder below the corpus root
     features: FeatureParams
@@ -143,6 +146,23 @@ class Params(BaseModel):
                     raise ValueError(f"{key} must lie apart from {output}, which the stages write, got {place!r}")
         if len(made) == len(_SYNTHESIZED) and _overlap(*map(Path, made.values())):
             raise ValueError(f"{' and '.join(made)} must lie apart, got {' and '.join(map(repr, made.values()))}")
+        return self
+
+    @model_validator(mode="after")
+    def _media_fit(self) -> Self:
+        """DVC sees a change of what lies below the corpus root; noise needs clips that are decoded here."""
+        noises = {f"corruption.{name}.noise": each.noise for name, each in self.corruption.items()}
+        places = {"media.detector": self.media.detector, "media.crops": self.media.crops, **noises}
+        for key, place in places.items():
+            if place not in ("", SPEECH) and not Path(place).is_relative_to(self.corpus.root):
+                raise ValueError(f"{key} must lie below corpus.root = {self.corpus.root}, got {place!r}")
+        for name in self.corruption:
+            if not re.fullmatch("[a-z0-9_]+", name):
+                raise ValueError(f"a name in corruption must be lower-case letters, digits and '_', got {name!r}")
+            if self.imported or not self.encoders:
+                raise ValueError(f"corruption.{name} needs clips to corrupt, which ready feature sets have none of")
+            if self.media.crops:
+                raise ValueError(f"corruption.{name} blurs frames, and media.crops are cut out of them already")
         return self
 
     @property

@@ -12,6 +12,7 @@ import pytest
 from mer_pnao.encoders.demo import write_demo_checkpoints
 from mer_pnao.features.clip_encoders import DecodedClip
 from mer_pnao.features.extract import Clip
+from mer_pnao.media.corruption import ClipCorruption
 from mer_pnao.media.decode import ClipError
 
 
@@ -39,7 +40,7 @@ class StubEncoder:
     def identity(self) -> dict[str, object]:
         return {"kind": "stub", "version": self.version, "sets": self.sets}
 
-    def decode(self, path: Path) -> DecodedClip:
+    def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         with self.lock:
             self.decoded.append(path.stem)
         content = path.read_bytes()

@@ -1,6 +1,7 @@
 """Clips made on the spot, with everything about them known."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ MakeClip = Callable[..., Path]
 
 @pytest.fixture
 def make_clip(tmp_path: Path) -> MakeClip:
-    """Writes `frames` (n, H, W, 3) at 25 fps, lossless, and `sound` (channels, samples) as PCM or AAC."""
+    """Writes `frames` (n, H, W, 3), lossless, and `sound` (channels, samples) as PCM or AAC.
+
+    Frames stand at 25 fps, or at `times` in seconds; `rotation` in degrees counter-clockwise is for players.
+    """
 
     def make(
         name: str = "clip.mp4",
@@ -23,6 +27,8 @@ def make_clip(tmp_path: Path) -> MakeClip:
         codec: str = "aac",
         options: dict[str, str] | None = None,
         target: Any = None,
+        times: Sequence[float] | None = None,
+        rotation: int = 0,
     ) -> Path:
         path = tmp_path / name
         with av.open(
@@ -34,12 +40,19 @@ def make_clip(tmp_path: Path) -> MakeClip:
                 video.height, video.width = frames.shape[1:3]
                 video.pix_fmt = "rgb24" if codec != "aac" else "yuv444p"
                 video.options = {"qp": "0", "preset": "ultrafast"}
+                if times is not None:
+                    video.codec_context.time_base = Fraction(1, 1000)
+                if rotation:
+                    video.set_display_rotation(rotation)
             if sound is not None:
-                layout = {1: "mono", 2: "stereo"}[len(sound)]
+                layout = {1: "mono", 2: "stereo", 6: "5.1"}[len(sound)]
                 audio = out.add_stream(codec, rate=rate, layout=layout)
             if video is not None:
-                for image in frames:
-                    out.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+                for number, image in enumerate(frames):
+                    picture = av.VideoFrame.from_ndarray(image, format="rgb24")
+                    if times is not None:
+                        picture.pts, picture.time_base = round(1000 * times[number]), Fraction(1, 1000)
+                    out.mux(video.encode(picture))
                 out.mux(video.encode())
             if audio is not None:
                 packed = codec != "aac"

@@ -2,6 +2,7 @@ import io
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -45,6 +46,48 @@ def test_colours_keep_their_order(make_clip, tone):
 def test_large_frames_are_shrunk_to_the_side_asked_for(make_clip, tone, numbered):
     path = make_clip(frames=numbered(5, height=128, width=192), sound=tone(0.2))
     assert decode_frames(path, 2, MediaLimits(frame_side=64)).shape == (2, 64, 96, 3)
+
+
+def test_frames_of_a_variable_rate_are_chosen_by_the_time_that_they_are_on_screen(make_clip, tone, numbered):
+    # Twenty frames in the first 0.8 s, then four that stay on for 1 s each, and a last one of 0.04 s.
+    times = [0.04 * n for n in range(20)] + [0.8 + n for n in range(5)]
+    for name in ("clip.mp4", "clip.mkv"):
+        path = make_clip(name, numbered(25), tone(4.8), times=times)
+        frames = decode_frames(path, 6, LIMITS)
+        # The middles of six equal parts lie at .40, 1.21, 2.02, 2.82, 3.63 and 4.44 s; two of them see one frame.
+        assert np.rint(frames.mean(axis=(1, 2, 3)) / 4).astype(int).tolist() == [10, 20, 21, 22, 23], name
+        assert len(decode_frames(path, 25, LIMITS)) == 25
+
+
+@pytest.mark.parametrize(("rotation", "bright"), [(90, "top"), (180, "left"), (270, "bottom"), (0, "right")])
+def test_a_rotation_is_undone_as_a_player_undoes_it(make_clip, tone, rotation, bright):
+    image = np.zeros((5, 64, 96, 3), np.uint8)
+    image[:, :, 48:] = 200
+    frame = decode_frames(make_clip(frames=image, sound=tone(0.2), rotation=rotation), 1, LIMITS)[0]
+    assert frame.shape == ((96, 64, 3) if rotation in (90, 270) else (64, 96, 3))
+    halves = {"top": frame[:40], "bottom": frame[-40:], "left": frame[:, :40], "right": frame[:, -40:]}
+    assert halves[bright].mean() > 190
+    opposite = {"top": "bottom", "bottom": "top", "left": "right", "right": "left"}[bright]
+    assert halves[opposite].mean() < 10
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 32_000, 44_100, 48_000, 96_000])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_pitch_and_level_survive_every_rate_and_layout(make_clip, tone, numbered, rate, channels):
+    sound = tone(2.0, rate, channels)
+    path = make_clip("clip.mkv", numbered(50), sound, rate=rate, codec="pcm_f32le")
+    waveform = decode_audio(path, LIMITS)
+    assert len(waveform) == pytest.approx(32_000, abs=40)
+    steady = waveform[8000:24_000]
+    assert np.abs(np.fft.rfft(steady)).argmax() == 440
+    assert steady.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.01)  # the same in all channels, so no mix is louder
+
+
+def test_the_header_tells_what_the_clip_is(make_clip, tone, numbered):
+    header = check_clip(make_clip(frames=numbered(50), sound=tone(2.0, 44_100, 2), rate=44_100), LIMITS)
+    assert header.seconds == pytest.approx(2.0, abs=0.1)
+    assert (header.width, header.height, header.frame_rate) == (96, 64, 25.0)
+    assert (header.sample_rate, header.channels) == (44_100, 2)
 
 
 def test_a_clip_filmed_upright_is_turned_as_a_player_turns_it(make_clip, tone):
@@ -105,6 +148,15 @@ class TestRefusedByEveryDecoder:
         path = make_clip(frames=numbered(60), sound=tone(2.4))
         with pytest.raises(ClipError, match=r"lasts 2\.\d s, more than 2 s"):
             decode(path, MediaLimits(max_seconds=2))
+
+    @pytest.mark.parametrize(("kind", "codec"), [("video", b"V_MPEG4/ISO/AVC"), ("audio", b"A_AAC")])
+    def test_a_codec_that_nobody_knows(self, make_clip, tone, numbered, decode, kind, codec):
+        path = make_clip("clip.mkv", numbered(), tone())
+        content = path.read_bytes()
+        assert content.count(codec) == 1
+        path.write_bytes(content.replace(codec, codec[:2] + b"X" * (len(codec) - 2)))
+        with pytest.raises(ClipError, match=f"has its {kind} in a codec that cannot be decoded here"):
+            decode(path, LIMITS)
 
     def test_too_large(self, make_clip, tone, numbered, decode):
         path = make_clip(frames=numbered(5, 96, 128), sound=tone(0.2))
@@ -183,6 +235,36 @@ def test_a_few_milliseconds_of_sound_are_refused(make_clip, tone, numbered):
     path = make_clip("clip.mkv", numbered(), tone(0.05), codec="pcm_f32le")
     with pytest.raises(ClipError, match=r"only 0\.050 s of sound"):
         decode_audio(path, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "needs more memory than there is"),
+        (cv2.error("OpenCV: no\nmore"), r"cannot be decoded \(error: OpenCV: no\)"),
+        (ValueError("odd size"), r"cannot be decoded \(ValueError: odd size\)"),
+        (ZeroDivisionError("by zero"), r"cannot be decoded \(ZeroDivisionError: by zero\)"),
+        (av.error.InvalidDataError(1, "Invalid data"), r"is damaged or truncated \(Invalid data\)"),
+    ],
+)
+def test_whatever_a_library_raises_over_a_frame_is_a_reason(make_clip, tone, numbered, monkeypatch, error, reason):
+    def fail(*_):
+        raise error
+
+    path = make_clip(frames=numbered(), sound=tone())
+    monkeypatch.setattr("mer_pnao.media.decode._upright_rgb", fail)
+    with pytest.raises(ClipError, match=reason):
+        decode_frames(path, 4, LIMITS)
+
+
+def test_a_mistake_of_the_program_is_no_fault_of_the_clip(make_clip, tone, numbered, monkeypatch):
+    def fail(*_):
+        raise TypeError
+
+    path = make_clip(frames=numbered(), sound=tone())
+    monkeypatch.setattr("mer_pnao.media.decode._upright_rgb", fail)
+    with pytest.raises(TypeError):
+        decode_frames(path, 4, LIMITS)
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.media import faces
 from mer_pnao.media.decode import MediaLimits, decode_frames
-from mer_pnao.media.faces import crop_faces
+from mer_pnao.media.faces import FaceFinder, Look, crop_faces
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 
@@ -30,6 +29,17 @@ def draw_face(canvas: np.ndarray, x: int, y: int, size: int) -> None:
     ellipse(0, 2, 5, 16, 215)  # bridge of the nose
     ellipse(0, 15, 8, 4, 130)
     ellipse(0, 30, 16, 5, 80)  # mouth
+
+
+def seen(*boxes: tuple[float, float, float] | None, every: int = 1) -> FaceFinder:
+    """A finder that sees these faces, one a frame that it looks at."""
+    looks = iter(boxes)
+
+    def find(frame: np.ndarray) -> np.ndarray | None:
+        box = next(looks)
+        return None if box is None else np.array(box)
+
+    return (Look(find, every),)
 
 
 def film(path: list[tuple[int, int]], size: int = 110, height: int = 240, width: int = 320) -> np.ndarray:
@@ -75,30 +85,33 @@ def test_without_a_face_the_whole_frame_is_used_and_said_so():
 
 
 @pytest.mark.parametrize("wild", [(10.0, 10.0, 90.0), (10.0, 10.0, 40.0)])  # of another size, of the same
-def test_wild_detections_and_gaps_do_not_move_the_box(monkeypatch, wild):
+def test_wild_detections_and_gaps_do_not_move_the_box(wild):
     # The true face stands at (100, 60) with a side of 40; every second frame is looked at.
-    true = np.array([100.0, 60.0, 40.0])
-    looks = iter([true, true, np.array(wild), true, None, true, true])
-    monkeypatch.setattr(faces, "_largest_face", lambda frame, look: next(looks))
+    true = (100.0, 60.0, 40.0)
+    finder = seen(true, true, wild, true, None, true, true, every=2)
     frames = np.zeros((14, 120, 200, 3), np.uint8)
     frames[:, 34:86, 74:126] = 255  # the face with its margin of 15 %, 52 pixels wide
-    result = crop_faces(frames, 52)
+    result = crop_faces(frames, 52, finder)
     assert result.share == pytest.approx(6 / 7)
     assert (result.crops == 255).all()
 
 
-def test_two_detections_of_very_different_sizes_leave_one(monkeypatch):
-    looks = iter([np.array([50.0, 50.0, 20.0]), np.array([60.0, 50.0, 80.0])])
-    monkeypatch.setattr(faces, "_largest_face", lambda frame, look: next(looks))
+def test_two_detections_of_very_different_sizes_leave_one():
+    finder = seen((50.0, 50.0, 20.0), (60.0, 50.0, 80.0), every=2)
     frames = np.zeros((4, 100, 120, 3), np.uint8)
     frames[:, :, 8:112] = 255  # the larger one with its margin, 104 pixels wide
-    assert (crop_faces(frames, 104).crops == 255).all()
+    assert (crop_faces(frames, 104, finder).crops == 255).all()
 
 
-def test_a_box_over_the_edge_repeats_the_edge(monkeypatch):
-    monkeypatch.setattr(faces, "_largest_face", lambda frame, look: np.array([0.0, 0.0, 40.0]))
+def test_a_box_over_the_edge_repeats_the_edge():
     frames = np.full((2, 100, 100, 3), 9, np.uint8)
-    assert (crop_faces(frames, 32).crops == 9).all()
+    assert (crop_faces(frames, 32, seen((0.0, 0.0, 40.0), (0.0, 0.0, 40.0))).crops == 9).all()
+
+
+def test_a_thorough_look_follows_a_quick_one_that_finds_nothing():
+    quick, thorough = seen(None, None, every=2), seen(*[(50.0, 50.0, 40.0)] * 4)
+    frames = np.zeros((4, 100, 100, 3), np.uint8)
+    assert crop_faces(frames, 32, (*quick, *thorough)).share == 1.0
 
 
 def test_frames_of_another_form_are_refused():

@@ -18,14 +18,15 @@ from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.encoders.precision import placement
 from mer_pnao.errors import InputError
-from mer_pnao.media.decode import MediaLimits, decode_audio, decode_frames
-from mer_pnao.media.faces import crop_faces
+from mer_pnao.media.corruption import ClipCorruption
+from mer_pnao.media.decode import MediaLimits, decode_audio
+from mer_pnao.media.face_reader import FaceReader, face_reader
 
 if TYPE_CHECKING:
     from mer_pnao.encoders.hubert import HubertLayers
 
 _IMAGES_AT_ONCE = 32  # whatever the number of frames a clip: a full-width MA-Net then needs under a GB
-_VERSION = 1  # of decoding, cropping and averaging; raised when vectors of the same clip change
+_VERSION = 2  # of decoding, cropping and averaging; raised when vectors of the same clip change
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class DecodedClip:
 
     content: NDArray[Any]
     whole_frame: bool = False  # no face was found, and the crops are the whole frames
+    face_share: float | None = None  # of the frames looked at, those with a face; of images only
 
 
 class ClipEncoder(Protocol):
@@ -54,7 +56,7 @@ class ClipEncoder(Protocol):
     def batch(self) -> int:
         """Clips to encode together."""
 
-    def decode(self, path: Path) -> DecodedClip:
+    def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         """Reads a clip; called from several threads. Raises ClipError with the reason for a useless one."""
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
@@ -75,8 +77,9 @@ class SpeechEncoder:
     def sets(self) -> Mapping[str, int]:
         return {f"{self.name}-{layer}": self.layers.width for layer in self.layers.layers}
 
-    def decode(self, path: Path) -> DecodedClip:
-        return DecodedClip(decode_audio(path, self.limits))
+    def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
+        waveform = decode_audio(path, self.limits)
+        return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
         vectors = self.layers([clip.content for clip in clips])
@@ -89,7 +92,7 @@ class FaceEncoder:
 
     name: str
     batch: int
-    limits: MediaLimits
+    faces: FaceReader
     identity: Mapping[str, object]
     frames: int
     crop_side: int
@@ -103,9 +106,10 @@ class FaceEncoder:
     def sets(self) -> Mapping[str, int]:
         return {self.name: self.width}
 
-    def decode(self, path: Path) -> DecodedClip:
-        faces = crop_faces(decode_frames(path, self.frames, self.limits), self.crop_side)
-        return DecodedClip(faces.crops, whole_frame=faces.share == 0)
+    def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
+        blur = None if corruption is None else corruption.of_frames
+        faces = self.faces(path, self.frames, self.crop_side, blur)
+        return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
         if not clips:
@@ -145,7 +149,7 @@ def build_encoder(
     limits = limits or MediaLimits()
     if config.kind == "hubert":
         return _build_speech_encoder(name, config, path, limits)
-    return _build_face_encoder(name, config, path, limits)
+    return _build_face_encoder(name, config, path, limits, root)
 
 
 def _build_speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits) -> SpeechEncoder:
@@ -157,7 +161,7 @@ def _build_speech_encoder(name: str, config: EncoderConfig, path: Path, limits: 
     return SpeechEncoder(name, config.batch, limits, identity, layers)
 
 
-def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits) -> FaceEncoder:
+def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits, root: Path) -> FaceEncoder:
     device, dtype = placement(config.precision)
     network: manet.MANet | resnet.ResNetFERPlus
     if config.kind == "manet":
@@ -170,12 +174,13 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = _identity(config, path, {name: width}, limits, dtype) | {"frames": config.frames}
+    identity |= _face_sources(limits, root)
     if config.kind == "manet":
         identity |= {"order": config.order}
     return FaceEncoder(
         name,
         config.batch,
-        limits,
+        face_reader(limits, root),
         identity,
         config.frames,
         crop_side,
@@ -187,6 +192,12 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     )
 
 
+def _face_sources(limits: MediaLimits, root: Path) -> dict[str, str]:
+    """What crops depend on beside the clips: a detector's file or ready crops, told by content."""
+    places = {"detector_sha256": limits.detector, "crops_sha256": limits.crops}
+    return {key: digest(root / place) for key, place in places.items() if place}
+
+
 def _identity(
     config: EncoderConfig, path: Path, sets: Mapping[str, int], limits: MediaLimits, dtype: torch.dtype
 ) -> dict[str, object]:
@@ -196,5 +207,6 @@ def _identity(
         "checkpoint_sha256": digest(path),
         "precision": str(dtype).removeprefix("torch."),
         "sets": dict(sets),
-        "media": asdict(limits),
+        # Where faces come from is told by content, and only for images.
+        "media": {key: value for key, value in asdict(limits).items() if key not in ("detector", "crops")},
     }

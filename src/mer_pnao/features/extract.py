@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.errors import InputError
 from mer_pnao.features.clip_encoders import ClipEncoder, DecodedClip
+from mer_pnao.features.face_shares import Row, read_face_shares, row, write_face_shares
 from mer_pnao.features.store import Listed, read_listed, write_identity, write_listed, write_shard
+from mer_pnao.media.corruption import ClipCorruption
 from mer_pnao.media.decode import ClipError
 
 Item = TypeVar("Item")
@@ -34,6 +36,7 @@ class Clip:
 
     name: str
     path: Path
+    corruption: ClipCorruption | None = None  # of a noisy twin
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def extract(
     max_skipped: float = 0.05,
     progress: Callable[[int], None] = lambda _: None,
 ) -> ExtractionReport:
-    """Writes an encoder's feature sets: `out/<set>/part-*.parquet`, `identity.json` and `skipped.csv`.
+    """Writes an encoder's feature sets: `out/<set>/part-*.parquet`, `identity.json`, `skipped.csv`, `faces.csv`.
 
     Finished shards stay in `work/features/<key>/`, where the key is a hash of all that determines them, so
     that a killed extraction goes on at the shard where it was, with the same bytes as an undisturbed one.
@@ -94,7 +97,9 @@ def extract(
             f"{table}: {encoder.name} skipped {report.skipped} of {len(clips)} clips, "
             f"more than max_skipped = {max_skipped:g}"
         )
-    _publish(list(shards), encoder, listed, out)
+    corrupted = {c.name: {"snr": c.corruption.snr, "blur": c.corruption.factor} for c in clips if c.corruption}
+    identity = {**encoder.identity, "corrupted": corrupted} if corrupted else encoder.identity
+    _publish(list(shards), encoder.sets, identity, listed, out)
     return report
 
 
@@ -110,6 +115,8 @@ def _refuse_bad_list(clips: Sequence[Clip], encoder: str) -> None:
 
 
 def _key(clips: Sequence[Clip], encoder: ClipEncoder, shard_size: int) -> str:
+    drawn = {clip.name: clip.corruption for clip in clips if clip.corruption}
+    noise = {path: digest(path) for path in {path for corruption in drawn.values() for path in corruption.noise}}
     # The batch is part of it because, in bfloat16, sums in another order round differently.
     determining = {
         "encoder": encoder.name,
@@ -117,6 +124,10 @@ def _key(clips: Sequence[Clip], encoder: ClipEncoder, shard_size: int) -> str:
         "batch": encoder.batch,
         "shard_size": shard_size,
         "clips": [[clip.name, digest(clip.path)] for clip in clips],
+        "corrupted": {
+            name: [corruption.snr, corruption.factor, corruption.start, [noise[path] for path in corruption.noise]]
+            for name, corruption in drawn.items()
+        },
     }
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()[:32]
 
@@ -136,7 +147,7 @@ def _fill_missing(shards: Mapping[Path, Sequence[Clip]], encoder: ClipEncoder, p
 
 def _decode(encoder: ClipEncoder, clip: Clip) -> DecodedClip | ClipError:
     try:
-        return encoder.decode(clip.path)
+        return encoder.decode(clip.path, clip.corruption)
     except ClipError as reason:
         return reason
 
@@ -163,6 +174,7 @@ def _write_shard_folder(
     names: list[str] = []
     vectors: dict[str, list[NDArray[np.float32]]] = {name: [] for name in encoder.sets}
     listed: list[Listed] = []
+    shares: list[Row] = []
     while batch := list(islice(decoded, encoder.batch)):
         usable = {clip.name: content for clip, content in batch if isinstance(content, DecodedClip)}
         for clip, content in batch:
@@ -171,6 +183,11 @@ def _write_shard_folder(
             elif content.whole_frame:
                 listed.append(Listed(clip.name, encoder.name, "whole_frame", "no face was found"))
         names += usable
+        shares += [
+            row(name, len(content.content), content.face_share)
+            for name, content in usable.items()
+            if content.face_share is not None
+        ]
         for name, block in encoder.encode(list(usable.values())).items():
             _refuse_not_finite(block, list(usable), name)
             vectors[name].append(block)
@@ -179,6 +196,7 @@ def _write_shard_folder(
     for name, blocks in vectors.items():
         write_shard(partial / f"{name}.parquet", names, np.concatenate(blocks))
     write_listed(partial / "skipped.csv", listed)
+    write_face_shares(partial / "faces.csv", shares)
     _move_into_place(partial, folder)
 
 
@@ -197,14 +215,22 @@ def _move_into_place(partial: Path, folder: Path) -> None:
         shutil.rmtree(partial)  # another process finished the same shard first, with the same bytes
 
 
-def _publish(shards: Sequence[Path], encoder: ClipEncoder, listed: Sequence[Listed], out: Path) -> None:
+def _publish(
+    shards: Sequence[Path],
+    sets: Iterable[str],
+    identity: Mapping[str, object],
+    listed: Sequence[Listed],
+    out: Path,
+) -> None:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for set_name in encoder.sets:
+    for set_name in sets:
         (partial / set_name).mkdir(parents=True)
         for shard in shards:
             # Copied and not linked: DVC may make its outputs read-only, and links would share that.
             shutil.copyfile(shard / f"{set_name}.parquet", partial / set_name / f"{shard.name}.parquet")
-    write_identity(partial, encoder.identity, listed)
+    write_identity(partial, identity, listed)
+    shares = [share for shard in shards for share in read_face_shares(shard / "faces.csv")]
+    write_face_shares(partial / "faces.csv", shares)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)

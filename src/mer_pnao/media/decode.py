@@ -1,13 +1,17 @@
 """Sound and pictures out of a clip, within limits and with a reason for each refusal."""
 
-from collections.abc import Iterator
+import statistics
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
@@ -15,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mer_pnao.checks import between
+from mer_pnao.checks import between, sub_path
 
 SAMPLE_RATE = 16_000  # what HuBERT was trained on
 _MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more only burns time
@@ -24,17 +28,37 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 # By how much a clip may end before its header says: containers round, and codecs pad.
 _MISSING_SHARE, _MISSING_SECONDS = 0.05, 0.25
 
+# What libraries raise over content that makes no sense to them, beside FFmpeg's own errors: sizes that contradict
+# each other, formats that no array holds, text in no encoding. A TypeError would be a mistake of this program.
+_FAULTS_OF_CONTENT = (ValueError, ArithmeticError, LookupError, RuntimeError, OSError, cv2.error)
+
 
 class ClipError(Exception):
     """A clip that cannot be used; the message is the reason, such as `has no audio track`."""
 
 
+@contextmanager
+def reasons() -> Iterator[None]:
+    """Whatever a library raises over a clip's content becomes a ClipError: that clip is lost and no other."""
+    try:
+        yield
+    except MemoryError as error:
+        raise ClipError("needs more memory than there is") from error
+    except av.error.FFmpegError as error:
+        raise ClipError(f"is damaged or truncated ({error.strerror})") from error
+    except _FAULTS_OF_CONTENT as error:
+        first_line = str(error).strip().partition("\n")[0]
+        raise ClipError(f"cannot be decoded ({type(error).__name__}: {first_line})") from error
+
+
 @dataclass(frozen=True)
 class MediaLimits:
-    """What a clip may be. Headers are checked before anything is decoded, the rest while decoding.
+    """What a clip may be, and where its faces come from.
+
+    Headers are checked before anything is decoded, the rest while decoding.
 
     Raises:
-        ValueError: a limit is out of range, naming it.
+        ValueError: a value is out of range, naming it.
     """
 
     max_seconds: float = 60.0  # attention costs grow with the square; MER 2023's longest clip has 16 s
@@ -42,6 +66,8 @@ class MediaLimits:
     max_pixels: int = 3840 * 2160  # 4K UHD: a decoded frame of 25 MB
     silence: float = 1e-4  # a peak under -80 dBFS is the hiss of an empty track
     frame_side: int = 720  # kept frames are shrunk to this short side: faces stay sharp, memory small
+    detector: str = ""  # YuNet's ONNX file below corpus.root; without one, OpenCV's cascade finds the faces
+    crops: str = ""  # folder of ready face crops below corpus.root, as MERTools keeps them; then nothing is searched
 
     def __post_init__(self) -> None:
         between("max_seconds", self.max_seconds, 1, 3600)
@@ -49,6 +75,11 @@ class MediaLimits:
         between("max_pixels", self.max_pixels, 64 * 64, 16384 * 16384)
         between("silence", self.silence, 0, 1)
         between("frame_side", self.frame_side, 64, 4096)
+        for key, place in (("detector", self.detector), ("crops", self.crops)):
+            if place:
+                sub_path(key, place)
+        if self.detector and self.crops:
+            raise ValueError(f"detector must be '' where crops are ready, got {self.detector!r}")
 
 
 @dataclass(frozen=True)
@@ -56,16 +87,37 @@ class _Tracks:
     container: InputContainer
     audio: AudioStream
     video: VideoStream
+    seconds: float  # by the header
 
 
-def check_clip(path: Path, limits: MediaLimits) -> None:
+@dataclass(frozen=True)
+class ClipHeader:
+    """What a clip says of itself; 0 where it does not say."""
+
+    seconds: float
+    width: int
+    height: int
+    frame_rate: float
+    sample_rate: int
+    channels: int
+
+
+def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
     """Reads a clip's header only, for what every encoder needs: both tracks, and a size within the limits.
 
     Raises:
-        ClipError: the clip is no video file, lacks a track, or is too long or too large by its header.
+        ClipError: the clip is no video file, lacks a track, has one in an unknown codec, or is too long or too large
+            by its header.
     """
-    with _opened(path, limits):
-        pass
+    with _opened(path, limits) as tracks:
+        return ClipHeader(
+            tracks.seconds,
+            tracks.video.width,
+            tracks.video.height,
+            float(tracks.video.average_rate or 0),
+            tracks.audio.rate,
+            tracks.audio.channels,
+        )
 
 
 def decode_audio(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
@@ -76,16 +128,16 @@ def decode_audio(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
     """
     chunks: list[NDArray[np.float32]] = []
     samples = 0
-    _count_frames(path, limits)
+    _survey(path, limits)
     with _opened(path, limits) as tracks:
-        for chunk in _sound(tracks):
+        for chunk in mono(tracks.container.decode(tracks.audio)):
             chunks.append(chunk)
             samples += len(chunk)
             if samples > limits.max_seconds * SAMPLE_RATE:
                 raise ClipError(f"has more than {limits.max_seconds:g} s of sound")
-    if samples < limits.min_seconds * SAMPLE_RATE:
-        raise ClipError(f"has only {samples / SAMPLE_RATE:.3f} s of sound")
-    waveform = np.concatenate(chunks)
+        if samples < limits.min_seconds * SAMPLE_RATE:
+            raise ClipError(f"has only {samples / SAMPLE_RATE:.3f} s of sound")
+        waveform = np.concatenate(chunks)
     if np.abs(waveform).max() <= limits.silence:
         raise ClipError("is silent")
     return waveform
@@ -94,8 +146,10 @@ def decode_audio(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
 def decode_frames(path: Path, count: int, limits: MediaLimits) -> NDArray[np.uint8]:
     """Frames evenly spread over a clip: (n, H, W, 3) uint8 RGB, upright.
 
-    Each is the middle one of n equal parts, where n is `count`, or all frames when there are fewer. Only kept
-    frames are held in memory, shrunk to `limits.frame_side` when their short side is longer.
+    All of them when there are no more than `count`; else those that are on screen in the middle of `count` equal
+    parts of the clip's time, so that a clip of variable frame rate is not seen mostly where it has most frames. One
+    that stays on over several middles is kept once. Only kept frames are held in memory, shrunk to
+    `limits.frame_side` when their short side is longer.
 
     Raises:
         ClipError: as `check_clip`, and for pictures that are damaged, truncated, too long or too large.
@@ -103,36 +157,38 @@ def decode_frames(path: Path, count: int, limits: MediaLimits) -> NDArray[np.uin
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
-    wanted = _spread(_count_frames(path, limits), count)
+    wanted = _spread(_survey(path, limits), count)
     kept: list[NDArray[np.uint8]] = []
     with _opened(path, limits) as tracks:
         for number, frame in enumerate(tracks.container.decode(tracks.video)):
             _refuse_oversized(frame, limits)
             if number in wanted:
                 kept.append(_upright_rgb(frame, limits, kept[0].shape if kept else None))
-    if not kept:
-        raise ClipError("has no frames")
-    return np.stack(kept)
+        if not kept:
+            raise ClipError("has no frames")
+        return np.stack(kept)
+
+
+def count_frames(path: Path, limits: MediaLimits) -> int:
+    """Number of frames that a player would show. Raises ClipError for what a pass over the packets tells."""
+    return len(_survey(path, limits).begins)
 
 
 @contextmanager
 def _opened(path: Path, limits: MediaLimits) -> Iterator[_Tracks]:
     """The two tracks of a clip whose header is within the limits; every error of the library has a reason."""
-    try:
-        if path.stat().st_size == 0:
-            raise ClipError("is empty")
-        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-        container = av.open(str(path), options=options, metadata_errors="ignore")
-    except OSError as error:  # the library's own errors for files are kinds of this one
-        raise ClipError(f"cannot be opened ({error.strerror})") from error
-    except av.error.FFmpegError as error:
-        raise ClipError(f"is not a readable video file ({error.strerror})") from error
-    with container:
-        tracks = _checked_tracks(container, limits)
+    with reasons():
         try:
-            yield tracks
+            if path.stat().st_size == 0:
+                raise ClipError("is empty")
+            options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
+            container = av.open(str(path), options=options, metadata_errors="ignore")
+        except OSError as error:  # the library's own errors for files are kinds of this one
+            raise ClipError(f"cannot be opened ({error.strerror})") from error
         except av.error.FFmpegError as error:
-            raise ClipError(f"is damaged or truncated ({error.strerror})") from error
+            raise ClipError(f"is not a readable video file ({error.strerror})") from error
+        with container:
+            yield _checked_tracks(container, limits)
 
 
 def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
@@ -142,6 +198,9 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
     if not container.streams.audio:
         raise ClipError("has no audio track")
     video, audio = videos[0], container.streams.audio[0]
+    for track, kind in ((video, "video"), (audio, "audio")):
+        if track.codec_context is None:
+            raise ClipError(f"has its {kind} in a codec that cannot be decoded here")
     seconds = max((container.duration or 0) / av.time_base, _header_seconds(video), _header_seconds(audio))
     if seconds > limits.max_seconds:
         raise ClipError(f"lasts {seconds:.1f} s, more than {limits.max_seconds:g} s")
@@ -149,7 +208,7 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
         raise ClipError(f"is {video.width}x{video.height}, more than {limits.max_pixels} pixels")
     # Clips are decoded side by side, and threads of each one's own would only take turns.
     video.codec_context.thread_count = 1
-    return _Tracks(container, audio, video)
+    return _Tracks(container, audio, video, seconds)
 
 
 def _header_seconds(stream: AudioStream | VideoStream) -> float:
@@ -158,35 +217,52 @@ def _header_seconds(stream: AudioStream | VideoStream) -> float:
     return float(stream.duration * stream.time_base)
 
 
-def _count_frames(path: Path, limits: MediaLimits) -> int:
-    """Number of frames that a player would show, from a pass over the clip's packets without decoding them.
+@dataclass(frozen=True)
+class _Timeline:
+    """When each frame that a player would show begins, in order, and when the last one ends, in any unit."""
 
-    Headers may not tell it (Matroska) or count frames that an edit list hides (MP4). The same pass finds
-    clips that end long before their header says.
+    begins: tuple[int, ...]
+    end: int
+
+
+def _survey(path: Path, limits: MediaLimits) -> _Timeline:
+    """The times of a clip's frames, from a pass over its packets without decoding them.
+
+    Headers may not tell how many there are (Matroska) or count frames that an edit list hides (MP4). The same pass
+    finds clips that end long before their header says.
     """
-    frames, end = 0, 0.0
+    begins: list[int | None] = []
+    ends: list[int] = []
+    end = 0.0
     with _opened(path, limits) as tracks:
         start = (tracks.container.start_time or 0) / av.time_base
         for packet in tracks.container.demux(tracks.audio, tracks.video):
             if not packet.size or packet.is_discard:
                 continue
-            frames += packet.stream is tracks.video
+            if packet.stream is tracks.video:
+                begins.append(packet.pts)
+                ends.append((packet.pts or 0) + (packet.duration or 0))
             if packet.pts is not None and packet.time_base is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)
-            if frames > _MAX_FRAME_RATE * limits.max_seconds:
+            if len(begins) > _MAX_FRAME_RATE * limits.max_seconds:
                 raise ClipError(f"has more frames than {limits.max_seconds:g} s can hold")
         seconds = (tracks.container.duration or 0) / av.time_base
     if end < seconds - max(_MISSING_SECONDS, _MISSING_SHARE * seconds):
         raise ClipError(f"is truncated: {end:.2f} of {seconds:.2f} s")
-    return frames
+    known = sorted(time for time in begins if time is not None)
+    if len(known) < len(begins) or len(set(known)) < len(known) or len(known) < 2:
+        return _Timeline(tuple(range(len(begins))), len(begins))  # without times, each lasts as long as any other
+    usual = statistics.median_low(later - earlier for earlier, later in pairwise(known))
+    return _Timeline(tuple(known), max(ends) if max(ends) > known[-1] else known[-1] + usual)
 
 
-def _sound(tracks: _Tracks) -> Iterator[NDArray[np.float32]]:
+def mono(frames: Iterable[AudioFrame]) -> Iterator[NDArray[np.float32]]:
+    """Decoded sound as chunks of mono at 16 kHz. Raises ClipError when its form changes midway."""
     # 16 bits, as in the wave files that the challenge's features were made from; asked for floats, the
     # library would also add channels up without dividing by their weights.
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
     # None empties the resampler.
-    for frame in chain(tracks.container.decode(tracks.audio), [None]):
+    for frame in chain(frames, [None]):
         try:
             parts = resampler.resample(frame)
         except ValueError as error:
@@ -195,9 +271,14 @@ def _sound(tracks: _Tracks) -> Iterator[NDArray[np.float32]]:
             yield part.to_ndarray()[0].astype(np.float32) / 32768
 
 
-def _spread(total: int, count: int) -> frozenset[int]:
-    kept = min(total, count)
-    return frozenset((2 * part + 1) * total // (2 * kept) for part in range(kept))
+def _spread(line: _Timeline, count: int) -> frozenset[int]:
+    """Numbers of the frames on screen in the middles of `count` equal parts; of all when there are no more."""
+    if len(line.begins) <= count:
+        return frozenset(range(len(line.begins)))
+    length = line.end - line.begins[0]
+    # In integers, for a frame may begin in the very middle of a part.
+    middles = (line.begins[0] + (2 * part + 1) * length // (2 * count) for part in range(count))
+    return frozenset(bisect_right(line.begins, middle) - 1 for middle in middles)
 
 
 def _refuse_oversized(frame: VideoFrame, limits: MediaLimits) -> None:

@@ -2,8 +2,9 @@
 
 import statistics
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -12,21 +13,17 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class _Pass:
-    """How a clip is searched: `side` is the short side that frames are shrunk to, in pixels."""
+class Look:
+    """One way of searching a clip's frames."""
 
-    side: int
-    step: float  # from one size of face to the next
-    smallest: float  # face, as a share of the short side
-    every: int  # frame that is looked at
+    # (H, W, 3) uint8 RGB -> centre x, centre y and side of the largest face, in pixels of the frame; None without one
+    find: Callable[[NDArray[np.uint8]], NDArray[np.float64] | None]
+    every: int = 1  # frame that is looked at
 
 
-# Talking heads fill the picture, so that a quick look finds most; the thorough one costs twenty times as much
-# and is for what is left.
-_PASSES = (
-    _Pass(side=120, step=1.15, smallest=0.3, every=2),
-    _Pass(side=240, step=1.1, smallest=0.1, every=1),
-)
+FaceFinder = Sequence[Look]  # the quickest first; the next has its turn where that one finds no face
+
+
 _MARGIN = 0.15  # of the box on each side: the cascade's box cuts chin and brows
 _WINDOW = 5  # detections of the running median: a wild one among them moves nothing
 _SIZES = 1.5  # times the median side: what is larger or smaller than that is another face or none
@@ -46,7 +43,7 @@ class FaceCrops:
     share: float
 
 
-def crop_faces(frames: NDArray[np.uint8], size: int) -> FaceCrops:
+def crop_faces(frames: NDArray[np.uint8], size: int, finder: FaceFinder | None = None) -> FaceCrops:
     """Cuts the largest face out of each frame.
 
     The box keeps one size over the clip, the median, and its centre follows a running median of what was
@@ -55,45 +52,68 @@ def crop_faces(frames: NDArray[np.uint8], size: int) -> FaceCrops:
     Args:
         frames: (n, H, W, 3) uint8 RGB of one clip, in order.
         size: side of the crops in pixels.
+        finder: `HAAR` when omitted.
 
     Raises:
         ValueError: frames of another shape or type, or none.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise ValueError(f"frames must be (n, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
-    boxes, share = _search(frames)
+    boxes, share = _search(frames, finder or HAAR)
     if share < _LEAST_SHARE:
-        whole = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames]
-        return FaceCrops(np.stack(whole), 0.0)
+        return whole_frames(frames, size)
     path = _steady(boxes, len(frames))
     crops = [_cut(frame, box, size) for frame, box in zip(frames, path, strict=True)]
     return FaceCrops(np.stack(crops), share)
 
 
-def _search(frames: NDArray[np.uint8]) -> tuple[dict[int, NDArray[np.float64]], float]:
+def whole_frames(frames: NDArray[np.uint8], size: int) -> FaceCrops:
+    """What stands in for the crops of a clip without a face: (n, H, W, 3) -> its frames at the crops' size."""
+    whole = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames]
+    return FaceCrops(np.stack(whole), 0.0)
+
+
+def _search(frames: NDArray[np.uint8], finder: FaceFinder) -> tuple[dict[int, NDArray[np.float64]], float]:
     """Boxes by number of the frame, and the share of frames with a face among those looked at."""
-    for look in _PASSES:
+    for look in finder:
         numbers = range(0, len(frames), look.every)
-        boxes = {number: _largest_face(frames[number], look) for number in numbers}
+        boxes = {number: look.find(frames[number]) for number in numbers}
         found = {number: box for number, box in boxes.items() if box is not None}
         if len(found) >= _LEAST_SHARE * len(numbers):
             break
     return found, len(found) / len(numbers)
 
 
-def _largest_face(frame: NDArray[np.uint8], look: _Pass) -> NDArray[np.float64] | None:
-    """Centre x, centre y and side of the largest face in pixels of the frame; None without one."""
+def _haar_face(
+    frame: NDArray[np.uint8], short_side: int, step: float, smallest_share: float
+) -> NDArray[np.float64] | None:
+    """The largest face that the cascade sees in the frame shrunk to `short_side` pixels.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        short_side: in pixels.
+        step: from one size of face to the next.
+        smallest_share: of the short side that a face has at least.
+    """
     grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    scale = min(1.0, look.side / min(grey.shape))
+    scale = min(1.0, short_side / min(grey.shape))
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    smallest = max(24, round(look.smallest * min(grey.shape)))  # 24: the cascade's own window
-    found = _cascade().detectMultiScale(grey, scaleFactor=look.step, minNeighbors=4, minSize=(smallest, smallest))
+    smallest = max(24, round(smallest_share * min(grey.shape)))  # 24: the cascade's own window
+    found = _cascade().detectMultiScale(grey, scaleFactor=step, minNeighbors=4, minSize=(smallest, smallest))
     if len(found) == 0:
         return None
     x, y, width, height = max(found, key=lambda box: (box[2] * box[3], *box))
     box: NDArray[np.float64] = np.array([x + width / 2, y + height / 2, max(width, height)]) / scale
     return box
+
+
+# Talking heads fill the picture, so that a quick look finds most; the thorough one costs twenty times as much
+# and is for what is left.
+HAAR: FaceFinder = (
+    Look(partial(_haar_face, short_side=120, step=1.15, smallest_share=0.3), every=2),
+    Look(partial(_haar_face, short_side=240, step=1.1, smallest_share=0.1)),
+)
 
 
 def _cascade() -> cv2.CascadeClassifier:

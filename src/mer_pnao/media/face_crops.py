@@ -1,0 +1,65 @@
+"""Ready face crops, as MERTools keeps them: OpenFace's images of a clip, or one array of them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_pnao.media.decode import ClipError, reasons
+
+_IMAGES = (".bmp", ".png", ".jpg", ".jpeg")
+
+
+def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
+    """The crops of a clip, as what `crops_as_rgb` takes; empty when it has none.
+
+    Looked for, in this order: `<name>/<name>.npy`, `<name>.npy`, the images of `<name>/` and those of OpenFace's
+    `<name>_aligned/`, in the order of their names. An array is (n, H, W, 3) uint8 BGR, and stays on the disk.
+
+    Raises:
+        ClipError: an array of another shape or type, or that is no plain array.
+    """
+    for path in (folder / name / f"{name}.npy", folder / f"{name}.npy"):
+        if path.is_file():
+            return _mapped(path)
+    for directory in (folder / name, folder / f"{name}_aligned"):
+        if directory.is_dir():
+            return sorted(path for path in directory.iterdir() if path.suffix.lower() in _IMAGES)
+    return []
+
+
+def crops_as_rgb(crops: NDArray[np.uint8] | list[Path], numbers: list[int], size: int) -> NDArray[np.uint8]:
+    """Some of a clip's crops: (len(numbers), size, size, 3) uint8 RGB.
+
+    Raises:
+        ClipError: one that is no readable image.
+    """
+    chosen = []
+    for number in numbers:
+        crop = crops[number]
+        image = _image(crop) if isinstance(crop, Path) else np.asarray(crop)
+        method = cv2.INTER_AREA if min(image.shape[:2]) > size else cv2.INTER_LINEAR
+        with reasons():
+            chosen.append(cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (size, size), interpolation=method))
+    return np.stack(chosen)
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    try:
+        crops: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ClipError(f"has face crops that are no plain array ({path.name})") from error
+    if crops.ndim != 4 or crops.shape[-1] != 3 or crops.dtype != np.uint8 or 0 in crops.shape[1:]:
+        raise ClipError(f"has face crops of {crops.dtype} {crops.shape}, not (n, H, W, 3) uint8 ({path.name})")
+    return crops
+
+
+def _image(path: Path) -> NDArray[np.uint8]:
+    # Through numpy, for OpenCV's own reader knows no Unicode names on some platforms.
+    with reasons():
+        content = np.fromfile(path, np.uint8)
+        image: NDArray[np.uint8] | None = cv2.imdecode(content, cv2.IMREAD_COLOR) if len(content) else None
+    if image is None:
+        raise ClipError(f"has a face crop that is no readable image ({path.name})")
+    return image

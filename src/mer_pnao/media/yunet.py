@@ -1,0 +1,56 @@
+"""Faces by YuNet, a small network that sees turned and tilted heads which the cascade misses."""
+
+import threading
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_pnao.errors import InputError
+from mer_pnao.media.faces import FaceFinder, Look
+
+_SHORT_SIDE = 240  # pixels that frames are shrunk to: a face that fills more than a few hundred is missed
+_LEAST_SCORE = 0.9  # the library's own default
+
+_detectors = threading.local()
+
+
+def yunet(path: Path) -> FaceFinder:
+    """The detector of an ONNX file, for `crop_faces`.
+
+    Raises:
+        InputError: the file is absent or is no YuNet model.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such face detector")
+    try:
+        _largest_face(np.zeros((64, 64, 3), np.uint8), path)
+    except cv2.error as error:
+        raise InputError(f"{path} is not a YuNet model in ONNX") from error
+    return (Look(partial(_largest_face, path=path)),)
+
+
+def _largest_face(frame: NDArray[np.uint8], path: Path) -> NDArray[np.float64] | None:
+    scale = min(1.0, _SHORT_SIDE / min(frame.shape[:2]))
+    small = frame
+    if scale < 1:
+        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    detector = _detector(path)
+    detector.setInputSize((small.shape[1], small.shape[0]))
+    _, found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+    if found is None:
+        return None
+    x, y, width, height = max(found[:, :4].tolist(), key=lambda box: (box[2] * box[3], *box))
+    box: NDArray[np.float64] = np.array([x + width / 2, y + height / 2, max(width, height)]) / scale
+    return box
+
+
+def _detector(path: Path) -> cv2.FaceDetectorYN:
+    """This thread's network: one cannot be shared."""
+    known: dict[Path, cv2.FaceDetectorYN] = _detectors.__dict__.setdefault("by_path", {})
+    if path not in known:
+        cv2.setNumThreads(1)  # clips run side by side already
+        known[path] = cv2.FaceDetectorYN.create(str(path), "", (64, 64), _LEAST_SCORE)
+    return known[path]

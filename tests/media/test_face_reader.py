@@ -1,0 +1,120 @@
+"""Ready crops, and which way to a face the profile's values choose."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from mer_pnao.errors import InputError
+from mer_pnao.media.decode import ClipError, MediaLimits
+from mer_pnao.media.face_reader import FaceReader, face_reader
+
+MODEL = Path(__file__).parents[3] / "shared" / "data" / "checkpoints" / "face_detection_yunet.onnx"
+
+
+def coloured(count: int, side: int = 32) -> np.ndarray:
+    """BGR crops: blue is five times their number, green 0, red 200."""
+    crops = np.zeros((count, side, side, 3), np.uint8)
+    crops[..., 0] = 5 * np.arange(count)[:, None, None]
+    crops[..., 2] = 200
+    return crops
+
+
+def write_images(folder: Path, crops: np.ndarray, pattern: str) -> None:
+    folder.mkdir(parents=True)
+    for number, crop in enumerate(crops, start=1):
+        assert cv2.imwrite(str(folder / pattern.format(number)), crop)
+
+
+LAYOUTS = {
+    "array in its own folder": lambda root, name, crops: (
+        (root / name).mkdir(parents=True),
+        np.save(root / name / f"{name}.npy", crops),
+    ),
+    "array": lambda root, name, crops: (root.mkdir(), np.save(root / f"{name}.npy", crops)),
+    "images": lambda root, name, crops: write_images(root / name, crops, "{:04d}.png"),
+    "OpenFace": lambda root, name, crops: write_images(root / f"{name}_aligned", crops, "frame_det_00_{:06d}.bmp"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_ready_crops_are_read_as_rgb_from_every_layout(make_clip, tone, numbered, tmp_path, layout):
+    clip = make_clip("a b.mp4", numbered(25), tone())
+    LAYOUTS[layout](tmp_path / "faces", "a b", coloured(20))
+    faces = FaceReader(MediaLimits(), crops=tmp_path / "faces")(clip, 4, 48)
+
+    assert faces.crops.shape == (4, 48, 48, 3)
+    assert faces.share == 20 / 25
+    middles = [2, 7, 12, 17]  # of four equal parts of twenty
+    assert faces.crops[:, 24, 24].tolist() == [[200, 0, 5 * number] for number in middles]
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_a_clip_without_crops_is_seen_whole(make_clip, tone, numbered, tmp_path, empty):
+    (tmp_path / "faces" / ("clip" if empty else "another")).mkdir(parents=True)
+    faces = FaceReader(MediaLimits(), crops=tmp_path / "faces")(make_clip(frames=numbered(), sound=tone()), 4, 48)
+    assert (faces.crops.shape, faces.share) == ((4, 48, 48, 3), 0.0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        np.zeros((3, 8, 8), np.uint8),
+        np.zeros((3, 8, 8, 3), np.float32),
+        np.zeros((3, 0, 8, 3), np.uint8),
+        np.array([{"a": 1}], dtype=object),
+    ],
+)
+def test_arrays_that_are_no_crops_are_a_reason_of_that_clip(make_clip, tone, numbered, tmp_path, content):
+    (tmp_path / "faces").mkdir()
+    np.save(tmp_path / "faces" / "clip.npy", content, allow_pickle=True)
+    clip = make_clip(frames=numbered(), sound=tone())
+    with pytest.raises(ClipError, match=r"has face crops .*clip\.npy"):
+        FaceReader(MediaLimits(), crops=tmp_path / "faces")(clip, 4, 48)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", b"BM" + bytes(40)])
+def test_a_broken_image_is_a_reason_of_that_clip(make_clip, tone, numbered, tmp_path, content):
+    folder = tmp_path / "faces" / "clip"
+    folder.mkdir(parents=True)
+    (folder / "1.bmp").write_bytes(content)
+    with pytest.raises(ClipError, match=r"no readable image \(1\.bmp\)"):
+        FaceReader(MediaLimits(), crops=tmp_path / "faces")(make_clip(frames=numbered(), sound=tone()), 4, 48)
+
+
+def test_a_bad_clip_is_refused_though_it_has_crops(make_clip, numbered, tmp_path):
+    (tmp_path / "faces").mkdir()
+    np.save(tmp_path / "faces" / "clip.npy", coloured(5))
+    with pytest.raises(ClipError, match="no audio track"):
+        FaceReader(MediaLimits(), crops=tmp_path / "faces")(make_clip(frames=numbered()), 4, 48)
+
+
+def test_the_profile_chooses_the_way(tmp_path):
+    assert face_reader(MediaLimits()).crops is None
+    (tmp_path / "faces").mkdir()
+    assert face_reader(MediaLimits(crops="faces"), tmp_path).crops == tmp_path / "faces"
+    with pytest.raises(InputError, match=r"gone: no such folder of face crops"):
+        face_reader(MediaLimits(crops="gone"), tmp_path)
+    with pytest.raises(InputError, match=r"x\.onnx: no such face detector"):
+        face_reader(MediaLimits(detector="x.onnx"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"detector": "../x.onnx"}, r"detector must be a relative path without '\.\.', got '\.\./x\.onnx'"),
+        ({"crops": "/faces"}, "crops must be a relative path"),
+        ({"crops": "faces", "detector": "x.onnx"}, "detector must be '' where crops are ready"),
+    ],
+)
+def test_wrong_places_are_refused(values, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        MediaLimits(**values)
+
+
+@pytest.mark.skipif(not MODEL.is_file(), reason="../shared/data/checkpoints is absent")
+def test_a_named_detector_is_used(tmp_path):
+    (tmp_path / "yunet.onnx").write_bytes(MODEL.read_bytes())
+    (look,) = face_reader(MediaLimits(detector="yunet.onnx"), tmp_path).finder
+    assert look.find(np.zeros((64, 64, 3), np.uint8)) is None
