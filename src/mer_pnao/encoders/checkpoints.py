@@ -43,7 +43,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint on the CPU, by key, without the `module.` of data-parallel training.
 
     Args:
-        path: a `.safetensors` file, or a `.pth` or `.pt` file whose tensors stand at the top or in
+        path: a `.safetensors` file, or a `.pth`, `.pt` or `.bin` file whose tensors stand at the top or in
             `state_dict`.
 
     Raises:
@@ -56,8 +56,8 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
             return _without_prefix(load_file(path))
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a readable safetensors file: {error}") from error
-    if path.suffix not in (".pth", ".pt"):
-        raise InputError(f"{path}: a checkpoint must end in .safetensors, .pth or .pt, not {path.suffix!r}")
+    if path.suffix not in (".pth", ".pt", ".bin"):
+        raise InputError(f"{path}: a checkpoint must end in .safetensors, .pth, .pt or .bin, not {path.suffix!r}")
     content = _load_pickle_safely(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
@@ -132,21 +132,12 @@ def load_strictly(build: Callable[[], Network], state: Mapping[str, Tensor], pat
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names, as hexadecimal digits.
+    """SHA-256 of a file, as hexadecimal digits.
 
     Raises:
-        InputError: there is no such file or folder.
+        InputError: there is no such file.
     """
-    if path.is_file():
-        return _file_digest(path)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
-    total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        total.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file)}\n".encode())
-    return total.hexdigest()
-
-
-def _file_digest(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
