@@ -83,7 +83,7 @@ class HubertLayers:
         # Recomputing the weight normalisation of the positional convolution at each call is wasted time.
         for module in [m for m in model.modules() if parametrize.is_parametrized(m)]:
             parametrize.remove_parametrizations(module, "weight")
-        self._convolved = _front_end(model.feature_extractor, self.device, self.dtype)
+        self._convolved = _front_end(model, self.device, self.dtype)
         self._model = model.to(device=self.device, dtype=self.dtype)
 
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
@@ -166,8 +166,9 @@ class HubertLayers:
         return sums
 
 
-def _front_end(feature_extractor: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """The convolutions of a model, (N,) -> (T, C): the library's own in float32, where they are no slower."""
-    if dtype == torch.float32:
-        return lambda samples: feature_extractor(samples[None])[0].T
-    return SpeechFrontEnd(feature_extractor, device, dtype)
+def _front_end(network: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The convolutions of a model, (N,) -> (T, C): rewritten where that is faster, for one norm alone does not pay."""
+    if network.config.feat_extract_norm == "layer":
+        return SpeechFrontEnd(network.feature_extractor, device, dtype)
+    extractor = network.feature_extractor
+    return lambda samples: extractor(samples[None].to(dtype))[0].T
