@@ -139,10 +139,13 @@ def test_shards_are_put_together(waveforms, tmp_path):
     ],
 )
 def test_an_index_that_names_no_shards_is_refused(tmp_path, index, message):
-    (tmp_path / "config.json").write_text('{"model_type": "hubert"}')
-    (tmp_path / "model.safetensors.index.json").write_text(index)
+    write(tiny_model("hubert"), tmp_path)  # whose weights lie outside the folder
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    shutil.copy(tmp_path / "config.json", folder)
+    (folder / "model.safetensors.index.json").write_text(index)
     with pytest.raises(InputError, match=message):
-        HubertLayers(tmp_path, [1])
+        HubertLayers(folder, [1])
 
 
 def with_state(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> Path:

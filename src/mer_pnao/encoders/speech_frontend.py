@@ -72,8 +72,8 @@ def _stage(layer: Any, device: torch.device, product: torch.dtype, result: torch
         raise ValueError(f"a layer of the front end must have a layer norm, not {norm}")
 
     def own(weight: Tensor, dtype: torch.dtype) -> Tensor:
-        # A copy, for whoever casts the library's module afterwards casts its parameters in place.
-        return weight.detach().to(device, dtype, copy=True)
+        # Detached, for whoever casts the library's module afterwards casts its parameters in place.
+        return weight.detach().to(device, dtype)
 
     return _Stage(
         own(conv.weight.permute(0, 2, 1).flatten(1), product).contiguous(),
