@@ -126,7 +126,7 @@ def fetch(
         encoders = load_params(ROOT / "params.yaml").encoders
         names = [encoder.checkpoint for encoder in encoders.values() if hub_name(encoder.checkpoint)]
     for name in dict.fromkeys(names):
-        Console().print(f"{name}: {fetch(name, ROOT)}", markup=False)
+        Console().print(f"{name}: {fetch(name, ROOT)}", markup=False, soft_wrap=True)
     if not names:
         Console().print("No encoder of params.yaml has a checkpoint on the hub.")
 
