@@ -53,6 +53,7 @@ def test_wrong_usage_exits_with_2(mer: Mer) -> None:
         ("extract one --encoder whale", "params.yaml has hubert, manet, resnet, not 'whale'"),
         ("extract one two", "two clips are called 'a': one/a.mp4 and two/a.avi"),
         ("extract one one/a.mp4", "two clips are called 'a': one/a.mp4 and one/a.mp4"),
+        ("fetch voice", "'voice' is no name of the form organisation/name@revision"),
         ("table", "reports/table.csv is not there: run `make run` or `dvc repro` first"),
         ("profile --name nope", f"there is no profile 'nope'; profiles/ holds {PROFILES}"),
         ("profile --name ravdess --data nowhere", "nowhere is not a folder"),
@@ -94,3 +95,14 @@ def test_a_wrong_number_of_workers_is_named(mer: Mer, monkeypatch: pytest.Monkey
 def test_choosing_a_profile_says_what_it_is(mer: Mer) -> None:
     code, out, err = mer("profile", "--name", "demo")
     assert (code, out, err) == (0, "profile demo: 6 emotions, corpus data/demo/clips\n", "")
+
+
+def test_fetch_takes_the_checkpoints_of_params_that_are_named_so(mer: Mer, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    monkeypatch.setattr("mer_pnao.encoders.hub.fetch", lambda name, root: fetched.append(name) or root / name)
+    assert mer("fetch") == (0, "No encoder of params.yaml has a checkpoint on the hub.\n", "")
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace("data/demo/encoders/hubert", "data/hub/lab/voice@v1"))
+    assert mer("fetch") == (0, "data/hub/lab/voice@v1: data/hub/lab/voice@v1\n", "")
+    assert mer("fetch", "lab/other@main")[0] == 0
+    assert fetched == ["data/hub/lab/voice@v1", "lab/other@main"]

@@ -113,6 +113,25 @@ def _clips(paths: list[Path]) -> dict[str, Path]:
 
 
 @app.command()
+def fetch(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="organisation/name@revision; default: the encoders of params.yaml.")
+    ] = None,
+) -> None:
+    """Download checkpoints from the Hugging Face hub: the one command that does."""
+    from mer_pnao.encoders.hub import fetch, hub_name
+    from mer_pnao.params import load_params
+
+    if not names:
+        encoders = load_params(ROOT / "params.yaml").encoders
+        names = [encoder.checkpoint for encoder in encoders.values() if hub_name(encoder.checkpoint)]
+    for name in dict.fromkeys(names):
+        Console().print(f"{name}: {fetch(name, ROOT)}", markup=False, soft_wrap=True)
+    if not names:
+        Console().print("No encoder of params.yaml has a checkpoint on the hub.")
+
+
+@app.command()
 def table() -> None:
     """Print Table 1 of the last run, and where to look next."""
     from mer_pnao.report.table import print_table

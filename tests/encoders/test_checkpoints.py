@@ -10,6 +10,7 @@ from torch import nn
 from mer_pnao.encoders.checkpoints import digest, load_state_dict, load_strictly
 from mer_pnao.encoders.hubert import HubertLayers
 from mer_pnao.encoders.manet import MANet, load_manet
+from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.encoders.resnet import load_resnet
 from mer_pnao.errors import InputError
 
@@ -25,7 +26,7 @@ def test_a_safetensors_file_is_read(tmp_path):
     assert same(load_state_dict(tmp_path / "net.safetensors"), STATE)
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
 @pytest.mark.parametrize("legacy", [False, True])  # of torch before 1.6
 def test_a_bare_state_dict_is_read(tmp_path, suffix, legacy):
     path = tmp_path / f"net{suffix}"
@@ -150,13 +151,21 @@ def test_a_width_that_no_network_has_is_refused(tmp_path):
 def test_a_digest_tells_contents_and_names_apart(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / "a").write_bytes(b"1")
-    before = digest(folder)
-    assert digest(folder) == before
-    assert digest(folder / "a") == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
-    (folder / "a").rename(folder / "b")
-    renamed = digest(folder)
-    (folder / "b").write_bytes(b"2")
-    assert len({before, renamed, digest(folder)}) == 3
-    with pytest.raises(InputError, match="no such file or folder"):
+    (folder / "config.json").write_text('{"model_type": "hubert"}')
+    (folder / "pytorch_model.bin").write_bytes(b"1")
+    assert digest(folder / "pytorch_model.bin") == "6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"
+    assert checkpoint_digest(folder / "pytorch_model.bin") == digest(folder / "pytorch_model.bin")
+    before = checkpoint_digest(folder)
+    (folder / "README.md").write_text("decides nothing")
+    (folder / "tf_model.h5").write_bytes(b"nor do weights that are not read")
+    assert checkpoint_digest(folder) == before
+    (folder / "preprocessor_config.json").write_text("{}")
+    seen = {before, checkpoint_digest(folder)}
+    (folder / "pytorch_model.bin").write_bytes(b"2")
+    seen.add(checkpoint_digest(folder))
+    (folder / "pytorch_model.bin").rename(folder / "model.safetensors")
+    assert len(seen | {checkpoint_digest(folder)}) == 4
+    with pytest.raises(InputError, match="no such file"):
         digest(tmp_path / "absent")
+    with pytest.raises(InputError, match="no such checkpoint"):
+        checkpoint_digest(tmp_path / "absent")

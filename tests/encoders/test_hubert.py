@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -137,7 +138,7 @@ def test_an_unknown_precision_is_refused(checkpoint):
         (lambda s: s.update({"extra.weight": torch.zeros(1)}), r"extra\.weight is unexpected"),
         (
             lambda s: s.update({"feature_projection.projection.bias": torch.zeros(5)}),
-            r"feature_projection\.projection\.bias is mismatched",
+            r"feature_projection\.projection\.bias has the shape \(5,\) and not \(32,\)",
         ),
     ],
 )
@@ -152,11 +153,72 @@ def test_a_misfit_is_refused_by_its_first_key(checkpoint, tmp_path, change, mess
     assert capfd.readouterr() == ("", "")  # the one sentence is all that a person sees
 
 
-def test_pickled_weights_are_never_loaded(checkpoint, tmp_path):
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("evil",)
+
+
+def test_foreign_pickled_objects_are_never_loaded(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     shutil.copy(checkpoint / "config.json", tmp_path)
-    torch.save({}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(InputError, match="pickled ones are never loaded"):
+    torch.save(load_file(checkpoint / "model.safetensors") | {"extra": Evil()}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match=r"pytorch_model\.bin holds the foreign pickled object posix\.mkdir"):
         HubertLayers(tmp_path, [1])
+    assert not (tmp_path / "evil").exists()
+
+
+def test_a_checkpoint_has_a_name_in_the_hubs_cache(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("mer_pnao.encoders.hub._cached", lambda name: checkpoint if name.revision == "v1" else None)
+    assert HubertLayers("lab/voice@v1", [1], "fp32").width == 32
+    with pytest.raises(InputError, match="lab/voice@v2: not there"):
+        HubertLayers("lab/voice@v2", [1], "fp32")
+
+
+def test_batches_by_length_change_nothing_but_the_last_bits(checkpoint, waveforms):
+    together = HubertLayers(checkpoint, [1, 4], "fp32")(waveforms)
+    for seconds in (0.03, 0.6, 1.1, 100.0):
+        apart = HubertLayers(checkpoint, [1, 4], "fp32", batch_seconds=seconds)(waveforms)
+        for layer in (1, 4):
+            np.testing.assert_allclose(apart[layer], together[layer], atol=1e-5)
+
+
+def test_a_pass_holds_no_more_than_its_share_of_sound(checkpoint, waveforms):
+    encoder = HubertLayers(checkpoint, [1], "fp32", batch_seconds=1.2)
+    passes = []
+    encoder._model.encoder.register_forward_pre_hook(lambda module, args: passes.append(tuple(args[0].shape[:2])))
+    encoder(waveforms)
+    assert passes == [(1, 49), (2, 24), (1, 1)]  # frames of the 16,001, the 8000 and 3777, and the 400 samples
+
+
+def test_windows_are_averaged_over_all_their_frames(checkpoint, waveforms):
+    long = waveforms[2]  # 49 frames
+    encoder = HubertLayers(checkpoint, [0, 2], "fp32", window_seconds=0.4)  # of 20 frames at most: 16, 16, 17
+    if json.loads((checkpoint / "preprocessor_config.json").read_text())["do_normalize"]:
+        shared = ((long - long.mean()) / np.sqrt(long.var() + 1e-7)).astype(np.float32)
+    else:
+        shared = long
+    whole = HubertLayers(checkpoint, [0, 2], "fp32")
+    whole._normalize = False
+    parts = whole([shared[: 15 * 320 + 400], shared[16 * 320 : 31 * 320 + 400], shared[32 * 320 :]])
+    for layer, block in encoder([waveforms[0], long, waveforms[1]]).items():
+        expected = (np.array([16, 16, 17])[:, None] * parts[layer]).sum(axis=0) / 49
+        np.testing.assert_allclose(block[1], expected, atol=1e-5)
+
+
+def test_what_fits_into_a_window_is_not_cut(checkpoint, waveforms):
+    whole = HubertLayers(checkpoint, [2], "fp32")(waveforms)[2]
+    np.testing.assert_array_equal(HubertLayers(checkpoint, [2], "fp32", window_seconds=1.0)(waveforms)[2], whole)
+
+
+def test_no_layer_above_the_last_one_asked_for_is_kept(checkpoint):
+    assert len(HubertLayers(checkpoint, [1, 2], "fp32")._model.encoder.layers) == 2
+
+
+@pytest.mark.parametrize(("capabilities", "dtype"), [({}, "float32"), ({"avx512_bf16": True}, "bfloat16")])
+def test_automatic_precision_follows_the_processor(checkpoint, monkeypatch, capabilities, dtype):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert str(HubertLayers(checkpoint, [1]).dtype) == f"torch.{dtype}"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"do_normalize": 1}'])

@@ -22,6 +22,21 @@ def test_computes_what_the_published_network_computes(checkpoints, golden_weight
             np.testing.assert_allclose(ours.numpy(), expected[key], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_the_official_file_computes_what_the_published_network_computes(
+    checkpoints, golden_weights, golden_images, tmp_path
+):
+    path = tmp_path / "[02-08]-[21-19]-model_best-acc88.33.pth"
+    state = {f"module.{key}": tensor for key, tensor in golden_weights("manet").items()}
+    torch.save({"epoch": 7, "state_dict": state, "best_acc": torch.tensor(88.33), "optimizer": {}}, path)
+    expected = np.load(checkpoints / "manet_golden.npz")["embedding"]
+    with torch.inference_mode():
+        embedding = load_manet(path).embed(golden_images).numpy()
+    for half in (slice(0, 512), slice(512, 1024)):
+        scale = np.abs(expected[:, half]).max()
+        np.testing.assert_allclose(embedding[:, half], expected[:, half], atol=1e-4 * scale)
+
+
 def test_has_the_published_keys_and_shapes(shapes):
     state = MANet().state_dict()
     assert {key: tuple(tensor.shape) for key, tensor in state.items()} == shapes("manet")

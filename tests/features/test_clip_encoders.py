@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import ViTConfig, ViTModel
 
-from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.encoders.hubert import HubertLayers
+from mer_pnao.encoders.image_models import load_image_model
 from mer_pnao.encoders.manet import load_manet, preprocess
+from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.errors import InputError
 from mer_pnao.features.clip_encoders import DecodedClip, build_encoder
 from mer_pnao.features.extract import Clip, extract
@@ -90,24 +92,138 @@ def test_the_order_of_the_splits_reaches_the_network(demo):
     assert np.abs(forward[64:] - reverse[64:]).max() > 1e-2
 
 
-def test_the_identity_tells_all_that_determines_the_vectors(demo, tmp_path):
-    def identity(root: Path = demo, limits: MediaLimits | None = None, **changes) -> str:
-        values = {"kind": "manet", "checkpoint": "manet.safetensors", "precision": "fp32"} | changes
-        return json.dumps(build_encoder("x", EncoderConfig(**values), root, limits).identity, sort_keys=True)
+CHANGES = {
+    "manet": (
+        {"precision": "bf16"},
+        {"frames": 9},
+        {"order": "reverse"},
+        {"limits": MediaLimits(max_seconds=5.0)},
+        {"kind": "resnet", "checkpoint": "resnet.safetensors"},
+    ),
+    "hubert": (
+        {"layers": (4,)},
+        {"layers": (3, 4)},
+        {"precision": "bf16"},
+        {"window_seconds": 2.0},
+        {"batch_seconds": 20.0},
+        {"limits": MediaLimits(silence=0.01)},
+    ),
+    "vit": ({"pool": "cls"}, {"precision": "bf16"}, {"frames": 9}),
+}
 
-    shutil.copy(demo / "manet.safetensors", tmp_path / "elsewhere.safetensors")
-    assert identity() == identity(tmp_path, checkpoint="elsewhere.safetensors")
-    assert digest(demo / "manet.safetensors") in identity()
-    others = [
-        identity(precision="bf16"),
-        identity(frames=9),
-        identity(order="reverse"),
-        identity(limits=MediaLimits(max_seconds=5.0)),
-        identity(kind="resnet", checkpoint="resnet.safetensors"),
-        identity(kind="hubert", checkpoint="hubert", layers=(3,)),
-        identity(kind="hubert", checkpoint="hubert", layers=(4,)),
-    ]
-    assert len({identity(), *others}) == 8
+
+@pytest.fixture(scope="module")
+def checkpoints(demo, tmp_path_factory) -> Path:
+    """The demo's, and a ViT."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    shutil.copytree(demo, folder, dirs_exist_ok=True)
+    torch.manual_seed(1)
+    config = ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=16
+    )
+    ViTModel(config).save_pretrained(folder / "vit")
+    (folder / "vit" / "preprocessor_config.json").write_text(
+        json.dumps({"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}})
+    )
+    return folder
+
+
+BASE = {
+    "manet": {"kind": "manet", "checkpoint": "manet.safetensors", "precision": "fp32"},
+    "hubert": {"kind": "hubert", "checkpoint": "hubert", "precision": "fp32", "layers": (3,)},
+    "vit": {"kind": "image", "checkpoint": "vit", "precision": "fp32", "pool": "mean"},
+}
+
+
+def built(root: Path, limits: MediaLimits | None = None, **values):
+    return build_encoder("x", EncoderConfig(**values), root, limits)
+
+
+@pytest.mark.parametrize("name", BASE)
+def test_the_identity_tells_all_that_determines_the_vectors(checkpoints, tmp_path, name):
+    base = BASE[name]
+    ours = built(checkpoints, **base).identity
+    where = tmp_path / "elsewhere.safetensors"
+    source = checkpoints / base["checkpoint"]
+    if source.is_dir():
+        where = shutil.copytree(source, where.with_suffix(""))
+        (where / "README.md").write_text("decides nothing")
+    else:
+        shutil.copy(source, where)
+    assert built(tmp_path, **base | {"checkpoint": where.name}).identity == ours
+    others = [built(checkpoints, **base | change).identity for change in CHANGES[name]]
+    if where.is_dir():  # another preprocessor means other vectors from the same weights
+        preprocessor = json.loads((where / "preprocessor_config.json").read_text())
+        preprocessor |= {"do_normalize": not preprocessor.get("do_normalize", True)}
+        (where / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+        others.append(built(tmp_path, **base | {"checkpoint": where.name}).identity)
+    assert len({json.dumps(identity, sort_keys=True) for identity in (ours, *others)}) == 1 + len(others)
+    assert checkpoint_digest(source) in json.dumps(ours)
+
+
+@pytest.mark.parametrize("name", BASE)
+def test_no_feature_set_is_used_again_for_another(checkpoints, media, tmp_path, monkeypatch, name):
+    """Three clips are decoded again after each change, and not after none."""
+    clips = [Clip(path.stem, path) for path in sorted((media / "clips").glob("*.mp4"))[:3]]
+    decoded: list[Path] = []
+
+    def returning(content: np.ndarray):
+        return lambda path, *_: decoded.append(path) or content
+
+    for decode, content in (
+        ("features.clip_encoders.decode_audio", np.full(8000, 0.1, np.float32)),
+        ("media.face_reader.decode_frames", np.zeros((2, 64, 64, 3), np.uint8)),
+    ):
+        monkeypatch.setattr(f"mer_pnao.{decode}", returning(content))
+
+    def times(**values) -> int:
+        decoded.clear()
+        extract(clips, built(checkpoints, **values), tmp_path / "out", tmp_path / "work", 10)
+        return len(decoded)
+
+    base = BASE[name]
+    assert times(**base) == 3
+    assert times(**base) == 0
+    for change in CHANGES[name]:
+        assert times(**base | change) == 3, change
+    assert times(**base) == 0
+
+
+def test_an_image_model_is_a_feature_set_by_its_checkpoint(checkpoints, media):
+    encoder = built(checkpoints, **BASE["vit"], frames=3)
+    clip = encoder.decode(media / "clips" / "01-01-01-01-01-01.mp4")
+    assert clip.content.shape == (3, 32, 32, 3)
+    model = load_image_model(checkpoints / "vit", "mean")
+    with torch.inference_mode():
+        frames = [model.embed(model.preprocess(clip.content[i : i + 1]))[0] for i in range(3)]
+    np.testing.assert_allclose(encoder.encode([clip])["x"][0], torch.stack(frames).mean(dim=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["manet", "resnet"])
+def test_faces_in_bfloat16_lie_channels_last_and_stay_close(demo, name):
+    clips = [crops(2, 0), crops(1, 1)]
+    config = EncoderConfig(name, f"{name}.safetensors", precision="bf16")
+    encoder = build_encoder(name, config, demo)
+    seen = []
+    convolution = next(m for m in encoder.embed.__self__.modules() if isinstance(m, torch.nn.Conv2d))
+    convolution.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    rough = encoder.encode(clips)[name]
+    exact = build_encoder(name, CONFIGS[name], demo).encode(clips)[name]
+    assert rough.dtype == np.float32
+    assert 0 < np.linalg.norm(rough - exact) / np.linalg.norm(exact) < 0.03
+    assert all(x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.bfloat16 for x in seen)
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_checkpoint_on_the_hub_is_named_or_refused_with_the_way_out(demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "mer_pnao.encoders.hub._cached", lambda name: demo / "hubert" if str(name) == "lab/voice@v1" else None
+    )
+    values = {"kind": "hubert", "layers": (3,), "precision": "fp32"}
+    named = built(tmp_path, checkpoint="lab/voice@v1", **values)
+    assert named.identity == built(demo, checkpoint="hubert", **values).identity
+    with pytest.raises(InputError, match=r"lab/voice@v2: not there, .*`mer fetch` downloads it"):
+        built(tmp_path, checkpoint="lab/voice@v2", **values)
 
 
 def test_a_missing_checkpoint_is_refused_with_the_way_out(tmp_path):

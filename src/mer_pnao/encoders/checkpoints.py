@@ -43,7 +43,7 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint on the CPU, by key, without the `module.` of data-parallel training.
 
     Args:
-        path: a `.safetensors` file, or a `.pth` or `.pt` file whose tensors stand at the top or in
+        path: a `.safetensors` file, or a `.pth`, `.pt` or `.bin` file whose tensors stand at the top or in
             `state_dict`.
 
     Raises:
@@ -56,8 +56,8 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
             return _without_prefix(load_file(path))
         except (SafetensorError, OSError) as error:
             raise InputError(f"{path} is not a readable safetensors file: {error}") from error
-    if path.suffix not in (".pth", ".pt"):
-        raise InputError(f"{path}: a checkpoint must end in .safetensors, .pth or .pt, not {path.suffix!r}")
+    if path.suffix not in (".pth", ".pt", ".bin"):
+        raise InputError(f"{path}: a checkpoint must end in .safetensors, .pth, .pt or .bin, not {path.suffix!r}")
     content = _load_pickle_safely(path)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]

@@ -7,8 +7,10 @@ from typing import Literal, get_args
 from mer_pnao.checks import between, one_of
 from mer_pnao.precision import Precision
 
-Kind = Literal["hubert", "manet", "resnet"]
+Kind = Literal["hubert", "speech", "manet", "resnet", "image"]
 SplitOrder = Literal["forward", "reverse"]
+Pool = Literal["pooled", "cls", "mean"]
+SPEECH_KINDS = ("hubert", "speech")
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,16 @@ class EncoderConfig:
         ValueError: a value is out of range, naming key, value and range.
     """
 
-    kind: Kind
-    checkpoint: str  # HuBERT's folder, or a .safetensors, .pth or .pt file; absolute or below the project's root
-    layers: tuple[int, ...] = ()  # of HuBERT only, 1 for the first; the paper reads 18, 19 and 20
+    kind: Kind  # hubert takes HuBERT and wav2vec 2.0 only, speech and image whatever of that sort transformers has
+    checkpoint: str  # a folder or a file, absolute or below the project's root, or organisation/name@revision
+    layers: tuple[int, ...] = ()  # of speech only, 1 for the first; the paper reads 18, 19 and 20
     precision: Precision = "auto"  # bf16 where the hardware multiplies in it, two to four times as fast
     frames: int = 8  # of a clip, for images; neighbours at 25 a second hardly differ, and cost decides
     batch: int = 8  # clips encoded together; more only costs memory on a CPU
+    batch_seconds: float = 0.0  # of a batch's sound that one pass takes, by length, padding included; 0: all at once
+    window_seconds: float = 0.0  # longer sound is cut into stretches of at most so much; 0 never cuts
     order: SplitOrder = "forward"  # of MA-Net only: the version that made the challenge's features
+    pool: Pool = "pooled"  # of image only: the model's own embedding, its first token, or the mean over its tokens
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, get_args(Kind))
@@ -33,11 +38,15 @@ class EncoderConfig:
         one_of("order", self.order, get_args(SplitOrder))
         between("frames", self.frames, 1, 1000)
         between("batch", self.batch, 1, 256)
+        one_of("pool", self.pool, get_args(Pool))
+        for key, seconds in (("batch_seconds", self.batch_seconds), ("window_seconds", self.window_seconds)):
+            if seconds:
+                between(key, seconds, 1, 3600)
         if not self.checkpoint:
             raise ValueError("checkpoint must name a file or folder, got ''")
         if ".." in PurePath(self.checkpoint).parts or min(self.checkpoint) < " ":
             raise ValueError(f"checkpoint must be a path without '..', got {self.checkpoint!r}")
-        if self.kind == "hubert":
+        if self.kind in SPEECH_KINDS:
             if not self.layers or len(set(self.layers)) != len(self.layers):
                 raise ValueError(f"layers must name at least one layer and none twice, got {self.layers}")
             for layer in self.layers:

@@ -1,28 +1,35 @@
-"""Utterance vectors from the hidden layers of HuBERT (Hsu et al. 2021).
+"""Utterance vectors from the hidden layers of HuBERT (Hsu et al. 2021) and models of its shape.
 
-Legend of shapes: B clips, T frames of 20 ms, D the model's width.
+Legend of shapes: B clips or stretches of clips, N samples, T frames of 20 ms, C channels, D the model's width.
 """
 
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils import parametrize, rnn
-from transformers import HubertModel
-from transformers.utils import logging as transformers_logging
 
+from mer_pnao.encoders.batching import by_length, spans
+from mer_pnao.encoders.hub import resolve
 from mer_pnao.encoders.precision import placement
+from mer_pnao.encoders.speech_frontend import SpeechFrontEnd
+from mer_pnao.encoders.speech_models import FAMILIES, frame_count, frame_geometry, load_speech_model, project
 from mer_pnao.errors import InputError
 from mer_pnao.precision import Precision
 
 SAMPLE_RATE = 16_000
-_UNUSED_KEYS = {"masked_spec_embed"}  # serves only training, and some published checkpoints lack it
+
+
+class _Stretch(NamedTuple):
+    """A part of a clip that is encoded at once."""
+
+    clip: int
+    samples: Tensor  # (N,)
+    frames: int
 
 
 class HubertLayers:
@@ -33,9 +40,14 @@ class HubertLayers:
     normalise before each layer, which the library would apply to its last entry only.
 
     Args:
-        checkpoint: folder in the layout of transformers, with `config.json` and safetensors.
+        checkpoint: folder in the layout of transformers, or `organisation/name@revision` in the hub's local cache.
         layers: the layers wanted.
         precision: see `mer_pnao.encoders.precision.placement`.
+        window_seconds: longer clips are cut into even stretches of at most so much, which do not hear each other,
+            and averaged over all their frames; 0 never cuts. Attention costs grow with the square of a stretch.
+        batch_seconds: sound in one pass at most, padding included, stretches of like length together; 0 puts all that
+            a call gets into one pass.
+        families: the keys of `speech_models.FAMILIES` that the checkpoint may be of.
 
     Raises:
         InputError: the folder is no such checkpoint or does not fit, naming the first key; no layer is asked
@@ -43,28 +55,42 @@ class HubertLayers:
         ValueError: an unknown precision.
     """
 
-    def __init__(self, checkpoint: Path | str, layers: Sequence[int], precision: Precision = "auto") -> None:
-        checkpoint = Path(checkpoint)
+    def __init__(
+        self,
+        checkpoint: Path | str,
+        layers: Sequence[int],
+        precision: Precision = "auto",
+        *,
+        window_seconds: float = 0.0,
+        batch_seconds: float = 0.0,
+        families: Sequence[str] = tuple(FAMILIES),
+    ) -> None:
         self.device, self.dtype = placement(precision)
-        model = _load(checkpoint)
+        loaded = load_speech_model(resolve(checkpoint), tuple(families))
+        model = loaded.network
         depth = len(model.encoder.layers)
         if not layers or len(set(layers)) != len(layers) or not all(0 <= k <= depth for k in layers):
             raise InputError(f"{checkpoint}: layers must be distinct and in [0, {depth}], got {list(layers)}")
         self.layers = tuple(layers)
         self.width: int = model.config.hidden_size
-        self.normalize = _wants_normalized_input(checkpoint)
+        self._normalize, self._maskable = loaded.normalize, loaded.maskable
+        self._receptive, self._hop = frame_geometry(model)
+        self._window, self._most = (
+            round(seconds * SAMPLE_RATE / self._hop) for seconds in (window_seconds, batch_seconds)
+        )
         # One layer stays even for layer 0, because its input is what is read.
         model.encoder.layers = model.encoder.layers[: max(1, *layers)]
         # Recomputing the weight normalisation of the positional convolution at each call is wasted time.
         for module in [m for m in model.modules() if parametrize.is_parametrized(m)]:
             parametrize.remove_parametrizations(module, "weight")
-        self._model = model.to(device=self.device, dtype=self.dtype).eval().requires_grad_(False)
+        self._convolved = _front_end(model, self.device, self.dtype)
+        self._model = model.to(device=self.device, dtype=self.dtype)
 
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
         """Vectors of clips, none of which depends on what else is in the batch.
 
         Args:
-            waveforms: B arrays (samples,) of float32 at 16 kHz, of any lengths from 400 samples on.
+            waveforms: B arrays (samples,) of float32 at 16 kHz, of any lengths from one frame (400 samples) on.
 
         Returns:
             For each layer (B, D) float32, the mean over the frames of real audio.
@@ -72,100 +98,77 @@ class HubertLayers:
         Raises:
             ValueError: a waveform is not 1-d float32 or is too short for one frame.
         """
-        if not waveforms:
-            return {layer: np.zeros((0, self.width), dtype=np.float32) for layer in self.layers}
+        totals = {layer: np.zeros((len(waveforms), self.width), dtype=np.float32) for layer in self.layers}
+        frames = np.zeros((len(waveforms), 1), dtype=np.float32)
+        stretches = [stretch for clip, waveform in enumerate(waveforms) for stretch in self._cut(clip, waveform)]
         with torch.inference_mode():
-            # The convolutions run clip by clip: the first one of many models normalises over time, so that
-            # padding would change every frame, and the transformer alone gains from batches.
-            frames = [self._frames(waveform) for waveform in waveforms]
-            means = self._layer_means(frames)
-        return {layer: mean.float().cpu().numpy() for layer, mean in means.items()}
+            for group in self._groups([stretch.frames for stretch in stretches]):
+                together = [stretches[position] for position in group]
+                sums = self._layer_sums([self._frames(stretch.samples) for stretch in together])
+                for row, stretch in enumerate(together):
+                    frames[stretch.clip] += stretch.frames
+                    for layer, block in sums.items():
+                        totals[layer][stretch.clip] += block[row]
+        return {layer: total / frames for layer, total in totals.items()}
 
-    def _frames(self, waveform: NDArray[np.float32]) -> Tensor:
-        """(samples,) -> (T, D)."""
+    def _cut(self, clip: int, waveform: NDArray[np.float32]) -> list[_Stretch]:
         if waveform.ndim != 1 or waveform.dtype != np.float32:
             raise ValueError(f"a waveform must be 1-d float32, not {waveform.ndim}-d {waveform.dtype}")
-        if len(waveform) < 400:  # the receptive field of one frame
-            raise ValueError(f"a waveform must have at least 400 samples, not {len(waveform)}")
+        if len(waveform) < self._receptive:
+            raise ValueError(f"a waveform must have at least {self._receptive} samples, not {len(waveform)}")
         samples = torch.from_numpy(waveform)
-        if self.normalize:
+        if self._normalize:  # over the clip and not the stretch, whose silence would be blown up
             samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
-        convolved = self._model.feature_extractor(samples[None].to(self.device, self.dtype))
-        projected: Tensor = self._model.feature_projection(convolved.transpose(1, 2))
-        return projected[0]
+        total = frame_count(self._model, len(waveform))
+        cuts = spans(total, self._window)
+        # A frame sees more than one hop, so neighbours share a few samples and no frame is lost between them. The
+        # last stretch keeps the rest that makes no frame: models with a norm over time have seen it in training.
+        ends = [(end - 1) * self._hop + self._receptive for _, end in cuts[:-1]] + [len(waveform)]
+        return [
+            _Stretch(clip, samples[first * self._hop : stop], end - first)
+            for (first, end), stop in zip(cuts, ends, strict=True)
+        ]
 
-    def _layer_means(self, frames: Sequence[Tensor]) -> dict[int, Tensor]:
-        lengths = torch.tensor([len(clip) for clip in frames], device=self.device)
+    def _groups(self, frames: Sequence[int]) -> list[list[int]]:
+        return by_length(frames, self._most) if self._maskable else [[position] for position in range(len(frames))]
+
+    def _frames(self, samples: Tensor) -> Tensor:
+        """(N,) -> (T, D).
+
+        Clip by clip: the first convolution of many models normalises over time, so that padding would change every
+        frame, and the transformer alone gains from batches.
+        """
+        return project(self._model, self._convolved(samples.to(self.device))[None])[0]
+
+    def _layer_sums(self, frames: Sequence[Tensor]) -> dict[int, NDArray[np.float32]]:
+        """For each layer the sum over the real frames of each stretch, (B, D)."""
+        lengths = torch.tensor([len(stretch) for stretch in frames], device=self.device)
         hidden = rnn.pad_sequence(list(frames), batch_first=True)
         real = torch.arange(hidden.shape[1], device=self.device)[None, :] < lengths[:, None]
-        means: dict[int, Tensor] = {}
+        sums: dict[int, NDArray[np.float32]] = {}
 
-        def keep(layer: int, states: Tensor) -> None:
+        def keep(layer: int, states: Tensor | tuple[Tensor, ...]) -> None:
             if layer in self.layers:
-                total = (states.float() * real[..., None]).sum(dim=1)
-                means[layer] = total / lengths[:, None]
+                hidden = states[0] if isinstance(states, tuple) else states  # some also hand on a position bias
+                sums[layer] = (hidden.float() * real[..., None]).sum(dim=1).cpu().numpy()
 
-        handles = [self._model.encoder.layers[0].register_forward_pre_hook(lambda _module, args: keep(0, args[0]))]
+        layers = self._model.encoder.layers
+        handles = [layers[0].register_forward_pre_hook(lambda _module, args: keep(0, args[0]))]
         handles += [
             layer.register_forward_hook(lambda _module, _args, states, number=number: keep(number, states))
-            for number, layer in enumerate(self._model.encoder.layers, start=1)
+            for number, layer in enumerate(layers, start=1)
         ]
         try:
-            self._model.encoder(hidden, attention_mask=real)
+            self._model.encoder(hidden, attention_mask=real if self._maskable else None)
         finally:
             for handle in handles:
                 handle.remove()
-        return means
+        return sums
 
 
-def _load(checkpoint: Path) -> Any:
-    if not (checkpoint / "config.json").is_file():
-        raise InputError(f"{checkpoint}: no such HuBERT checkpoint (a folder with config.json)")
-    if not any(checkpoint.glob("*.safetensors")):
-        raise InputError(f"{checkpoint} holds no safetensors weights, and pickled ones are never loaded")
-    try:
-        with _quietly():
-            model, report = HubertModel.from_pretrained(
-                checkpoint,
-                local_files_only=True,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-        raise InputError(f"{checkpoint} is not a readable HuBERT checkpoint: {error}") from error
-    for what in ("missing", "unexpected", "mismatched"):
-        for entry in sorted(report[f"{what}_keys"]):
-            key = entry[0] if isinstance(entry, tuple) else entry
-            if key not in _UNUSED_KEYS:
-                raise InputError(f"{checkpoint} does not fit HuBERT: the key {key} is {what}")
-    return model
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps the library's bars and reports off the terminal: what matters of them becomes one sentence."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
-
-
-def _wants_normalized_input(checkpoint: Path) -> bool:
-    """`do_normalize` of the checkpoint's own preprocessor, which says how the model was trained."""
-    path = checkpoint / "preprocessor_config.json"
-    if not path.is_file():
-        return False
-    try:
-        value = json.loads(path.read_text()).get("do_normalize", False)
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path} is not a JSON object") from error
-    if not isinstance(value, bool):
-        raise InputError(f"{path}: do_normalize must be true or false, not {value!r}")
-    return value
+def _front_end(network: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """The convolutions of a model, (N,) -> (T, C): rewritten where that is faster, for one norm alone does not pay."""
+    if network.config.feat_extract_norm == "layer":
+        return SpeechFrontEnd(network.feature_extractor, device, dtype)
+    extractor = network.feature_extractor
+    return lambda samples: extractor(samples[None].to(dtype))[0].T

@@ -6,16 +6,17 @@ Legend of shapes: B clips, n frames of a clip, S the side of a face crop, D the 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.checkpoints import digest
-from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.encoders.config import SPEECH_KINDS, EncoderConfig
+from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.encoders.precision import placement
 from mer_pnao.errors import InputError
 from mer_pnao.media.corruption import ClipCorruption
@@ -65,7 +66,7 @@ class ClipEncoder(Protocol):
 
 @dataclass(frozen=True)
 class SpeechEncoder:
-    """HuBERT's layers over the sound of a clip."""
+    """The layers of HuBERT, or of a model of its shape, over the sound of a clip."""
 
     name: str
     batch: int
@@ -137,7 +138,7 @@ def build_encoder(
     Args:
         name: the encoder's name in the profile; feature sets are named after it.
         config: which encoder, and how it runs.
-        root: what the checkpoint's path is relative to.
+        root: what the checkpoint's path is relative to. Names on the hub are looked up in its local cache.
         limits: what a clip may be; the defaults when omitted.
 
     Raises:
@@ -145,47 +146,64 @@ def build_encoder(
     """
     path = root / config.checkpoint
     if not path.exists():
-        raise InputError(f"{path}: no such checkpoint for {name}; `dvc repro` makes the demo's")
+        path = _on_the_hub(name, config.checkpoint, path)
     limits = limits or MediaLimits()
-    if config.kind == "hubert":
+    if config.kind in SPEECH_KINDS:
         return _build_speech_encoder(name, config, path, limits)
     return _build_face_encoder(name, config, path, limits, root)
 
 
+def _on_the_hub(name: str, checkpoint: str, path: Path) -> Path:
+    from mer_pnao.encoders.hub import hub_name, resolve
+
+    if hub_name(checkpoint) is None:
+        raise InputError(f"{path}: no such checkpoint for {name}; `dvc repro` makes the demo's")
+    return resolve(checkpoint)
+
+
 def _build_speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits) -> SpeechEncoder:
     from mer_pnao.encoders.hubert import HubertLayers  # transformers takes seconds to import: only if needed
+    from mer_pnao.encoders.speech_models import FAMILIES, HUBERT_FAMILIES
 
-    layers = HubertLayers(path, config.layers, config.precision)
+    layers = HubertLayers(
+        path,
+        config.layers,
+        config.precision,
+        window_seconds=config.window_seconds,
+        batch_seconds=config.batch_seconds,
+        families=HUBERT_FAMILIES if config.kind == "hubert" else tuple(FAMILIES),
+    )
     sets = dict(zip(config.sets(name), [layers.width] * len(config.layers), strict=True))
     identity = _identity(config, path, sets, limits, layers.dtype) | {"layers": list(config.layers)}
+    # Named only where they are used, so that sets made before there was a choice stay valid.
+    if config.batch_seconds:
+        identity |= {"batch_seconds": config.batch_seconds}
+    if config.window_seconds:
+        identity |= {"window_seconds": config.window_seconds}
     return SpeechEncoder(name, config.batch, limits, identity, layers)
 
 
 def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits, root: Path) -> FaceEncoder:
     device, dtype = placement(config.precision)
-    network: manet.MANet | resnet.ResNetFERPlus
-    if config.kind == "manet":
-        network, preprocess = manet.load_manet(path, config.order), manet.preprocess
-        crop_side, width = manet.IMAGE_SIZE, network.embedding_width
-    else:
-        network, preprocess = resnet.load_resnet(path), resnet.preprocess
-        crop_side, width = resnet.SHORT_SIDE, network.embedding_width
-    network.to(device=device, dtype=dtype)
+    network = _image_network(config, path)
+    network.module.to(device=device, dtype=dtype)
     # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    identity = _identity(config, path, {name: width}, limits, dtype) | {"frames": config.frames}
+    network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    identity = _identity(config, path, {name: network.width}, limits, dtype) | {"frames": config.frames}
     identity |= _face_sources(limits, root)
     if config.kind == "manet":
         identity |= {"order": config.order}
+    elif config.kind == "image":
+        identity |= {"pool": config.pool}
     return FaceEncoder(
         name,
         config.batch,
         face_reader(limits, root),
         identity,
         config.frames,
-        crop_side,
-        width,
-        preprocess,
+        network.crop_side,
+        network.width,
+        network.preprocess,
         network.embed,
         device,
         dtype,
@@ -198,13 +216,36 @@ def _face_sources(limits: MediaLimits, root: Path) -> dict[str, str]:
     return {key: digest(root / place) for key, place in places.items() if place}
 
 
+class _ImageNetwork(NamedTuple):
+    """What the image encoders have in common."""
+
+    module: nn.Module
+    preprocess: Callable[[NDArray[np.uint8]], Tensor]
+    embed: Callable[[Tensor], Tensor]
+    crop_side: int
+    width: int
+
+
+def _image_network(config: EncoderConfig, path: Path) -> _ImageNetwork:
+    if config.kind == "manet":
+        faces = manet.load_manet(path, config.order)
+        return _ImageNetwork(faces, manet.preprocess, faces.embed, manet.IMAGE_SIZE, faces.embedding_width)
+    if config.kind == "resnet":
+        ferplus = resnet.load_resnet(path)
+        return _ImageNetwork(ferplus, resnet.preprocess, ferplus.embed, resnet.SHORT_SIDE, ferplus.embedding_width)
+    from mer_pnao.encoders.image_models import load_image_model  # transformers takes seconds to import
+
+    model = load_image_model(path, config.pool)
+    return _ImageNetwork(model.network, model.preprocess, model.embed, model.crop_side, model.width)
+
+
 def _identity(
     config: EncoderConfig, path: Path, sets: Mapping[str, int], limits: MediaLimits, dtype: torch.dtype
 ) -> dict[str, object]:
     return {
         "version": _VERSION,
         "kind": config.kind,
-        "checkpoint_sha256": digest(path),
+        "checkpoint_sha256": checkpoint_digest(path),
         "precision": str(dtype).removeprefix("torch."),
         "sets": dict(sets),
         # Where faces come from is told by content, and only for images.

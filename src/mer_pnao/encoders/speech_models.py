@@ -1,0 +1,145 @@
+"""The speech models of transformers that hear a waveform, by the `model_type` of their checkpoint.
+
+They share one shape: convolutions (`feature_extractor`), a projection (`feature_projection`), and a transformer
+(`encoder.layers`) whose layers' outputs are the hidden states.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from torch import Tensor
+
+from mer_pnao.encoders.checkpoints import load_strictly
+from mer_pnao.encoders.model_folder import PREPROCESSOR, read_config, read_json_object, read_weights
+from mer_pnao.errors import InputError
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the models of one `model_type` are loaded and run."""
+
+    model: str  # the library's class
+    prefix: str  # of the model's keys in checkpoints that carry a head, such as HubertForCTC's
+    maskable: bool = True  # whether a mask keeps padding away from the real frames
+
+
+FAMILIES: Mapping[str, Family] = {
+    "hubert": Family("HubertModel", "hubert"),
+    "wav2vec2": Family("Wav2Vec2Model", "wav2vec2"),
+    "unispeech": Family("UniSpeechModel", "unispeech"),
+    "unispeech-sat": Family("UniSpeechSatModel", "unispeech_sat"),
+    # Beside its position bias, torch warns against the library's kind of mask.
+    "wavlm": Family("WavLMModel", "wavlm", maskable=False),
+    # Through a stack of positional convolutions, padding seeps in behind the mask.
+    "data2vec-audio": Family("Data2VecAudioModel", "data2vec_audio", maskable=False),
+}
+HUBERT_FAMILIES = ("hubert", "wav2vec2")
+# What tasks put on top of the model, whose keys then bear its prefix and these do not.
+_HEADS = (
+    *("lm_head.", "ctc_proj."),  # recognition
+    *("classifier.", "projector.", "layer_weights"),  # classification
+    *("feature_extractor.", "tdnn.", "objective."),  # speakers
+    *("quantizer.", "project_q.", "project_hid."),  # pre-training
+    *("speaker_proj.", "label_embeddings_concat", "layer_norm_for_extract."),
+)
+_RENAMED = {".weight_g": ".parametrizations.weight.original0", ".weight_v": ".parametrizations.weight.original1"}
+_MASKING = "masked_spec_embed"  # serves only training, and some published checkpoints lack it
+
+
+@dataclass(frozen=True)
+class SpeechModel:
+    """A loaded model in evaluation mode, float32 on the CPU, and how it wants to be used."""
+
+    network: Any  # the library's model
+    normalize: bool  # whether a clip is brought to zero mean and unit variance first
+    maskable: bool  # whether clips of different lengths may share a batch
+
+
+def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
+    """Loads a checkpoint strictly: each tensor has its place, but for the heads that tasks put on top.
+
+    Args:
+        folder: in the layout of transformers, with safetensors or PyTorch files.
+        families: the keys of `FAMILIES` that may be loaded.
+
+    Raises:
+        InputError: the folder is no such checkpoint or does not fit, naming the first key.
+    """
+    content = read_config(folder)
+    kind = content["model_type"]
+    if kind not in families:
+        raise InputError(f"{folder}: the model_type must be one of {', '.join(families)}, not {kind!r}")
+    family = FAMILIES[kind]
+    model = getattr(transformers, family.model)
+    try:
+        config = model.config_class.from_dict(content)
+    except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{folder / 'config.json'} does not fit {family.model}: {_one_line(error)}") from error
+
+    def build() -> Any:
+        try:
+            network = model(config)
+        except (KeyError, TypeError, RuntimeError, ImportError) as error:
+            raise ValueError(_one_line(error)) from error
+        if hasattr(network, _MASKING):
+            delattr(network, _MASKING)
+        return network
+
+    network = load_strictly(build, _model_weights(read_weights(folder), family.prefix), folder)
+    maskable = family.maskable and not getattr(config, "conv_pos_batch_norm", False)  # its bias fills the padding
+    return SpeechModel(network, _wants_normalized_input(folder), maskable)
+
+
+def _model_weights(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The model's own tensors as float32 under the library's present names."""
+    prefixed = any(key.startswith(f"{prefix}.") for key in state)
+    own: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        name = key.removeprefix(f"{prefix}.")
+        if name == _MASKING or (prefixed and name == key and key.startswith(_HEADS)):
+            continue
+        for old, new in _RENAMED.items():
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        own[name] = tensor.float() if tensor.is_floating_point() else tensor
+    return own
+
+
+def _wants_normalized_input(folder: Path) -> bool:
+    """`do_normalize` of the checkpoint's own preprocessor, which says how the model was trained."""
+    path = folder / PREPROCESSOR
+    value = read_json_object(path).get("do_normalize", False) if path.is_file() else False
+    if not isinstance(value, bool):
+        raise InputError(f"{path}: do_normalize must be true or false, not {value!r}")
+    return value
+
+
+def frame_count(network: Any, samples: int) -> int:
+    """Frames that the convolutions make of a waveform; 0 when it is shorter than one."""
+    frames = samples
+    for kernel, stride in zip(network.config.conv_kernel, network.config.conv_stride, strict=True):
+        frames = max(0, (frames - kernel) // stride + 1)
+    return frames
+
+
+def frame_geometry(network: Any) -> tuple[int, int]:
+    """Samples that one frame sees, and samples from one frame to the next: 400 and 320 in published models."""
+    sees, step = 1, 1
+    for kernel, stride in zip(network.config.conv_kernel, network.config.conv_stride, strict=True):
+        sees += (kernel - 1) * step
+        step *= stride
+    return sees, step
+
+
+def project(network: Any, convolved: Tensor) -> Tensor:
+    """(B, T, C) of the convolutions -> (B, T, D), the input of the transformer."""
+    projected = network.feature_projection(convolved)
+    first: Tensor = projected[0] if isinstance(projected, tuple) else projected
+    return first
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
