@@ -1,6 +1,7 @@
 """The command `mer`: exit codes, and one sentence on stderr for each wrong use, never a traceback."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -95,6 +96,10 @@ def test_a_wrong_number_of_workers_is_named(mer: Mer, monkeypatch: pytest.Monkey
 def test_choosing_a_profile_says_what_it_is(mer: Mer) -> None:
     code, out, err = mer("profile", "--name", "demo")
     assert (code, out, err) == (0, "profile demo: 6 emotions, corpus data/demo/clips\n", "")
+    params = re.sub(r"(?m)^  labels: \[.*\]", "  labels: []", Path("params.yaml").read_text())
+    Path("params.yaml").write_text(params)
+    code, out, err = mer("profile")
+    assert (code, out, err) == (0, "profile demo: the corpus's own emotions, corpus data/demo/clips\n", "")
 
 
 def test_score_prints_for_people_and_for_programs(mer: Mer) -> None:
