@@ -52,7 +52,7 @@ def make_features(labels: pd.DataFrame, folder: Path) -> None:
     place = np.array(
         [EMOTIONS.index(label) if label in EMOTIONS else i % 3 for i, label in enumerate(labels["discrete"])]
     )
-    spread = np.where(labels["split"] == "test_noisy", 2.5, 0.8)[:, None]
+    spread = np.where(labels["split"] == "test_noisy", 4.0, 1.6)[:, None]
     for name, width in WIDTHS.items():
         means = np.random.default_rng(width).standard_normal((3, width))
         vectors = means[place] + spread * r.standard_normal((len(labels), width))
