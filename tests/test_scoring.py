@@ -59,7 +59,7 @@ CLIPS = st.lists(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(clips=CLIPS, shuffle=st.randoms(use_true_random=False))
 def test_any_table_is_scored_as_scikit_learn_does_in_any_order(tmp_path: Path, clips, shuffle) -> None:
     labels = [f"clip {i},{true},{value / 4 if known else ''}\n" for i, (true, _, value, known) in enumerate(clips)]
@@ -85,7 +85,7 @@ TABLES = st.tuples(HEADS, st.lists(st.lists(CELLS, min_size=1, max_size=4), max_
 )
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(labels=TABLES, said=TABLES)
 def test_any_two_tables_are_scored_or_refused(tmp_path: Path, labels: str, said: str) -> None:
     with suppress(InputError):  # anything else is a crash
