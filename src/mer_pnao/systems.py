@@ -4,7 +4,6 @@ linear_probe; baseline (the former attention fusion) and enf (entropy fusion), d
 shrunk by Algorithm 1; final, the last two weighted linearly.
 """
 
-import csv
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -30,8 +29,10 @@ from mer_pnao.model_store import (
     read_json,
     read_predictions,
     round_directories,
+    write_curves,
     write_json,
     write_round,
+    write_weights,
 )
 from mer_pnao.network.emotion_network import EmotionNetwork, NetworkConfig
 from mer_pnao.params import Params
@@ -47,14 +48,12 @@ from mer_pnao.pruning.pnao import (
 )
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import Epoch
 from mer_pnao.training.folds import make_folds
 from mer_pnao.training.probe import fit_probe
 
 FUSION = {"baseline": "attention", "enf": "entropy", "pnao": "attention", "enf_pnao": "entropy"}
 DENSE = ("baseline", "enf")
 MEMBERS = ("pnao", "enf_pnao")  # of the final system
-_BINS = np.linspace(-0.5, 0.5, 101)  # of Figure 4, the same for every round
 
 
 def dataset_of(params: Params) -> Dataset:
@@ -220,8 +219,8 @@ def _write_round(
     networks = finished.networks()
     model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks))
     write_round(directory, model)
-    _write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
-    _write_weights(directory / "weights.csv", networks)
+    write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
+    write_weights(directory / "weights.csv", networks)
     decisions = {"trainval": decisions_of(finished.out_of_fold)}
     decisions |= {split: model.decide(examples.tensors()) for split, examples in dataset.tests.items()}
     count = float(np.mean([parameters(network) for network in networks]))
@@ -267,21 +266,6 @@ def _write_round(
 
 def _dense_nodes(layer: str, config: NetworkConfig) -> int:
     return config.hidden if layer.endswith(".inner") else config.width
-
-
-def _write_curves(path: Path, folds: Sequence[Sequence[Epoch]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["fold", *Epoch._fields])
-        writer.writerows([fold, *epoch] for fold, curves in enumerate(folds) for epoch in curves)
-
-
-def _write_weights(path: Path, networks: Sequence[EmotionNetwork]) -> None:
-    """The share of all weights in each bin of Figure 4; weights beyond the last bins are counted in them."""
-    values = torch.cat([matrix.detach().flatten() for network in networks for matrix in network.weight_matrices()])
-    counts, _ = np.histogram(values.clamp(_BINS[0], _BINS[-1]).numpy(), bins=_BINS)
-    bins = {"bin_left": _BINS[:-1].round(6), "bin_right": _BINS[1:].round(6), "share": counts / counts.sum()}
-    pd.DataFrame(bins).to_csv(path, index=False)
 
 
 def _write_decisions(
