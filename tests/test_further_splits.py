@@ -11,9 +11,7 @@ from rich.console import Console
 from ruamel.yaml import YAML
 from sklearn.metrics import f1_score
 
-from mer_pnao.corpus.manifest import write_manifest
-from mer_pnao.corpus.mertools import read_features_folder
-from mer_pnao.features.store import write_shard
+from mer_pnao.features.store import write_listed, write_shard
 from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.table import COLUMNS, print_table
@@ -57,6 +55,7 @@ def make_features(labels: pd.DataFrame, folder: Path) -> None:
         means = np.random.default_rng(width).standard_normal((3, width))
         vectors = means[place] + spread * r.standard_normal((len(labels), width))
         write_shard(folder / name / name / "part-0.parquet", labels["name"].tolist(), vectors.astype(np.float32))
+        write_listed(folder / name / "skipped.csv", [])
 
 
 def write_params(project: Path) -> None:
@@ -71,18 +70,22 @@ def write_params(project: Path) -> None:
     (project / "params.yaml").write_text(json.dumps(params))
 
 
+def stage(name: str) -> None:
+    runpy.run_path(str(ROOT / f"pipelines/{name}.py"))["main"]()
+
+
 def run_stages(labels: pd.DataFrame, store: DiskRoundStore) -> None:
     """Stages `manifest` to `evaluate` in the present folder."""
     params = load_params()
     root = Path(params.corpus.root)
     root.mkdir(parents=True, exist_ok=True)
     labels.to_csv(root / "labels.csv", index=False)
-    write_manifest(read_features_folder(root, params.corpus.labels), params.data / "manifest.csv")
+    stage("manifest")
     dataset, models = dataset_of(params), Path("models")
     run_probe(dataset, params, models / "linear_probe")
     list(run_systems({system: models / system for system in (*DENSE, *MEMBERS)}, dataset, params, store))
     combine_final(dataset, params.features.acoustic, models, models / "final")
-    runpy.run_path(str(ROOT / "pipelines/evaluate.py"))["main"]()
+    stage("evaluate")
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ GOOD = HEAD + "a,happy,1\nb,sad,-2\n"
         (GOOD + "b,sad,1\n", GOOD, "labels.csv, row 4: clip 'b' is listed twice"),
         (GOOD, HEAD + "a,happy,1\n,sad,1\n", "said.csv, row 3: the clip has no name"),
         (GOOD, HEAD + "a,happy,1\nb,,1\n", "said.csv, row 3: clip 'b' has no emotion"),
-        (GOOD, HEAD + "b,sad,1\na\n", "said.csv, row 3: clip 'a' has no emotion"),
+        (GOOD, HEAD + "b,sad,1\na\n", "said.csv, row 3: 1 cells, but the header has 3"),
         (HEAD + "a,happy,1\nb,,\n", GOOD, "labels.csv, row 3: clip 'b' has no emotion"),
         (GOOD, "clip,discrete\na,happy\n", "said.csv has no column 'name', only 'clip', 'discrete'"),
         (GOOD, "name,emotion\na,happy\n", "said.csv has no column 'discrete', only 'name', 'emotion'"),
@@ -131,7 +131,7 @@ GOOD = HEAD + "a,happy,1\nb,sad,-2\n"
         (GOOD, HEAD + "b,sad,1\na,happy,\n", "said.csv, row 3: valence '' of clip 'a' is not a number"),
         (GOOD, HEAD + "b,sad,1\na,happy,inf\n", "said.csv, row 3: valence 'inf' of clip 'a' is not a number"),
         (GOOD, HEAD + "b,sad,1\na,happy,nan\n", "said.csv, row 3: valence 'nan' of clip 'a' is not a number"),
-        (HEAD + "a,happy,5.3\nb,sad,1\n", GOOD, "labels.csv, row 2: valence '5.3' is not a number in [-5, 5]"),
+        (HEAD + "a,happy,5.3\nb,sad,x\n", GOOD, "labels.csv, row 2: valence '5.3' is not a number in [-5, 5]"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(tmp_path: Path, labels: str, said: str, sentence: str) -> None:
@@ -151,9 +151,9 @@ def test_what_is_no_csv_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_marks_of_other_systems_do_not_matter(tmp_path: Path) -> None:
-    """A byte order mark, line ends, quotes, other columns and their order."""
+    """A byte order mark, line ends, quotes, other columns and their order, two ways to spell an accent."""
     labels = file(tmp_path, "labels.csv", b'\xef\xbb\xbfname,discrete,valence\r\n"a, b",happy,1\r\n\xc3\xa9,sad,2\r\n')
-    said = 'valence,posterior_sad,discrete,name\n2,0.5,sad,\N{LATIN SMALL LETTER E WITH ACUTE}\n1,0.1,happy,"a, b"\n'
+    said = 'valence,posterior_sad,discrete,name\n2,0.5,sad,e\N{COMBINING ACUTE ACCENT}\n1,0.1,happy,"a, b"\n'
     scores, clips = score_files(labels, file(tmp_path, "said.csv", said))
     assert (scores.dis, scores.dim, scores.com, clips) == (1, 0, 1, 2)
 

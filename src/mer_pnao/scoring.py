@@ -1,11 +1,12 @@
 """`mer score`: the challenge's metric for a file of labels and a file of predictions, `name,discrete,valence` each."""
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from mer_pnao.corpus.manifest import read_csv, valences
+from mer_pnao.corpus.manifest import faults_of, read_csv, valences
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores, score
 
@@ -23,7 +24,10 @@ def score_files(labels: Path, predictions: Path) -> tuple[Scores, int]:
     _require_same_clips(labels, truth, predictions, predicted)
     valence = pd.Series(np.nan, truth.index)
     if "valence" in truth:
-        valence = valences(truth, labels)
+        try:
+            valence = valences(truth, labels)
+        except InputError as error:
+            raise InputError(faults_of(error)[0]) from error
     estimate = _estimates(predictions, predicted, valence[valence.notna()].index, labels)
     emotion = predicted["discrete"].loc[truth.index]
     return score(truth["discrete"], emotion, valence, estimate.reindex(truth.index)), len(truth)
@@ -35,6 +39,8 @@ def _read(path: Path) -> pd.DataFrame:
     for column in ("name", "discrete"):
         if column not in table:
             raise InputError(f"{path} has no column {column!r}, only {', '.join(map(repr, table.columns))}")
+    # The manifest spells names in Unicode's composed form; a list from another system may not.
+    table = table.assign(name=table["name"].map(lambda name: unicodedata.normalize("NFC", name)))
     seen: set[str] = set()
     for row, (name, emotion) in enumerate(zip(table["name"], table["discrete"], strict=True), start=2):
         if not name:
