@@ -1,5 +1,7 @@
 """The command `mer`: exit codes, and one sentence on stderr for each wrong use, never a traceback."""
 
+import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -95,6 +97,10 @@ def test_a_wrong_number_of_workers_is_named(mer: Mer, monkeypatch: pytest.Monkey
 def test_choosing_a_profile_says_what_it_is(mer: Mer) -> None:
     code, out, err = mer("profile", "--name", "demo")
     assert (code, out, err) == (0, "profile demo: 6 emotions, corpus data/demo/clips\n", "")
+    params = re.sub(r"(?m)^  labels: \[.*\]", "  labels: []", Path("params.yaml").read_text())
+    Path("params.yaml").write_text(params)
+    code, out, err = mer("profile")
+    assert (code, out, err) == (0, "profile demo: the corpus's own emotions, corpus data/demo/clips\n", "")
 
 
 def test_fetch_takes_the_checkpoints_of_params_that_are_named_so(mer: Mer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,3 +112,22 @@ def test_fetch_takes_the_checkpoints_of_params_that_are_named_so(mer: Mer, monke
     assert mer("fetch") == (0, "data/hub/lab/voice@v1: data/hub/lab/voice@v1\n", "")
     assert mer("fetch", "lab/other@main")[0] == 0
     assert fetched == ["data/hub/lab/voice@v1", "lab/other@main"]
+
+
+def test_score_prints_for_people_and_for_programs(mer: Mer) -> None:
+    Path("labels.csv").write_text("name,discrete,valence\na,happy,1\nb,sad,-2\n")
+    Path("said.csv").write_text("name,discrete,valence\nb,sad,-2\na,happy,3\n")
+    Path("bare.csv").write_text("name,discrete\na,happy\nb,sad\n")
+    code, out, err = mer("score", "labels.csv", "said.csv", "--json")
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    assert json.loads(out) == {"dis": 1.0, "dim": 2.0, "com": 0.5, "clips": 2}
+    assert list(json.loads(out)) == ["dis", "dim", "com", "clips"]
+    code, out, err = mer("score", "labels.csv", "said.csv")
+    assert (code, err) == (0, "")
+    assert out.split() == ["Dis", "1.0000", "Dim", "2.0000", "Com", "0.5000", "clips", "2"]
+    code, out, err = mer("score", "bare.csv", "said.csv", "--json")
+    assert json.loads(out) == {"dis": 1.0, "dim": None, "com": 1.0, "clips": 2}
+    assert "no valence" in mer("score", "bare.csv", "said.csv")[1]
+    assert mer("score", "labels.csv", "none [x].csv", "--json") == (2, "", "error: none [x].csv does not exist\n")
+    code, out, err = mer("score", "labels.csv")
+    assert (code, out) == (2, "")

@@ -1,5 +1,6 @@
 """The command `mer`. Exit codes: 0 done, 2 bad usage or input, 3 refused by a gate."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -142,6 +143,23 @@ def table() -> None:
     console = Console()
     print_table(path, console)
     console.print("Report page: reports/index.html     Runs and models: make ui", highlight=False)
+
+
+@app.command()
+def score(
+    labels: Annotated[Path, typer.Argument(help="CSV with name, discrete and, where known, valence.")],
+    predictions: Annotated[Path, typer.Argument(help="CSV with the same columns, in any order of rows.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: dis, dim, com, clips.")] = False,
+) -> None:
+    """Score predictions as MER 2023 does: Dis, Dim, and Com = Dis - 0.25 Dim."""
+    from mer_pnao.scoring import score_files
+
+    scores, clips = score_files(labels, predictions)
+    if as_json:
+        print(json.dumps({"dis": scores.dis, "dim": scores.dim, "com": scores.com, "clips": clips}))
+        return
+    dim = "none (the labels have no valence)" if scores.dim is None else f"{scores.dim:.4f}"
+    print(f"Dis    {scores.dis:.4f}\nDim    {dim}\nCom    {scores.com:.4f}\nclips  {clips}")
 
 
 @app.command()

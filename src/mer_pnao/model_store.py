@@ -7,6 +7,7 @@ No pickle: weights are safetensors, everything else JSON and CSV. These outputs 
 the report are derived from. Shapes: M branches, N clips, C classes.
 """
 
+import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -22,7 +24,9 @@ from torch import Tensor
 from mer_pnao.errors import InputError
 from mer_pnao.layout import BRANCHES, POSTERIOR, WEIGHT
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction, from_state
-from mer_pnao.training.fit import predict
+from mer_pnao.training.fit import Epoch, predict
+
+_BINS = np.linspace(-0.5, 0.5, 101)  # of Figure 4, the same for every round
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,22 @@ def write_round(directory: Path, model: RoundModel) -> None:
         "blueprint": asdict(model.blueprint),
     }
     write_json(directory / "config.json", config)
+
+
+def write_curves(path: Path, folds: Sequence[Sequence[Epoch]]) -> None:
+    """Every figure of every epoch, a row a fold and epoch."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["fold", *Epoch._fields])
+        writer.writerows([fold, *epoch] for fold, curves in enumerate(folds) for epoch in curves)
+
+
+def write_weights(path: Path, networks: Sequence[EmotionNetwork]) -> None:
+    """The share of all weights in each bin of Figure 4; weights beyond the last bins are counted in them."""
+    values = torch.cat([matrix.detach().flatten() for network in networks for matrix in network.weight_matrices()])
+    counts, _ = np.histogram(values.clamp(_BINS[0], _BINS[-1]).numpy(), bins=_BINS)
+    bins = {"bin_left": _BINS[:-1].round(6), "bin_right": _BINS[1:].round(6), "share": counts / counts.sum()}
+    pd.DataFrame(bins).to_csv(path, index=False)
 
 
 def read_round(directory: Path) -> RoundModel:

@@ -4,7 +4,6 @@ linear_probe; baseline (the former attention fusion) and enf (entropy fusion), d
 shrunk by Algorithm 1; final, the last two weighted linearly.
 """
 
-import csv
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -15,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mer_pnao.dataset import Dataset, load_dataset
+from mer_pnao.dataset import UNLABELLED, Dataset, load_dataset
 from mer_pnao.evaluation.cost import parameters
 from mer_pnao.evaluation.scores import score
 from mer_pnao.latency_memory import remembered_latency_ms
@@ -30,8 +29,10 @@ from mer_pnao.model_store import (
     read_json,
     read_predictions,
     round_directories,
+    write_curves,
     write_json,
     write_round,
+    write_weights,
 )
 from mer_pnao.network.emotion_network import EmotionNetwork, NetworkConfig
 from mer_pnao.params import Params
@@ -47,14 +48,12 @@ from mer_pnao.pruning.pnao import (
 )
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import Epoch
 from mer_pnao.training.folds import make_folds
 from mer_pnao.training.probe import fit_probe
 
 FUSION = {"baseline": "attention", "enf": "entropy", "pnao": "attention", "enf_pnao": "entropy"}
 DENSE = ("baseline", "enf")
 MEMBERS = ("pnao", "enf_pnao")  # of the final system
-_BINS = np.linspace(-0.5, 0.5, 101)  # of Figure 4, the same for every round
 
 
 def dataset_of(params: Params) -> Dataset:
@@ -123,7 +122,8 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
     folds = folds_of(dataset, params)
     classes = len(dataset.labels)
     trainval = _without_branches(np.zeros((len(folds), classes)), np.zeros(len(folds)))
-    tests, counts = [], []
+    tests: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in dataset.tests}
+    counts = []
     for fold in range(params.folds):
         probe = fit_probe(
             dataset.train.select(np.flatnonzero(folds != fold)),
@@ -132,10 +132,13 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
         )
         rows = np.flatnonzero(folds == fold)
         trainval.posterior[rows], trainval.valence[rows] = probe.predict(dataset.train.select(rows))
-        tests.append(probe.predict(dataset.test))
+        for split, examples in dataset.tests.items():
+            tests[split].append(probe.predict(examples))
         counts.append(probe.parameters)
-    posteriors, valences = zip(*tests, strict=True)
-    test = _without_branches(np.mean(posteriors, axis=0), np.mean(valences, axis=0))
+    means = {
+        split: _without_branches(*(np.mean(values, axis=0) for values in zip(*each, strict=True)))
+        for split, each in tests.items()
+    }
     record = {
         "system": "linear_probe",
         "profile": params.profile,
@@ -143,7 +146,7 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
         "parameters_ratio": None,
         "fold_seed": params.seed,
     }
-    _write_decisions(out, record, dataset, trainval, test, ())
+    _write_decisions(out, record, dataset, {"trainval": trainval, **means}, ())
 
 
 def _without_branches(posterior: np.ndarray, valence: np.ndarray) -> Decisions:
@@ -166,10 +169,11 @@ def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: 
 def _combine_seed(dataset: Dataset, branches: Sequence[str], trained: Mapping[str, Path], out: Path) -> None:
     best = {system: best_round_directory(directory) for system, directory in trained.items()}
     records = {system: read_json(directory / "record.json") for system, directory in best.items()}
-    parts: dict[str, dict[str, Decisions]] = {"trainval": {}, "test": {}}
+    splits = {"trainval": dataset.train, **dataset.tests}
+    parts: dict[str, dict[str, Decisions]] = {split: {} for split in splits}
     for system, directory in best.items():
         table, decisions = read_predictions(directory / PREDICTIONS, dataset.labels)
-        for split, examples in (("trainval", dataset.train), ("test", dataset.test)):
+        for split, examples in splits.items():
             parts[split][system] = _in_order(table, decisions, split, examples)
     first, second = (parts["trainval"][system] for system in MEMBERS)
     weight = choose_weight((first.posterior, first.valence), (second.posterior, second.valence), dataset.train)
@@ -187,7 +191,7 @@ def _combine_seed(dataset: Dataset, branches: Sequence[str], trained: Mapping[st
     profile = used[0]["profile"]
     record = {"system": "final", "profile": profile, "members": members, "parameters": total, "seed": seed}
     record |= {"parameters_ratio": round(total / dense, 6)}
-    _write_decisions(out, record, dataset, mixed["trainval"], mixed["test"], branches)
+    _write_decisions(out, record, dataset, mixed, branches)
 
 
 def _mix(first: Decisions, second: Decisions, weight: float) -> Decisions:
@@ -215,12 +219,12 @@ def _write_round(
     networks = finished.networks()
     model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks))
     write_round(directory, model)
-    _write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
-    _write_weights(directory / "weights.csv", networks)
-    trainval = decisions_of(finished.out_of_fold)
-    features = dataset.test.tensors()
+    write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
+    write_weights(directory / "weights.csv", networks)
+    decisions = {"trainval": decisions_of(finished.out_of_fold)}
+    decisions |= {split: model.decide(examples.tensors()) for split, examples in dataset.tests.items()}
     count = float(np.mean([parameters(network) for network in networks]))
-    first_clip = {name: values[:1] for name, values in features.items()}
+    first_clip = {name: torch.tensor(values[:1]) for name, values in dataset.test.features.items()}
     layers = finished.blueprint.config
     kept = {
         name: [
@@ -256,7 +260,7 @@ def _write_round(
         "pruned_nodes": finished.pruned,
         "nothing_pruned": finished.number > 0 and finished.pruned == 0,
     }
-    _write_decisions(directory, record, dataset, trainval, model.decide(features), params.features.acoustic)
+    _write_decisions(directory, record, dataset, decisions, params.features.acoustic)
     return directory
 
 
@@ -264,37 +268,27 @@ def _dense_nodes(layer: str, config: NetworkConfig) -> int:
     return config.hidden if layer.endswith(".inner") else config.width
 
 
-def _write_curves(path: Path, folds: Sequence[Sequence[Epoch]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["fold", *Epoch._fields])
-        writer.writerows([fold, *epoch] for fold, curves in enumerate(folds) for epoch in curves)
-
-
-def _write_weights(path: Path, networks: Sequence[EmotionNetwork]) -> None:
-    """The share of all weights in each bin of Figure 4; weights beyond the last bins are counted in them."""
-    values = torch.cat([matrix.detach().flatten() for network in networks for matrix in network.weight_matrices()])
-    counts, _ = np.histogram(values.clamp(_BINS[0], _BINS[-1]).numpy(), bins=_BINS)
-    bins = {"bin_left": _BINS[:-1].round(6), "bin_right": _BINS[1:].round(6), "share": counts / counts.sum()}
-    pd.DataFrame(bins).to_csv(path, index=False)
-
-
 def _write_decisions(
     directory: Path,
     record: dict[str, Any],
     dataset: Dataset,
-    trainval: Decisions,
-    test: Decisions,
+    decided: Mapping[str, Decisions],
     branches: Sequence[str],
 ) -> None:
-    """Write predictions.csv, branches.csv where there are branches, and the record with the scores of both splits."""
+    """Write predictions.csv, branches.csv where there are branches, and the record with the scores of each split.
+
+    Takes decisions for every split; those for clips without a label are written and not scored.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     tables, branch_tables, scores = [], [], {}
-    for split, examples, decisions in (("trainval", dataset.train, trainval), ("test", dataset.test, test)):
+    for split, examples in (("trainval", dataset.train), *dataset.tests.items()):
+        decisions = decided[split]
         tables.append(predictions_table(examples.names, split, decisions, dataset.labels, branches))
         branch_tables.append(branches_table(examples.names, split, decisions, dataset.labels, branches))
-        chosen = decisions.posterior.argmax(axis=1)
-        scores[split] = asdict(score(examples.emotion, chosen, examples.valence, decisions.valence))
+        labelled = examples.emotion != UNLABELLED
+        if labelled.any():
+            chosen, valence = decisions.posterior[labelled].argmax(axis=1), decisions.valence[labelled]
+            scores[split] = asdict(score(examples.emotion[labelled], chosen, examples.valence[labelled], valence))
     pd.concat(tables).to_csv(directory / PREDICTIONS, index=False)
     if branches:
         pd.concat(branch_tables).to_csv(directory / BRANCHES, index=False)

@@ -54,7 +54,7 @@ def make_predictions(
     guess = truth["valence"].fillna(0) + r.normal(0, 1.7 / skill, len(truth))
     columns = {
         "name": truth["name"],
-        "split": truth["split"].map({"train": "trainval", "test": "test"}),
+        "split": truth["split"].replace("train", "trainval"),
         "discrete": [labels[i] for i in posterior.argmax(axis=1)],
         "valence": guess if truth["valence"].notna().any() else np.nan,
         "confidence": confidence,
@@ -65,8 +65,9 @@ def make_predictions(
 
 
 def scores_of(truth: pd.DataFrame, predictions: pd.DataFrame, split: str) -> Scores:
+    labelled = truth[truth["discrete"] != ""]
     part = predictions[predictions["split"] == split].merge(
-        truth.drop(columns="split"), on="name", suffixes=("", "_true")
+        labelled.drop(columns="split"), on="name", suffixes=("", "_true")
     )
     return score(part["discrete_true"], part["discrete"], part["valence_true"], part["valence"])
 
@@ -78,7 +79,8 @@ def write_round(directory: Path, truth: pd.DataFrame, labels: Sequence[str], ski
     predictions.to_csv(directory / "predictions.csv", index=False)
     if branches:
         make_branches(truth, labels, skill, draw).to_csv(directory / "branches.csv", index=False)
-    scores = {split: vars(scores_of(truth, predictions, split)) for split in ("trainval", "test")}
+    splits = predictions.loc[predictions["name"].isin(truth["name"][truth["discrete"] != ""]), "split"].unique()
+    scores = {split: vars(scores_of(truth, predictions, split)) for split in sorted(splits, reverse=True)}
     (directory / "record.json").write_text(json.dumps({"scores": scores, "data_digest": "d1", **record}))
 
 

@@ -64,6 +64,20 @@ def test_several_seeds_are_shown_below_with_mean_and_deviation(tmp_path):
         printed(tmp_path, both.replace("com_std", "x").replace("trainval_x", "trainval_com_std"))
 
 
+def test_each_further_split_is_a_table_of_its_own(tmp_path):
+    head, *rows = TABLE.splitlines()
+    further = [f"{row},{split}" for split in ("test", "null", "semi") for row in rows if split != "semi"]
+    further += ["linear_probe,,,,,,,,,,semi", "baseline,,,,,,,,,,semi"]  # nothing there has a label
+    text = printed(tmp_path, "\n".join([f"{head},split", *further]).replace("0.677875", "0.555", 1) + "\n")
+    lines = [line.strip() for line in text.splitlines()]
+    assert max(map(len, lines)) <= 80
+    places = [place for place, line in enumerate(lines) if line.startswith("Split")]
+    assert [lines[place] for place in places] == ["Split test", "Split null"]  # a split may be called so
+    assert [re.split(r" {2,}", line)[4] for line in lines if line.startswith("Baseline")] == ["0.555", "0.678"]
+    assert sum(line.startswith("PNAO") for line in lines) == 2
+    assert "Com = Dis - 0.25 Dim on its split" in text
+
+
 def test_a_wrong_file_is_named(tmp_path):
     with pytest.raises(InputError, match=r"no\.csv is not a readable table"):
         print_table(tmp_path / "no.csv", Console())

@@ -64,7 +64,7 @@ def test_everything_is_written(models, truth, skipped, tmp_path):
     figures = [f"confusion_{name}" for name in SYSTEMS] + ["rounds_pnao", "rounds_enf_pnao", "reliability"]
     figures += [f"weights_{name}" for name in SYSTEMS[1:5]]
     expected = {f"figures/{name}.png" for name in figures} | {f"predictions/{name}.csv" for name in SYSTEMS}
-    expected |= {"table.csv", "rounds.csv", "metrics.json", "skipped_clips.csv", "index.html"}
+    expected |= {"table.csv", "rounds.csv", "metrics.json", "skipped_clips.csv", "index.html", "submission/test.csv"}
     assert set(first) == expected
     for name in figures:
         with Image.open(tmp_path / "a" / "figures" / f"{name}.png") as picture:
@@ -367,3 +367,76 @@ def test_the_probability_to_beat_the_probe_is_that_of_the_resamples(models, trut
     expected = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
     assert metrics["enf"]["p_better_than_probe"] == pytest.approx(expected, abs=1e-6)
     assert metrics["linear_probe"]["p_better_than_probe"] == 0.5
+
+
+@pytest.fixture
+def several(build, truth, tmp_path):
+    """Models and truth with two further splits: every fourth test clip is noise, and some clips have no label."""
+    tests = truth.index[truth["split"] == "test"]
+    truth = truth.assign(split=truth["split"].mask(truth.index.isin(tests[::4]), "noise"))
+    truth.loc[tests[1::4], ["split", "discrete", "valence"]] = ["semi", "", np.nan]
+    truth.loc[tests[::8], "discrete"] = ""
+    return build(tmp_path / "several", truth, seeds=(3, 0)), truth
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_further_splits_have_scores_intervals_and_seeds_of_their_own_labelled_clips(several, skipped, tmp_path):
+    models, truth = several
+    out = report(models, truth, skipped, tmp_path / "out")
+    table = pd.read_csv(out / "table.csv")
+    assert list(table)[-1] == "split"
+    assert table["split"].tolist() == [split for split in ("test", "noise", "semi") for _ in SYSTEMS]
+    rows = table.set_index(["split", "system"])
+    assert rows.loc["semi"].isna().all(axis=None)
+    labelled = truth[(truth["split"] == "noise") & (truth["discrete"] != "")]
+    assert len(labelled) == 10
+    for name in SYSTEMS:
+        coms = []
+        for folder in ("", "seed-0") if name != "linear_probe" else ("",):
+            homes = sorted((models / name / folder).glob("round-*")) or [models / name / folder]
+            (home,) = [h for h in homes if json.loads((h / "record.json").read_text()).get("best", True)]
+            both = pd.read_csv(home / "predictions.csv").merge(labelled, on="name", suffixes=("", "_true"))
+            coms.append(score(both["discrete_true"], both["discrete"], both["valence_true"], both["valence"]).com)
+        row = rows.loc[("noise", name)]
+        assert row["com"] == pytest.approx(coms[0], abs=1e-6)
+        assert row["com_low"] <= row["com"] <= row["com_high"]
+        if name != "linear_probe":
+            assert row["com_mean"] == pytest.approx(statistics.mean(coms), abs=1e-6)
+            assert row["com_std"] == pytest.approx(statistics.stdev(coms), abs=1e-6)
+    metrics = json.loads((out / "metrics.json").read_text())["enf"]
+    assert metrics["noise_com"] == pytest.approx(rows.loc[("noise", "enf"), "com"], abs=1e-9)
+    assert "semi_com" not in metrics
+    submitted = {path.stem: pd.read_csv(path)["name"].tolist() for path in (out / "submission").iterdir()}
+    assert submitted == {s: truth["name"][truth["split"] == s].tolist() for s in ("test", "noise", "semi")}
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda t: t[t["split"] != "noise"],
+            r"linear_probe/predictions\.csv holds no prediction for the split 'noise'",
+        ),
+        (lambda t: t.replace("semi", "noise"), r"predicts the clip '\w+', which the manifest does not have in its"),
+        (
+            lambda t: t[t["name"] != t["name"][t["split"] == "semi"].iloc[0]],
+            r"predict different semi clips: 'clip_\d+'",
+        ),
+    ],
+)
+def test_predictions_of_further_splits_that_do_not_fit_are_refused(several, skipped, tmp_path, change, message):
+    models, truth = several
+    path = models / "linear_probe/predictions.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
+    with pytest.raises(InputError, match=message):
+        report(models, truth, skipped, tmp_path / "out")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_without_final_nothing_is_handed_in(several, skipped, tmp_path):
+    models, truth = several
+    shutil.rmtree(models / "final")
+    out = report(models, truth, skipped, tmp_path / "out")
+    assert not (out / "submission").exists()
+    assert "submission" not in (out / "index.html").read_text()

@@ -1,7 +1,7 @@
 """`reports/index.html`: one page that needs no network, no script and no other file."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,16 @@ from mer_pnao.layout import SYSTEMS
 from mer_pnao.report.calibration import calibration
 from mer_pnao.report.seeds import MEASURES, Spread, over_seeds, trainval_scores
 from mer_pnao.report.systems import TITLES, Evidence, System
-from mer_pnao.report.table import BASELINE, CONFIDENT, NONE, plus_minus, probability, short_count, verdict
+from mer_pnao.report.table import (
+    BASELINE,
+    CONFIDENT,
+    NONE,
+    FurtherSplit,
+    plus_minus,
+    probability,
+    short_count,
+    verdict,
+)
 
 PLOT_WIDTH, PLOT_PAD = 250, 10  # of an interval's drawing, CSS pixels
 
@@ -36,6 +45,7 @@ def page(
     skipped: pd.DataFrame,
     pictures: Mapping[str, bytes],
     setting: Setting,
+    further: Sequence[FurtherSplit] = (),
 ) -> str:
     """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded."""
     environment = Environment(
@@ -70,6 +80,8 @@ def page(
         best_com=max(each.scores.com for each in comparisons.values()),
         plot=_interval_plot(comparisons),
         emotions=_by_emotion(evidence),
+        further=further,
+        further_verdicts={each.name: _verdicts(each.comparisons) for each in further},
         over=over,
         measures=[measure for measure in MEASURES if measure != "dim" or evidence.has_valence],
         calibrations={system.name: calibration(evidence, system, setting.seed) for system in systems},

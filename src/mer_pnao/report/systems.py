@@ -1,11 +1,12 @@
 """What the train stages left in `models/`, checked and put beside the truth.
 
-Only JSON and CSV are read: the report needs no weights. Shapes: N clips, C classes.
+Only JSON and CSV are read: the report needs no weights. A further split is any split beside train and test; its clips
+are predicted as the test clips are, and those of them that have a label are scored. Shapes: N clips, C classes.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ class Round:
     best: bool
     trainval: Scores | None
     test: Scores | None
+    others: dict[str, Scores]  # of the further splits that have labels
     parameters: int | None
     parameters_ratio: float | None  # to the dense network
     latency_ms: float | None
@@ -58,6 +60,7 @@ class System:
     branches: dict[str, NDArray[np.float64]]  # branch -> its posteriors (N, C) for the test clips; empty without any
     data_digest: str | None
     repeats: tuple["System", ...] = ()  # the same system trained with the further seeds
+    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # as test, for each further split
 
     @property
     def trainings(self) -> tuple["System", ...]:
@@ -84,11 +87,25 @@ class Evidence:
     trainval: pd.DataFrame  # name, discrete, valence
     test: pd.DataFrame
     data_digest: str | None
+    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # further splits, with "" for no emotion
 
     @property
     def has_valence(self) -> bool:
         """Whether Dim exists on the test split."""
         return bool(self.test["valence"].notna().any())
+
+    def on(self, split: str) -> "Evidence":
+        """The same with the labelled clips of a further split in the place of the test clips, and without branches."""
+        labelled = (self.others[split]["discrete"] != "").to_numpy()
+
+        def turned(system: System) -> System:
+            repeats = tuple(map(turned, system.repeats))
+            test = system.others[split][labelled].reset_index(drop=True)
+            return replace(system, test=test, branches={}, repeats=repeats, others={})
+
+        systems = {name: turned(system) for name, system in self.systems.items()}
+        test = self.others[split][labelled].reset_index(drop=True)
+        return replace(self, systems=systems, test=test, others={})
 
     def classes(self, emotions: pd.Series) -> NDArray[np.int64]:
         """Class indices (N,) of emotions (N,)."""
@@ -102,9 +119,9 @@ class Evidence:
 def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> Evidence:
     """Read the systems that exist under `models`, for a truth with columns name, split, discrete, valence.
 
-    Clips of the truth that no system predicts (skipped ones) are left out. Raises InputError naming the file
-    when a record or a prediction is missing or does not fit, or when two systems predict different clips or
-    were trained on different data.
+    The emotion of a clip in a further split may be "". Clips of the truth that no system predicts (skipped ones) are
+    left out. Raises InputError naming the file when a record or a prediction is missing or does not fit, or when two
+    systems predict different clips or were trained on different data.
     """
     present = [name for name in SYSTEMS if (models / name).is_dir()]
     if not present:
@@ -114,6 +131,7 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
     first = trainings[0]
     for training in trainings:
         pairs = {"train": (training.trainval, first.trainval), "test": (training.test, first.test)}
+        pairs |= {split: (predictions, first.others[split]) for split, predictions in training.others.items()}
         for split, (mine, other) in pairs.items():
             if odd := sorted(set(mine["name"]) ^ set(other["name"])):
                 raise InputError(
@@ -130,6 +148,7 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
         _truth_of(truth, first.trainval),
         _truth_of(truth, first.test),
         expected,
+        {split: _truth_of(truth, predictions) for split, predictions in first.others.items()},
     )
 
 
@@ -155,9 +174,12 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
     path = records[best].with_name(PREDICTIONS)
     predictions, branches = _read_predictions(path, labels)
     trainval = _in_order(path, predictions, truth, "trainval", "train")
-    test = _in_order(path, predictions, truth, "test", "test")
-    if test.empty:
-        raise InputError(f"{path} holds no prediction for the split 'test'")
+    splits = ["test", *(split for split in truth["split"].unique() if split not in ("train", "test"))]
+    tests = {split: _in_order(path, predictions, truth, split, split) for split in splits}
+    for split, each in tests.items():
+        if each.empty:
+            raise InputError(f"{path} holds no prediction for the split {split!r}")
+    test = tests.pop("test")
     return System(
         name,
         directory,
@@ -168,6 +190,7 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
         test,
         _read_branches(path.with_name(BRANCHES), branches, test["name"], labels) if branches else {},
         contents[best].get("data_digest"),
+        others=tests,
     )
 
 
@@ -190,6 +213,7 @@ def _round(path: Path, record: dict[str, Any]) -> Round:
             best=bool(record.get("best", True)),
             trainval=Scores(**scores["trainval"]) if scores.get("trainval") else None,
             test=Scores(**scores["test"]) if scores.get("test") else None,
+            others={split: Scores(**each) for split, each in scores.items() if split not in ("trainval", "test")},
             parameters=record.get("parameters"),
             parameters_ratio=record.get("parameters_ratio"),
             latency_ms=record.get("latency_ms"),

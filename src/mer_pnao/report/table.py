@@ -1,6 +1,7 @@
 """Table 1 with intervals, the rounds, and the flat metrics."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,27 @@ COLUMNS = [
     "parameters",
     "parameters_ratio",
 ]
+SPLIT = "split"  # the last column, where there are further splits
+
+
+@dataclass(frozen=True)
+class FurtherSplit:
+    """A further split, measured as the test split is."""
+
+    name: str
+    clips: int  # that were predicted
+    evidence: Evidence  # with the split's labelled clips as its test clips
+    comparisons: Mapping[str, Comparison]  # empty where no clip has a label
+
+
+def further_splits(evidence: Evidence, resamples: int, seed: int) -> list[FurtherSplit]:
+    """Measure every further split, with resamples of its own labelled clips."""
+    found = []
+    for split, truth in evidence.others.items():
+        here = evidence.on(split)
+        compared = {} if here.test.empty else compare(here, resamples, seed)
+        found.append(FurtherSplit(split, len(truth), here, compared))
+    return found
 
 
 def compare(evidence: Evidence, resamples: int, seed: int, rival: str = BASELINE) -> dict[str, Comparison]:
@@ -53,16 +75,31 @@ def verdict(comparison: Comparison) -> str:
     return "worse" if gain_high < 0 and 1 - p >= CONFIDENT else "within the noise"
 
 
-def results_table(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> pd.DataFrame:
+def results_table(
+    evidence: Evidence, comparisons: Mapping[str, Comparison], further: Sequence[FurtherSplit] = ()
+) -> pd.DataFrame:
     """`reports/table.csv`: a row for each of the six systems, empty but for its name when untrained.
 
     The scores are those of the first seed's networks, the models of record. Where a system was trained with several
-    seeds, mean and sample standard deviation over them follow.
+    seeds, mean and sample standard deviation over them follow. Where there are further splits, the column `split`
+    follows and six rows for each of them, empty but for the names where no clip of it has a label.
     """
-    spreads = over_seeds(evidence)
+    blocks = [_rows(evidence, comparisons), *(_rows(each.evidence, each.comparisons) for each in further)]
+    columns = [*COLUMNS, *(SEED_COLUMNS if any("seeds" in row for row in blocks[0]) else [])]
+    if further:
+        columns.append(SPLIT)
+        for split, rows in zip(["test", *(each.name for each in further)], blocks, strict=True):
+            for row in rows:
+                row[SPLIT] = split
+    return _typed(pd.DataFrame([row for rows in blocks for row in rows], columns=columns))
+
+
+def _rows(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> list[dict[str, Any]]:
+    """The six rows of one split."""
+    spreads = over_seeds(evidence) if comparisons else {}
 
     def row(name: str) -> dict[str, Any]:
-        if name not in evidence.systems:
+        if name not in comparisons:
             return {"system": name}
         system, comparison = evidence.systems[name], comparisons[name]
         trainval = trainval_scores(evidence, system)
@@ -80,8 +117,7 @@ def results_table(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> 
             **(_seed_columns(spreads[name]) if name in spreads else {}),
         }
 
-    columns = [*COLUMNS, *SEED_COLUMNS] if spreads else COLUMNS
-    return _typed(pd.DataFrame([row(name) for name in SYSTEMS], columns=columns))
+    return [row(name) for name in SYSTEMS]
 
 
 def _seed_columns(over: OverSeeds) -> dict[str, float | None]:
@@ -108,16 +144,19 @@ def rounds_table(evidence: Evidence) -> pd.DataFrame:
         for name, system in evidence.systems.items()
         if name not in ("linear_probe", "final")  # they have no rounds
         for each in system.rounds
-        for split, scores in (("trainval", each.trainval), ("test", each.test))
+        for split, scores in (("trainval", each.trainval), ("test", each.test), *each.others.items())
         if scores is not None
     ]
     return _typed(pd.DataFrame(rows, columns=columns))
 
 
 def metrics(
-    evidence: Evidence, comparisons: Mapping[str, Comparison], against_probe: Mapping[str, Comparison]
+    evidence: Evidence,
+    comparisons: Mapping[str, Comparison],
+    against_probe: Mapping[str, Comparison],
+    further: Sequence[FurtherSplit] = (),
 ) -> dict[str, dict[str, float | None]]:
-    """`reports/metrics.json`: few numbers a system, for `dvc metrics show`."""
+    """`reports/metrics.json`: few numbers a system, for `dvc metrics show`; `<split>_com` for each further split."""
 
     def of(name: str, system: System) -> dict[str, float | None]:
         trainval, scores = trainval_scores(evidence, system), comparisons[name].scores
@@ -129,6 +168,7 @@ def metrics(
             "p_better_than_probe": against_probe[name].p_better,
             "parameters_ratio": system.best.parameters_ratio,
             **calibration_errors(evidence, system),
+            **{f"{each.name}_com": each.comparisons[name].scores.com for each in further if each.comparisons},
         }
         return {key: None if value is None else round(value, 6) for key, value in numbers.items()}
 
@@ -158,30 +198,54 @@ def short_count(count: float) -> str:
 def print_table(path: Path, console: Console) -> None:
     """Print `reports/table.csv`. Raises InputError naming the file when it is missing or is no such table."""
     try:
-        table = pd.read_csv(path)
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a split may be called null
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable table: {error}") from error
     columns = [*COLUMNS, *(SEED_COLUMNS if "seeds" in table else [])]
     if missing := [column for column in columns if column not in table]:
         raise InputError(f"{path} lacks the column {missing[0]!r}")
-    # Narrow enough for a terminal of 80 columns, where wrapped numbers would hide the names.
-    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    blocks = {str(split): rows for split, rows in table.groupby(SPLIT, sort=False)} if SPLIT in table else {"": table}
+    for split, rows in blocks.items():
+        scored = rows[rows["com"].notna()]
+        if len(scored) or not split:
+            _print_scores(scored, split, console)
+    where = "its split" if SPLIT in table else "the test split"
+    console.print(f"Com = Dis - 0.25 Dim on {where}; P: probability to be better than the baseline.", style="dim")
+    if "seeds" in table:
+        for split, rows in blocks.items():
+            if (known := rows["seeds"].notna()).any():
+                _print_seeds(rows[known], split, console)
+        console.print("Mean ± sample standard deviation over the seeds; above, the first seed alone.", style="dim")
+
+
+def _new_table(split: str) -> Table:
+    """Narrow enough for a terminal of 80 columns, where wrapped numbers would hide the names."""
+    title = f"Split {split}" if split else None
+    shown = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        pad_edge=False,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     shown.add_column("System", no_wrap=True)
+    return shown
+
+
+def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
+    shown = _new_table(split)
     for heading in ("Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters"):
         shown.add_column(heading, justify="right", no_wrap=True)
     best = table["com"].max()
-    for row in table[table["com"].notna()].to_dict("records"):
+    for row in table.to_dict("records"):
         style = "bold" if row["com"] == best else None
         shown.add_row(*_printed(row), style=style)
     console.print(shown)
-    console.print("Com = Dis - 0.25 Dim on the test split; P: probability to be better than the baseline.", style="dim")
-    if "seeds" in table:
-        _print_seeds(table[table["seeds"].notna()], console)
 
 
-def _print_seeds(table: pd.DataFrame, console: Console) -> None:
-    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("System", no_wrap=True)
+def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
+    shown = _new_table(split)
     for heading in ("Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in table.to_dict("records"):
@@ -189,7 +253,6 @@ def _print_seeds(table: pd.DataFrame, console: Console) -> None:
         narrow = [value.replace(" ± ", "±") for value in values]  # negative ones fit a line, too
         shown.add_row(TITLES.get(row["system"], row["system"]), f"{row['seeds']:.0f}", *narrow)
     console.print(shown)
-    console.print("Mean ± sample standard deviation over the seeds; above, the first seed alone.", style="dim")
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:

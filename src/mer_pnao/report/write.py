@@ -10,9 +10,11 @@ import pandas as pd
 from mer_pnao.report import figures
 from mer_pnao.report.page import Setting, page
 from mer_pnao.report.systems import Evidence, read_evidence
-from mer_pnao.report.table import PROBE, compare, metrics, results_table, rounds_table
+from mer_pnao.report.table import PROBE, compare, further_splits, metrics, results_table, rounds_table
 
 SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
+SUBMITTED = "final"  # the system whose predictions are handed in
+SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
 
 
 def write_report(
@@ -25,17 +27,18 @@ def write_report(
     seed: int,
     profile: str,
 ) -> None:
-    """Write tables, predictions, metrics, figures and the page into `out`.
+    """Write tables, predictions, metrics, figures, the page and a submission for each test split into `out`.
 
-    Takes the truth with columns name, split (train or test), discrete, valence (NaN where missing), the
-    emotions in their order, and the skipped clips with columns name, encoder, action, reason. Each file is
-    written whole or not at all, and the same inputs give the same bytes. Raises InputError naming the file
-    when `models` does not fit.
+    Takes the truth with columns name, split, discrete ("" for a clip of a further split that has no label),
+    valence (NaN where missing), the emotions in their order, and the skipped clips with columns name, encoder,
+    action, reason. Each file is written whole or not at all, and the same inputs give the same bytes. Raises
+    InputError naming the file when `models` does not fit.
     """
     evidence = read_evidence(models, truth, labels)
     comparisons = compare(evidence, resamples, seed)
-    table, rounds = results_table(evidence, comparisons), rounds_table(evidence)
-    numbers = metrics(evidence, comparisons, compare(evidence, resamples, seed, PROBE))
+    further = further_splits(evidence, resamples, seed)
+    table, rounds = results_table(evidence, comparisons, further), rounds_table(evidence)
+    numbers = metrics(evidence, comparisons, compare(evidence, resamples, seed, PROBE), further)
     pictures = draw_figures(evidence)
     setting = Setting(profile=profile, resamples=resamples, seed=seed, clips=dict(Counter(truth["split"])))
     skipped = skipped[SKIPPED_COLUMNS]
@@ -47,9 +50,12 @@ def write_report(
     for name, system in evidence.systems.items():
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
         _write(out / "predictions" / f"{name}.csv", _csv(system.test, "%.9g"))
+    if final := evidence.systems.get(SUBMITTED):
+        for split, predictions in {"test": final.test, **final.others}.items():
+            _write(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
     for name, picture in pictures.items():
         _write(out / "figures" / f"{name}.png", picture)
-    _write(out / "index.html", page(evidence, comparisons, skipped, pictures, setting).encode())
+    _write(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further).encode())
 
 
 def draw_figures(evidence: Evidence) -> dict[str, bytes]:

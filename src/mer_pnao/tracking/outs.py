@@ -87,7 +87,7 @@ class Finished:
         return _digest([self.system_identity(), self.number, self.record["key"]])
 
     def metrics(self) -> dict[str, float]:
-        """Scores of both splits (`trainval_com`), size, latency, nodes kept; what is unknown is left out."""
+        """Scores of each split (`trainval_com`), size, latency, nodes kept; what is unknown is left out."""
         values = {
             f"{split}_{name}": value
             for split, scores in self.record["scores"].items()
