@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.errors import InputError
 from mer_pnao.features.extract import Clip, extract
 from mer_pnao.features.store import load_sets, read_listed, read_set
@@ -117,6 +118,17 @@ def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         extract(write_clips([f"text {n}" for n in range(50)]), encoder, tmp_path / "out", tmp_path / "work")
     assert len(encoder.decoded) == 2 + 2 * 2  # the batch and twice as much ahead
+
+
+def test_a_file_that_may_not_be_read_is_left_to_decoding(tmp_path, stub, write_clips, monkeypatch):
+    def refuses(path: Path) -> str:
+        if path.stem == "clip3":
+            raise PermissionError(13, "Permission denied", str(path))
+        return digest(path)
+
+    monkeypatch.setattr("mer_pnao.features.extract.digest", refuses)
+    extract(write_clips(TEXTS), stub(), tmp_path / "out", tmp_path / "work", 3, max_skipped=0.2)
+    assert [entry.name for entry in read_listed(tmp_path / "out" / "skipped.csv")] == ["clip1", "clip3"]
 
 
 def test_too_many_skipped_clips_fail_and_are_listed(tmp_path, stub, write_clips):

@@ -28,16 +28,25 @@ def test_the_table_fits_eighty_columns_and_keeps_its_numbers(tmp_path):
     text = printed(tmp_path, TABLE)
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
-    assert "…" not in text.replace(" … ", "")  # nothing is cut
+    assert not re.search(r"…(?!-?\d)", text)  # nothing is cut
     (baseline,) = (line for line in lines if "Baseline" in line)
     assert re.split(r" {2,}", baseline.strip()) == [
-        "Baseline", "0.627", "0.829", "0.603", "0.678", "0.63 … 0.72", "\N{EN DASH}", "32.4k (100 %)",
+        "Baseline", "0.627", "0.829", "0.603", "0.678", "0.63…0.72", "\N{EN DASH}", "32.4k 100%",
     ]  # fmt: skip
     (pnao,) = (line for line in lines if "PNAO" in line)
     assert re.split(r" {2,}", pnao.strip())[3:] == [
-        "\N{EN DASH}", "0.830", "0.64 … 0.73", "0.91", "12.3k (38 %)",
+        "\N{EN DASH}", "0.830", "0.64…0.73", "0.91", "12.3k 38%",
     ]  # fmt: skip
     assert "Linear probe" not in text  # it was not trained
+
+
+def test_low_scores_are_not_cut_either(tmp_path):
+    low = TABLE + "enf_pnao,-13.767247,0.492935,57.040728,-13.767247,-21.067122,-17.263990,0.9999,1645555,1.0\n"
+    text = printed(tmp_path, low)
+    assert max(map(len, text.splitlines())) <= 80
+    assert not re.search(r"…(?!-?\d)", text)
+    for number in ("EnF + PNAO", "-13.767", "57.041", "-21.07…-17.26", ">\N{NO-BREAK SPACE}0.99", "1.6M 100%"):
+        assert number in text
 
 
 SEEDS = """\

@@ -123,13 +123,21 @@ def _key(clips: Sequence[Clip], encoder: ClipEncoder, shard_size: int) -> str:
         "identity": dict(encoder.identity),
         "batch": encoder.batch,
         "shard_size": shard_size,
-        "clips": [[clip.name, digest(clip.path)] for clip in clips],
+        "clips": [[clip.name, _content(clip.path)] for clip in clips],
         "corrupted": {
             name: [corruption.snr, corruption.factor, corruption.start, [noise[path] for path in corruption.noise]]
             for name, corruption in drawn.items()
         },
     }
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _content(path: Path) -> str:
+    """A clip's digest; one that may not be read is no reason to stop here: decoding lists it."""
+    try:
+        return digest(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
 
 
 def _fill_missing(shards: Mapping[Path, Sequence[Clip]], encoder: ClipEncoder, progress: Callable[[int], None]) -> None:

@@ -226,6 +226,7 @@ def _new_table(split: str) -> Table:
         title_justify="left",
         header_style="bold",
         pad_edge=False,
+        show_edge=False,
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
@@ -242,6 +243,7 @@ def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
         style = "bold" if row["com"] == best else None
         shown.add_row(*_printed(row), style=style)
     console.print(shown)
+    console.print()
 
 
 def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
@@ -253,6 +255,7 @@ def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
         narrow = [value.replace(" ± ", "±") for value in values]  # negative ones fit a line, too
         shown.add_row(TITLES.get(row["system"], row["system"]), f"{row['seeds']:.0f}", *narrow)
     console.print(shown)
+    console.print()
 
 
 def plus_minus(mean: float | None, std: float | None) -> str:
@@ -269,11 +272,11 @@ def _printed(row: Mapping[Any, Any]) -> list[str]:
     p = row["p_better_than_baseline"]
     parameters = NONE if pd.isna(row["parameters"]) else short_count(row["parameters"]).replace(" ", "")
     if not pd.isna(row["parameters_ratio"]):
-        parameters += f" ({row['parameters_ratio']:.0%})".replace("%", " %")
+        parameters += f" {row['parameters_ratio']:.0%}"
     return [
         TITLES.get(row["system"], row["system"]),
         *(number(key) for key in ("trainval_com", "dis", "dim", "com")),
-        f"{number('com_low', 2)} … {number('com_high', 2)}",
+        f"{number('com_low', 2)}…{number('com_high', 2)}",
         NONE if row["system"] == BASELINE or pd.isna(p) else probability(p),
         parameters,
     ]
