@@ -1,6 +1,7 @@
 """`mer check`: what it counts on real clips, and that every fault is there, not the first one only."""
 
 import csv
+import dataclasses
 import io
 import shutil
 import sys
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from mer_pnao.cli import main
 from mer_pnao.corpus_check import CorpusReport, check_corpus, draw_report, print_report
+from mer_pnao.media.corruption import CorruptionConfig
 from mer_pnao.params import CorpusParams, Params, load_params
 
 ROOT = Path(__file__).parents[1]
@@ -137,3 +139,30 @@ def test_the_exit_code_says_whether_a_run_would_stop(
         main()
     assert (stopped.value.code or 0) == code
     assert ("clip 'a' is listed twice" in capsys.readouterr().out) == bool(code)
+
+
+@HERE
+def test_what_extraction_would_refuse_is_said_before(tmp_path: Path, corpus: Path) -> None:
+    own = profile(labels=EMOTIONS, max_skipped=0.1)
+    noisy = CorruptionConfig(noise="data/corpus/noise", snr_low=5.0, snr_high=10.0, blur=(1,), seed=0)
+    hub = dataclasses.replace(own.encoders["hubert"], checkpoint="data/hub/lab/voice@v1")
+    wrong = own.model_copy(
+        update={
+            "synthesize": {},
+            "corruption": {"noisy": noisy},
+            "media": dataclasses.replace(own.media, detector="data/corpus/yunet.onnx"),
+            "encoders": {**own.encoders, "hubert": hub},
+        }
+    )
+    faults = check_corpus(wrong, tmp_path).faults
+    for part in (
+        "noise holds no sound file",
+        "yunet.onnx",
+        "encoders.hubert: the checkpoint data/hub/lab/voice@v1 is missing; `mer fetch` puts it there",
+        "encoders.manet: the checkpoint data/demo/encoders/manet.safetensors is missing",
+    ):
+        assert any(part in fault for fault in faults), faults
+    with (corpus / "labels.csv").open("a") as file:
+        file.write("nobody,happy,,,test_noisy\n")
+    faults = check_corpus(wrong, tmp_path).faults
+    assert any("the split 'test_noisy' is taken" in fault for fault in faults), faults

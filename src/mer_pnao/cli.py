@@ -50,7 +50,7 @@ def check(
     with progress("reading headers", None) as done:
         report = check_corpus(params, ROOT, done)
     print_report(report, Console())
-    if figure is not None:
+    if figure is not None and len(report.clips):
         draw_report(report, figure)
     if report.faults:
         raise typer.Exit(BAD_INPUT)

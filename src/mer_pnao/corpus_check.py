@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +14,15 @@ from rich.table import Table
 
 from mer_pnao.corpus.labelled_folder import clip_folder, clips_in
 from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits
+from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.sources import read_corpus
+from mer_pnao.encoders.config import SPEECH_KINDS
+from mer_pnao.encoders.hub import hub_name
 from mer_pnao.errors import InputError
 from mer_pnao.features.store import missing_vectors
+from mer_pnao.media.corruption import SPEECH, noise_files
 from mer_pnao.media.decode import ClipError, MediaLimits, check_clip
+from mer_pnao.media.face_reader import face_reader
 from mer_pnao.params import Params
 
 _BAR = 40  # characters of the longest bar
@@ -67,6 +73,7 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
         return CorpusReport(nothing, corpus.labels, {}, (), faults_of(error))
     labels = corpus.labels or tuple(sorted(set(table["discrete"]) - {""}))
     faults, skipped, unlisted = _faults(table, labels, params.folds), dict[str, str](), tuple[str, ...]()
+    faults += _extraction_faults(table, params, root)
     if corpus.kind == "mertools":
         for name, source in params.imported.items():
             try:
@@ -144,6 +151,27 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], folds: int) -> list[st
         speakers = known.nunique() + len(train) - len(known)  # each unknown one counts for itself
         if speakers < folds:
             faults.append(f"{speakers} speaker(s) of the training clips cannot be kept apart in {folds} folds")
+    return faults
+
+
+def _extraction_faults(table: pd.DataFrame, params: Params, root: Path) -> list[str]:
+    """What the stages `manifest` and `features` would refuse of twins, noise, faces and checkpoints."""
+    noises = [root / config.noise for config in params.corruption.values() if config.noise != SPEECH]
+    checks: list[Callable[[], object]] = [partial(with_noisy_twins, table, params.corruption)]
+    checks += [partial(noise_files, folder) for folder in noises]
+    if any(encoder.kind not in SPEECH_KINDS for encoder in params.encoders.values()):
+        checks.append(partial(face_reader, params.media, root))
+    faults: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            faults += faults_of(error)
+    if "checkpoints" not in params.synthesize:
+        for name, encoder in params.encoders.items():
+            if not (root / encoder.checkpoint).exists():
+                hub = "; `mer fetch` puts it there" if hub_name(encoder.checkpoint) else ""
+                faults.append(f"encoders.{name}: the checkpoint {encoder.checkpoint} is missing{hub}")
     return faults
 
 

@@ -62,3 +62,16 @@ def test_one_speaker_cannot_be_divided_and_two_can() -> None:
         with_splits(clips(40, 1), 0.2, (), 0)
     drawn = with_splits(clips(40, 2), 0.2, (), 0)
     assert drawn.groupby("split")["speaker"].nunique().to_dict() == {"test": 1, "train": 1}
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4, 0.5])
+def test_the_share_is_kept_with_whole_speakers(share: float) -> None:
+    drawn = with_splits(clips(400, 40), share, (), 0)
+    assert (drawn["split"] == "test").mean() == pytest.approx(share, abs=0.03)
+
+
+def test_what_leaves_no_test_clip_says_why() -> None:
+    with pytest.raises(InputError, match=r"test_share 0\.2 leaves no test clip, with so few clips of each emotion"):
+        with_splits(clips(4), 0.2, (), 0)
+    with pytest.raises(InputError, match="no clip is in the split 'test', and the labels leave none to be drawn"):
+        with_splits(clips(40, 10).assign(split="train"), 0.2, ("s3",), 0)

@@ -53,8 +53,14 @@ def with_paths(table: pd.DataFrame, root: Path, folder: Path, source: Path) -> p
     clips = clips_in(folder, recursive=True)
     absent = [(row, name) for row, name in enumerate(table["name"], start=2) if name not in clips]
     if absent:
-        raise CorpusError([f"{source}, row {row}: {folder} holds no clip {name!r}" for row, name in absent])
+        raise CorpusError(
+            [f"{source}, row {row}: {folder} holds no clip {name!r}{_hint(name)}" for row, name in absent]
+        )
     return table.assign(path=[clips[name].relative_to(root).as_posix() for name in table["name"]])
+
+
+def _hint(name: str) -> str:
+    return "; names are written without the ending" if name.lower().endswith(EXTENSIONS) else ""
 
 
 def _files(folder: Path, recursive: bool) -> list[Path]:

@@ -47,7 +47,9 @@ def read_csv(path: Path) -> pd.DataFrame:
             rows = list(csv.reader(file, strict=True))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except (OSError, ValueError, csv.Error) as error:  # wrong bytes are a ValueError
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a readable CSV file: save it as UTF-8 ({error})") from error
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} is not a readable CSV file: {str(error).splitlines()[0]}") from error
     while rows and not any(rows[-1]):
         rows.pop()
@@ -77,9 +79,9 @@ def read_labels(path: Path, labels: Sequence[str], split: str | None = None) -> 
         table = table.rename(columns={"emotion": "discrete"})
     elif "emotion" in table:
         raise InputError(f"{path} has both a column 'discrete' and a column 'emotion', which mean the same")
-    for column in ("name", "discrete"):
+    for column, called in (("name", "'name'"), ("discrete", "'emotion' or 'discrete'")):
         if column not in table:
-            raise InputError(f"{path} has no column {column!r}, only {', '.join(map(repr, table.columns))}")
+            raise InputError(f"{path} has no column {called}, only {', '.join(map(repr, table.columns))}")
     if table.empty:
         raise InputError(f"{path} lists no clip")
     table = table.reindex(columns=["name", "discrete", "valence", "speaker", "split"], fill_value="")

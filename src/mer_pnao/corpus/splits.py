@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
 from mer_pnao.errors import InputError
+
+_PARTS = 10  # that speakers are dealt to; the test share is a tenth of the clips, or several
 
 
 def with_splits(table: pd.DataFrame, test_share: float, test_speakers: Sequence[str], seed: int) -> pd.DataFrame:
@@ -18,8 +21,8 @@ def with_splits(table: pd.DataFrame, test_share: float, test_speakers: Sequence[
     speakers are test, or, with no name, about `test_share` of the clips, with whole speakers on one side where speakers
     are known, and the emotions in like shares on both. The same clips and seed give the same split in any order.
 
-    Raises InputError for a test speaker that no clip has or where the labels say test already, and for known
-    speakers of whom fewer than two are there to be divided.
+    Raises InputError for a test speaker that no clip has or where the labels say test already, for labels that name
+    other splits only, for known speakers of whom fewer than two are there to be divided, and for too few clips.
     """
     if "test" in set(table["split"]):
         if test_speakers:
@@ -28,6 +31,10 @@ def with_splits(table: pd.DataFrame, test_share: float, test_speakers: Sequence[
             )
         return table.assign(split=table["split"].where(table["split"] != "", "train"))
     free = table[table["split"] == ""].sort_values("name")
+    if free.empty:
+        raise InputError(
+            "no clip is in the split 'test', and the labels leave none to be drawn: each has another split"
+        )
     for speaker in test_speakers:
         if speaker not in set(free["speaker"]):
             known = ", ".join(sorted(set(free["speaker"]) - {""})) or "unknown"
@@ -48,11 +55,13 @@ def _by_speaker(clips: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool
     groups = [speaker or f"unknown speaker of {name}" for speaker, name in pairs]
     if len(set(groups)) < 2:
         raise InputError(f"one speaker, {groups[0]!r}, cannot be divided into train and test; leave the column empty")
-    parts = min(round(1 / share), len(set(groups)))
+    parts = min(_PARTS, len(set(groups)))
+    taken = max(1, round(share * parts))
     with warnings.catch_warnings():  # that a class has fewer clips than parts: it is on one side then
         warnings.simplefilter("ignore", UserWarning)
         splitter = StratifiedGroupKFold(parts, shuffle=True, random_state=seed)
-        _, held_out = next(splitter.split(np.zeros(len(clips)), clips["discrete"].to_numpy(str), groups))
+        divided = splitter.split(np.zeros(len(clips)), clips["discrete"].to_numpy(str), groups)
+        held_out = np.concatenate([part for _, part in islice(divided, taken)])
     return np.isin(np.arange(len(clips)), held_out)
 
 
@@ -62,4 +71,6 @@ def _by_clip(clips: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
     for label in np.unique(emotion):
         rows = random.permutation(np.flatnonzero(emotion == label))
         test[rows[: round(share * len(rows))]] = True
+    if not test.any():
+        raise InputError(f"corpus.test_share {share:g} leaves no test clip, with so few clips of each emotion")
     return test
