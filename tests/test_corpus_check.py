@@ -13,6 +13,7 @@ from rich.console import Console
 
 from mer_pnao.cli import main
 from mer_pnao.corpus_check import CorpusReport, check_corpus, draw_report, print_report
+from mer_pnao.errors import InputError
 from mer_pnao.media.corruption import CorruptionConfig
 from mer_pnao.params import CorpusParams, Params, load_params
 
@@ -166,3 +167,14 @@ def test_what_extraction_would_refuse_is_said_before(tmp_path: Path, corpus: Pat
         file.write("nobody,happy,,,test_noisy\n")
     faults = check_corpus(wrong, tmp_path).faults
     assert any("the split 'test_noisy' is taken" in fault for fault in faults), faults
+
+
+@HERE
+def test_a_figure_goes_where_it_can(tmp_path: Path, corpus: Path) -> None:
+    report = check_corpus(profile(labels=EMOTIONS), tmp_path)
+    draw_report(report, tmp_path / "new/check.png")
+    assert (tmp_path / "new/check.png").stat().st_size > 10_000
+    with pytest.raises(InputError, match=r"must be a \.png file"):
+        draw_report(report, tmp_path / "new")
+    with pytest.raises(InputError, match="cannot be written"):
+        draw_report(report, corpus / "labels.csv" / "check.png")

@@ -121,7 +121,7 @@ GOOD = HEAD + "a,happy,1\nb,sad,-2\n"
         (GOOD, HEAD + "b,sad,1\na\n", "said.csv, row 3: 1 cells, but the header has 3"),
         (HEAD + "a,happy,1\nb,,\n", GOOD, "labels.csv, row 3: clip 'b' has no emotion"),
         (GOOD, "clip,discrete\na,happy\n", "said.csv has no column 'name', only 'clip', 'discrete'"),
-        (GOOD, "name,emotion\na,happy\n", "said.csv has no column 'discrete', only 'name', 'emotion'"),
+        (GOOD, "name,feeling\na,happy\n", "said.csv has no column 'emotion' or 'discrete', only 'name', 'feeling'"),
         (
             GOOD,
             "name,discrete\na,happy\nb,sad\n",

@@ -107,8 +107,11 @@ def print_report(report: CorpusReport, console: Console) -> None:
 
 
 def draw_report(report: CorpusReport, path: Path) -> None:
-    """Write a figure of the classes by split and of the clips' lengths."""
+    """Write a figure of the classes by split and of the clips' lengths. Raises InputError for a path that cannot be."""
     from matplotlib.figure import Figure
+
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: a figure must be a .png file")
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -124,8 +127,11 @@ def draw_report(report: CorpusReport, path: Path) -> None:
     right.hist(report.clips["seconds"].dropna(), bins=30)
     right.set_xlabel("length (s)")
     right.set_ylabel("clips")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _splits(clips: pd.DataFrame) -> list[str]:

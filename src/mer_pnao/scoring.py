@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mer_pnao.corpus.manifest import faults_of, read_csv, valences
+from mer_pnao.corpus.manifest import faults_of, read_label_table, valences
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores, score
 
@@ -35,10 +35,7 @@ def score_files(labels: Path, predictions: Path) -> tuple[Scores, int]:
 
 def _read(path: Path) -> pd.DataFrame:
     """The table, indexed by the clips' names."""
-    table = read_csv(path)
-    for column in ("name", "discrete"):
-        if column not in table:
-            raise InputError(f"{path} has no column {column!r}, only {', '.join(map(repr, table.columns))}")
+    table = read_label_table(path)
     # The manifest spells names in Unicode's composed form; a list from another system may not.
     table = table.assign(name=table["name"].map(lambda name: unicodedata.normalize("NFC", name)))
     seen: set[str] = set()

@@ -50,11 +50,17 @@ def test_ready_crops_are_read_as_rgb_from_every_layout(make_clip, tone, numbered
     assert faces.crops[:, 24, 24].tolist() == [[200, 0, 5 * number] for number in middles]
 
 
-@pytest.mark.parametrize("empty", [True, False])
-def test_a_clip_without_crops_is_seen_whole(make_clip, tone, numbered, tmp_path, empty):
-    (tmp_path / "faces" / ("clip" if empty else "another")).mkdir(parents=True)
+def test_a_clip_with_an_empty_folder_of_crops_is_seen_whole(make_clip, tone, numbered, tmp_path):
+    (tmp_path / "faces/clip").mkdir(parents=True)
     faces = FaceReader(MediaLimits(), crops=tmp_path / "faces")(make_clip(frames=numbered(), sound=tone()), 4, 48)
     assert (faces.crops.shape, faces.share) == ((4, 48, 48, 3), 0.0)
+
+
+def test_a_clip_that_the_crops_do_not_know_is_left_out(make_clip, tone, numbered, tmp_path):
+    """As when `media.crops` names the folder above or below the right one: nothing is found, and that is said."""
+    (tmp_path / "faces/another").mkdir(parents=True)
+    with pytest.raises(ClipError, match="has no face crops: .*faces holds neither clip/ nor clip.npy nor clip_aligned"):
+        FaceReader(MediaLimits(), crops=tmp_path / "faces")(make_clip(frames=numbered(), sound=tone()), 4, 48)
 
 
 @pytest.mark.parametrize(

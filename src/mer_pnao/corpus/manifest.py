@@ -68,11 +68,10 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=str)
 
 
-def read_labels(path: Path, labels: Sequence[str], split: str | None = None) -> pd.DataFrame:
-    """Read a label CSV: name, discrete (or emotion) and, where known, valence, speaker and split, one row a clip.
+def read_label_table(path: Path) -> pd.DataFrame:
+    """Read a CSV file with the columns name and discrete, which may also be called emotion.
 
-    With a split given, all rows belong to it. Returns what `checked` returns. Raises what `read_csv` and `checked`
-    raise, and InputError for a missing column or an empty table.
+    Raises what `read_csv` raises, and InputError for a missing column or both of one meaning.
     """
     table = read_csv(path)
     if "discrete" not in table:
@@ -82,6 +81,16 @@ def read_labels(path: Path, labels: Sequence[str], split: str | None = None) -> 
     for column, called in (("name", "'name'"), ("discrete", "'emotion' or 'discrete'")):
         if column not in table:
             raise InputError(f"{path} has no column {called}, only {', '.join(map(repr, table.columns))}")
+    return table
+
+
+def read_labels(path: Path, labels: Sequence[str], split: str | None = None) -> pd.DataFrame:
+    """Read a label CSV: name, discrete (or emotion) and, where known, valence, speaker and split, one row a clip.
+
+    With a split given, all rows belong to it. Returns what `checked` returns. Raises what `read_label_table` and
+    `checked` raise, and InputError for an empty table.
+    """
+    table = read_label_table(path)
     if table.empty:
         raise InputError(f"{path} lists no clip")
     table = table.reindex(columns=["name", "discrete", "valence", "speaker", "split"], fill_value="")

@@ -157,7 +157,9 @@ def _on_the_hub(name: str, checkpoint: str, path: Path) -> Path:
     from mer_pnao.encoders.hub import hub_name, resolve
 
     if hub_name(checkpoint) is None:
-        raise InputError(f"{path}: no such checkpoint for {name}; `dvc repro` makes the demo's")
+        raise InputError(
+            f"{path}: no such checkpoint for {name}; one on the hub is data/hub/organisation/name@revision"
+        )
     return resolve(checkpoint)
 
 
@@ -190,6 +192,7 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
     network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = _identity(config, path, {name: network.width}, limits, dtype) | {"frames": config.frames}
+    faces = face_reader(limits, root)
     identity |= _face_sources(limits, root)
     if config.kind == "manet":
         identity |= {"order": config.order}
@@ -198,7 +201,7 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     return FaceEncoder(
         name,
         config.batch,
-        face_reader(limits, root),
+        faces,
         identity,
         config.frames,
         network.crop_side,

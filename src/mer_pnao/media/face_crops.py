@@ -12,13 +12,13 @@ _IMAGES = (".bmp", ".png", ".jpg", ".jpeg")
 
 
 def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
-    """The crops of a clip, as what `crops_as_rgb` takes; empty when it has none.
+    """The crops of a clip, as what `crops_as_rgb` takes; empty when its folder is, for no face was found then.
 
     Looked for, in this order: `<name>/<name>.npy`, `<name>.npy`, the images of `<name>/` and those of OpenFace's
     `<name>_aligned/`, in the order of their names. An array is (n, H, W, 3) uint8 BGR, and stays on the disk.
 
     Raises:
-        ClipError: an array of another shape or type, or that is no plain array.
+        ClipError: an array of another shape or type, or that is no plain array, or nothing of the clip at all.
     """
     for path in (folder / name / f"{name}.npy", folder / f"{name}.npy"):
         if path.is_file():
@@ -26,7 +26,7 @@ def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
     for directory in (folder / name, folder / f"{name}_aligned"):
         if directory.is_dir():
             return sorted(path for path in directory.iterdir() if path.suffix.lower() in _IMAGES)
-    return []
+    raise ClipError(f"has no face crops: {folder} holds neither {name}/ nor {name}.npy nor {name}_aligned/")
 
 
 def crops_as_rgb(crops: NDArray[np.uint8] | list[Path], numbers: list[int], size: int) -> NDArray[np.uint8]:
