@@ -178,3 +178,17 @@ def test_a_figure_goes_where_it_can(tmp_path: Path, corpus: Path) -> None:
         draw_report(report, tmp_path / "new")
     with pytest.raises(InputError, match="cannot be written"):
         draw_report(report, corpus / "labels.csv" / "check.png")
+
+
+@HERE
+def test_clips_that_will_be_skipped_do_not_count_and_twins_do(tmp_path: Path, corpus: Path) -> None:
+    rows = list(csv.reader((corpus / "labels.csv").read_text().splitlines()))
+    disgust = [row[0] for row in rows if row[1] == "disgust"]
+    for name in disgust[:2]:
+        (corpus / "clips" / f"{name}.mp4").write_text("not a video")
+    own = profile(labels=EMOTIONS, max_skipped=0.5)
+    noisy = CorruptionConfig(noise="speech", snr_low=5.0, snr_high=10.0, blur=(1,), seed=0)
+    report = check_corpus(own.model_copy(update={"corruption": {"noisy": noisy}}), tmp_path)
+    assert any("the emotion 'disgust' has" in fault for fault in report.faults)
+    tests = report.clips["split"].value_counts()
+    assert tests["test_noisy"] == tests["test"]

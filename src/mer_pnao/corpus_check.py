@@ -72,8 +72,12 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
         nothing = pd.DataFrame(columns=["name", "discrete", "valence", "speaker", "split", "seconds"])
         return CorpusReport(nothing, corpus.labels, {}, (), faults_of(error))
     labels = corpus.labels or tuple(sorted(set(table["discrete"]) - {""}))
-    faults, skipped, unlisted = _faults(table, labels, params.folds), dict[str, str](), tuple[str, ...]()
-    faults += _extraction_faults(table, params, root)
+    faults, skipped, unlisted = list[str](), dict[str, str](), tuple[str, ...]()
+    try:
+        table = with_noisy_twins(table, params.corruption)
+    except InputError as error:
+        faults += faults_of(error)
+    faults += _extraction_faults(params, root)
     if corpus.kind == "mertools":
         for name, source in params.imported.items():
             try:
@@ -88,6 +92,7 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
             share = f"corpus.max_skipped {corpus.max_skipped:g}"
             faults.append(f"{len(skipped)} of {len(table)} clips will be skipped, more than {share}")
         unlisted = _unlisted(table, corpus.kind, place)
+    faults = _faults(table[~table["name"].isin(skipped)], labels, params.folds) + faults
     return CorpusReport(table.assign(seconds=seconds), labels, skipped, unlisted, tuple(faults))
 
 
@@ -140,7 +145,7 @@ def _splits(clips: pd.DataFrame) -> list[str]:
 
 
 def _faults(table: pd.DataFrame, labels: tuple[str, ...], folds: int) -> list[str]:
-    """What the stages after the manifest would refuse."""
+    """What the stages after the manifest would refuse of the clips that are left for them."""
     faults: list[str] = []
     try:
         refuse_wrong_splits(table)
@@ -160,11 +165,10 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], folds: int) -> list[st
     return faults
 
 
-def _extraction_faults(table: pd.DataFrame, params: Params, root: Path) -> list[str]:
-    """What the stages `manifest` and `features` would refuse of twins, noise, faces and checkpoints."""
+def _extraction_faults(params: Params, root: Path) -> list[str]:
+    """What the stage `features` would refuse of noise, faces and checkpoints."""
     noises = [root / config.noise for config in params.corruption.values() if config.noise != SPEECH]
-    checks: list[Callable[[], object]] = [partial(with_noisy_twins, table, params.corruption)]
-    checks += [partial(noise_files, folder) for folder in noises]
+    checks: list[Callable[[], object]] = [partial(noise_files, folder) for folder in noises]
     if any(encoder.kind not in SPEECH_KINDS for encoder in params.encoders.values()):
         checks.append(partial(face_reader, params.media, root))
     faults: list[str] = []
@@ -209,7 +213,7 @@ def _unlisted(table: pd.DataFrame, kind: str, place: Path) -> tuple[str, ...]:
     listed = set(table["path"])
     folder = clip_folder(place) if kind == "labelled_folder" else place
     try:
-        found = [path.relative_to(place).as_posix() for path in clips_in(folder, recursive=True).values()]
+        found = [path.relative_to(place).as_posix() for path in clips_in(folder).values()]
     except InputError:  # two videos of one name, one of them in a part that was not read
         return ()
     return tuple(path for path in found if path not in listed)

@@ -227,7 +227,9 @@ def test_a_checkpoint_on_the_hub_is_named_or_refused_with_the_way_out(demo, tmp_
 
 
 def test_a_missing_checkpoint_is_refused_with_the_way_out(tmp_path):
-    with pytest.raises(InputError, match=r"manet\.safetensors: no such checkpoint for manet; one on the hub is data/hub/"):
+    with pytest.raises(
+        InputError, match=r"manet\.safetensors: no such checkpoint for manet; one on the hub is data/hub/"
+    ):
         build_encoder("manet", CONFIGS["manet"], tmp_path)
 
 

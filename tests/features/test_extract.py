@@ -174,6 +174,21 @@ def test_earlier_output_is_replaced_as_a_whole(tmp_path, stub, write_clips):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "out", "work"]
 
 
+def test_what_no_extraction_made_is_not_replaced(tmp_path, stub, write_clips):
+    """As of `mer extract --out` with the folder of the checkpoints, which are called like the encoders."""
+    (tmp_path / "hubert").mkdir()
+    (tmp_path / "hubert/model.safetensors").write_text("weights")
+    clips = write_clips(TEXTS)
+    with pytest.raises(InputError, match="hubert holds something else than features, and would be replaced"):
+        extract(clips, stub(), tmp_path / "hubert", tmp_path / "work", max_skipped=0.2)
+    assert (tmp_path / "hubert/model.safetensors").read_text() == "weights"
+    with pytest.raises(InputError, match=r"model\.safetensors/stub cannot be made: "):
+        extract(clips, stub(), tmp_path / "hubert/model.safetensors/stub", tmp_path / "work", max_skipped=0.2)
+    (tmp_path / "empty").mkdir()
+    extract(clips, stub(), tmp_path / "empty", tmp_path / "work", max_skipped=0.2)
+    extract(clips, stub(), tmp_path / "empty", tmp_path / "work", max_skipped=0.2)
+
+
 def test_bad_lists_of_clips_are_refused(tmp_path, stub, write_clips):
     clips = write_clips(["one", "two"])
 

@@ -13,8 +13,8 @@ from mer_pnao.errors import InputError
 EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
 
 
-def clips_in(folder: Path, recursive: bool = False) -> dict[str, Path]:
-    """The clips of a folder by name, in the order of their names; names in Unicode's composed form (NFC).
+def clips_in(folder: Path) -> dict[str, Path]:
+    """The clips below a folder by name, in the order of their names; names in Unicode's composed form (NFC).
 
     Hidden files and folders are left alone: among them are the companions that macOS gives each file on other disks.
     Raises InputError when the folder does not exist, holds no clip, or holds one name twice.
@@ -22,7 +22,7 @@ def clips_in(folder: Path, recursive: bool = False) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder")
     clips: dict[str, Path] = {}
-    for path in sorted(_files(folder, recursive)):
+    for path in sorted(_files(folder)):
         if path.suffix.lower() in EXTENSIONS:
             name = unicodedata.normalize("NFC", path.stem)
             if name in clips:
@@ -50,7 +50,7 @@ def clip_folder(root: Path) -> Path:
 
 def with_paths(table: pd.DataFrame, root: Path, folder: Path, source: Path) -> pd.DataFrame:
     """The table of `source` with each clip's path below root. Raises CorpusError for the clips that folder lacks."""
-    clips = clips_in(folder, recursive=True)
+    clips = clips_in(folder)
     absent = [(row, name) for row, name in enumerate(table["name"], start=2) if name not in clips]
     if absent:
         raise CorpusError(
@@ -63,9 +63,7 @@ def _hint(name: str) -> str:
     return "; names are written without the ending" if name.lower().endswith(EXTENSIONS) else ""
 
 
-def _files(folder: Path, recursive: bool) -> list[Path]:
-    if not recursive:
-        return [path for path in folder.iterdir() if not path.name.startswith(".")]
+def _files(folder: Path) -> list[Path]:
     found = []
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]

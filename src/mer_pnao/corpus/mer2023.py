@@ -52,7 +52,7 @@ def _read_part(root: Path, part: str, split: str, labels: Sequence[str]) -> pd.D
     source = _csv(root, part)
     if part == TRAIN or source.exists():
         return with_paths(read_labels(source, labels, split), root, root / part, source)
-    clips = clips_in(root / part, recursive=True)
+    clips = clips_in(root / part)
     return pd.DataFrame(
         {
             "name": list(clips),

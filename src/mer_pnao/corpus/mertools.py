@@ -15,5 +15,5 @@ def read_features_folder(root: Path, labels: Sequence[str], label_file: str = "l
     Raises InputError for what `read_labels` or `read_archive` refuses. A missing feature is refused where it is
     imported.
     """
-    read = read_archive if label_file.endswith(".npz") else read_labels
+    read = read_archive if label_file.lower().endswith(".npz") else read_labels
     return read(root / label_file, labels).assign(path="")

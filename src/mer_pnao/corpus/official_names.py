@@ -47,7 +47,7 @@ def read_takes(
             if word not in known:
                 raise InputError(f"corpus.{key} names {word!r}; this corpus has {', '.join(known)}")
     rows, faults = [], []
-    for name, path in clips_in(root, recursive=True).items():
+    for name, path in clips_in(root).items():
         try:
             take = parse(name)
         except ValueError as error:

@@ -76,10 +76,11 @@ def extract(
         progress: called with the number of clips finished since the last call.
 
     Raises:
-        InputError: no clips, a clip twice or missing, vectors that are not finite, or too many clips skipped,
-            naming the table that lists them.
+        InputError: no clips, a clip twice or missing, an `out` that holds anything else or cannot be made, vectors
+            that are not finite, or too many clips skipped, naming the table that lists them.
     """
     _refuse_bad_list(clips, encoder.name)
+    _refuse_foreign_folder(out)
     cache = work / "features" / _key(clips, encoder, shard_size)
     cache.mkdir(parents=True, exist_ok=True)
     shards = {
@@ -112,6 +113,17 @@ def _refuse_bad_list(clips: Sequence[Clip], encoder: str) -> None:
     for clip in clips:
         if not clip.path.is_file():
             raise InputError(f"{clip.path}: the file of the clip {clip.name} is missing")
+
+
+def _refuse_foreign_folder(out: Path) -> None:
+    """Before hours of work: the folder will be replaced, so it must be one that an extraction made, or none."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        foreign = out.exists() and not (out / "identity.json").is_file() and any(out.iterdir())
+    except OSError as error:
+        raise InputError(f"{out} cannot be made: {error.strerror}") from error
+    if foreign:
+        raise InputError(f"{out} holds something else than features, and would be replaced; name another folder")
 
 
 def _key(clips: Sequence[Clip], encoder: ClipEncoder, shard_size: int) -> str:
