@@ -169,3 +169,11 @@ def test_a_digest_tells_contents_and_names_apart(tmp_path):
         digest(tmp_path / "absent")
     with pytest.raises(InputError, match="no such checkpoint"):
         checkpoint_digest(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("content", [b"abc", b"Rar!\x1a\x07\x00 and so on", b"\x80"])
+def test_bytes_that_are_no_checkpoint_are_refused_by_name(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"weights\.pth is not a"):
+        load_state_dict(path)

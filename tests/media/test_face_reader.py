@@ -1,5 +1,6 @@
 """Ready crops, and which way to a face the profile's values choose."""
 
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -54,6 +55,14 @@ def test_a_clip_with_an_empty_folder_of_crops_is_seen_whole(make_clip, tone, num
     (tmp_path / "faces/clip").mkdir(parents=True)
     faces = FaceReader(MediaLimits(), crops=tmp_path / "faces")(make_clip(frames=numbered(), sound=tone()), 4, 48)
     assert (faces.crops.shape, faces.share) == ((4, 48, 48, 3), 0.0)
+
+
+def test_crops_are_found_in_either_spelling_of_an_umlaut(make_clip, tone, numbered, tmp_path):
+    clip = make_clip(frames=numbered(), sound=tone())
+    named = clip.rename(clip.with_name(unicodedata.normalize("NFD", "gr\u00fcn") + clip.suffix))
+    (tmp_path / "faces").mkdir()
+    np.save(tmp_path / "faces" / f"{unicodedata.normalize('NFC', named.stem)}.npy", np.zeros((2, 8, 8, 3), np.uint8))
+    assert FaceReader(MediaLimits(), crops=tmp_path / "faces")(named, 4, 48).share > 0
 
 
 def test_a_clip_that_the_crops_do_not_know_is_left_out(make_clip, tone, numbered, tmp_path):

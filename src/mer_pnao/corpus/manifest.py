@@ -15,6 +15,7 @@ COLUMNS = ("name", "path", "discrete", "valence", "speaker", "split")
 INTENSITY = "intensity"  # a further column at the end, of corpora that say how strongly an emotion is acted
 SPLITS = ("train", "test")  # every corpus has them, with a label for each clip; further test splits may follow
 VALENCE_RANGE = (-5.0, 5.0)  # MER 2023's scale
+_KNOWN = {"name", "discrete", "emotion", "valence", "speaker", "split"}  # columns of label files
 _NO_VALENCE = -10.0  # what some exports of MER 2023 write for a clip without a valence
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SPLIT = re.compile(r"[a-z][a-z0-9_]*")
@@ -74,6 +75,12 @@ def read_label_table(path: Path) -> pd.DataFrame:
     Raises what `read_csv` raises, and InputError for a missing column or both of one meaning.
     """
     table = read_csv(path)
+    for column in map(str, table):
+        meant = column.strip().lower()
+        if column != meant and meant in _KNOWN:  # left out without a word, speakers would be in train and test
+            raise InputError(f"{path} has the column {column!r}; write it {meant!r}")
+    if len(table.columns) == 1 and (separator := re.search("[;\t]", table.columns[0])):
+        raise InputError(f"{path} is separated by {separator[0]!r}; save it with commas")
     if "discrete" not in table:
         table = table.rename(columns={"emotion": "discrete"})
     elif "emotion" in table:

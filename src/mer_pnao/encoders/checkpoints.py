@@ -78,7 +78,7 @@ def _load_pickle_safely(path: Path) -> object:
         if foreign:
             raise InputError(f"{path} holds the foreign pickled object {foreign[1]}, which is never loaded") from error
         raise InputError(f"{path} is not a checkpoint of tensors only") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, OSError) as error:
         raise InputError(f"{path} is not a readable checkpoint") from error
 
 

@@ -1,5 +1,6 @@
 """Ready face crops, as MERTools keeps them: OpenFace's images of a clip, or one array of them."""
 
+import unicodedata
 from pathlib import Path
 
 import cv2
@@ -20,12 +21,14 @@ def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
     Raises:
         ClipError: an array of another shape or type, or that is no plain array, or nothing of the clip at all.
     """
-    for path in (folder / name / f"{name}.npy", folder / f"{name}.npy"):
-        if path.is_file():
-            return _mapped(path)
-    for directory in (folder / name, folder / f"{name}_aligned"):
-        if directory.is_dir():
-            return sorted(path for path in directory.iterdir() if path.suffix.lower() in _IMAGES)
+    # One system may spell an umlaut in another way than the one that the crops come from.
+    for spelled in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+        for path in (folder / spelled / f"{spelled}.npy", folder / f"{spelled}.npy"):
+            if path.is_file():
+                return _mapped(path)
+        for directory in (folder / spelled, folder / f"{spelled}_aligned"):
+            if directory.is_dir():
+                return sorted(path for path in directory.iterdir() if path.suffix.lower() in _IMAGES)
     raise ClipError(f"has no face crops: {folder} holds neither {name}/ nor {name}.npy nor {name}_aligned/")
 
 
