@@ -111,12 +111,11 @@ def _model_weights(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
 def _wants_normalized_input(folder: Path) -> bool:
     """`do_normalize` of the checkpoint's own preprocessor, which says how the model was trained.
 
-    Where it does not say, sound is normalised: so do `transformers`.
+    Where it does not say, sound is normalised, as `transformers` does; a folder without a preprocessor, which holds a
+    bare model, takes sound as it is.
     """
     path = folder / PREPROCESSOR
-    if not path.is_file():
-        raise InputError(f"{path} is missing: it says whether the model was trained on normalised sound")
-    value = read_json_object(path).get("do_normalize", True)
+    value = read_json_object(path).get("do_normalize", True) if path.is_file() else False
     if not isinstance(value, bool):
         raise InputError(f"{path}: do_normalize must be true or false, not {value!r}")
     return value
