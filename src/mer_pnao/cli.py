@@ -1,14 +1,9 @@
 """The command `mer`. Exit codes: 0 done, 2 bad usage or input, 3 refused by a gate."""
 
-import json
-from pathlib import Path
-from typing import Annotated
-
 import typer
-from rich.console import Console
 
-from mer_pnao.console import BAD_INPUT, input_errors, progress
-from mer_pnao.errors import InputError
+from mer_pnao.commands import corpus, results, tracking
+from mer_pnao.console import input_errors
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -16,176 +11,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Audio-visual emotion recognition with entropy-based fusion and a network that shrinks round by round.",
 )
-ROOT = Path()
+for command in (
+    corpus.profile,
+    corpus.check,
+    corpus.extract,
+    corpus.fetch,
+    results.table,
+    results.score,
+    tracking.init,
+    tracking.track,
+    tracking.ui,
+):
+    app.command()(command)
 
 
 def main() -> None:
     """Entry point: wrong input is one sentence on stderr and exit code 2."""
     with input_errors():
         app()
-
-
-@app.command()
-def profile(
-    name: Annotated[str | None, typer.Option(help="Copy profiles/NAME.yaml over params.yaml.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the corpus, linked to where the profile reads.")] = None,
-) -> None:
-    """Choose the profile that the pipeline runs; without options, check the present one."""
-    from mer_pnao.profiles import choose_profile
-
-    chosen = choose_profile(ROOT, name, data)
-    emotions = len(chosen.corpus.labels) or "the corpus's own"
-    Console().print(f"profile {chosen.profile}: {emotions} emotions, corpus {chosen.corpus.root}")
-
-
-@app.command()
-def check(
-    figure: Annotated[Path | None, typer.Option(help="Draw the classes and lengths into this PNG file, too.")] = None,
-) -> None:
-    """Report on the profile's corpus before anything long runs; exit code 2 when something would stop the run."""
-    from mer_pnao.corpus_check import check_corpus, draw_report, print_report
-    from mer_pnao.params import load_params
-
-    params = load_params(ROOT / "params.yaml")
-    with progress("reading headers", None) as done:
-        report = check_corpus(params, ROOT, done)
-    print_report(report, Console())
-    if figure is not None and len(report.clips):
-        draw_report(report, figure)
-    if report.faults:
-        raise typer.Exit(BAD_INPUT)
-
-
-@app.command()
-def extract(
-    clips: Annotated[list[Path], typer.Argument(help="Folders of clips, or clips.", metavar="CLIPS...")],
-    out: Annotated[Path, typer.Option(help="Folder for the features.")] = Path("work/extracted"),
-    encoder: Annotated[list[str] | None, typer.Option(help="Only this encoder of params.yaml; repeatable.")] = None,
-    max_skipped: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of clips that may be unusable; default: params.yaml's."),
-    ] = None,
-) -> None:
-    """Extract the features of clips with the encoders of params.yaml, as Parquet."""
-    import torch
-
-    from mer_pnao.features.clip_encoders import build_encoder
-    from mer_pnao.features.extract import Clip, extract
-    from mer_pnao.features.store import Listed, write_listed
-    from mer_pnao.parallel import usable_cores
-    from mer_pnao.params import load_params
-    from mer_pnao.workspace import work_folder
-
-    params = load_params(ROOT / "params.yaml")
-    names = encoder or list(params.encoders)
-    unknown = [name for name in names if name not in params.encoders]
-    if unknown or not names:
-        known = ", ".join(params.encoders) or "no encoder"
-        raise InputError(f"params.yaml has {known}, not {unknown[0]!r}" if unknown else "params.yaml has no encoder")
-    wanted = [Clip(name, path) for name, path in _clips(clips).items()]
-    share = params.corpus.max_skipped if max_skipped is None else max_skipped
-    torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
-    listed: list[Listed] = []
-    for name in names:
-        built = build_encoder(name, params.encoders[name], ROOT, params.media)
-        with progress(f"extracting {name}", len(wanted)) as done:
-            report = extract(wanted, built, out / name, work_folder(ROOT), max_skipped=share, progress=done)
-        listed += report.listed
-        sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
-        Console().print(f"{name}: {len(wanted) - report.skipped} of {len(wanted)} clips -> {out / name}: {sets}")
-    write_listed(out / "skipped_clips.csv", listed)
-    if listed:
-        Console().print(f"{len({entry.name for entry in listed})} clip(s) with remarks: {out / 'skipped_clips.csv'}")
-
-
-def _clips(paths: list[Path]) -> dict[str, Path]:
-    """The clips named or in the folders named, by name."""
-    from mer_pnao.corpus.labelled_folder import clips_in
-
-    found: dict[str, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist")
-        for name, clip in (clips_in(path) if path.is_dir() else {path.stem: path}).items():
-            if name in found:
-                raise InputError(f"two clips are called {name!r}: {found[name]} and {clip}")
-            found[name] = clip
-    return found
-
-
-@app.command()
-def fetch(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="organisation/name@revision; default: the encoders of params.yaml.")
-    ] = None,
-) -> None:
-    """Download checkpoints from the Hugging Face hub: the one command that does."""
-    from mer_pnao.encoders.hub import fetch, hub_name
-    from mer_pnao.params import load_params
-
-    if not names:
-        encoders = load_params(ROOT / "params.yaml").encoders
-        names = [encoder.checkpoint for encoder in encoders.values() if hub_name(encoder.checkpoint)]
-    for name in dict.fromkeys(names):
-        Console().print(f"{name}: {fetch(name, ROOT)}", markup=False, soft_wrap=True)
-    if not names:
-        Console().print("No encoder of params.yaml has a checkpoint on the hub.")
-
-
-@app.command()
-def table() -> None:
-    """Print Table 1 of the last run, and where to look next."""
-    from mer_pnao.report.table import print_table
-
-    path = ROOT / "reports/table.csv"
-    if not path.is_file():
-        raise InputError(f"{path} is not there: run `make run` or `dvc repro` first")
-    console = Console()
-    print_table(path, console)
-    console.print("Report page: reports/index.html     Runs and models: make ui", highlight=False)
-
-
-@app.command()
-def score(
-    labels: Annotated[Path, typer.Argument(help="CSV with name, discrete and, where known, valence.")],
-    predictions: Annotated[Path, typer.Argument(help="CSV with the same columns, in any order of rows.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: dis, dim, com, clips.")] = False,
-) -> None:
-    """Score predictions as MER 2023 does: Dis, Dim, and Com = Dis - 0.25 Dim."""
-    from mer_pnao.scoring import score_files
-
-    scores, clips = score_files(labels, predictions)
-    if as_json:
-        print(json.dumps({"dis": scores.dis, "dim": scores.dim, "com": scores.com, "clips": clips}))
-        return
-    dim = "none (the labels have no valence)" if scores.dim is None else f"{scores.dim:.4f}"
-    print(f"Dis    {scores.dis:.4f}\nDim    {dim}\nCom    {scores.com:.4f}\nclips  {clips}")
-
-
-@app.command()
-def init() -> None:
-    """Make MLflow's database, experiment and registered model, once."""
-    from mer_pnao.tracking.store import initialise
-
-    initialise(ROOT)
-
-
-@app.command()
-def track() -> None:
-    """Rebuild MLflow's runs and versions from the outputs in models/; twice changes nothing."""
-    from mer_pnao.tracking.runs import track as rebuild
-    from mer_pnao.tracking.runs import track_total
-
-    with progress("tracking", track_total(ROOT)) as done:
-        rebuild(ROOT, done)
-
-
-@app.command()
-def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000) -> None:
-    """Serve the MLflow UI on 127.0.0.1 until Ctrl-C."""
-    from mer_pnao.tracking.ui import serve_ui
-
-    serve_ui(ROOT, port)
 
 
 if __name__ == "__main__":

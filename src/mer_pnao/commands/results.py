@@ -1,0 +1,39 @@
+"""Commands about what the pipeline found."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mer_pnao.commands.project import ROOT
+from mer_pnao.errors import InputError
+
+
+def table() -> None:
+    """Print Table 1 of the last run, and where to look next."""
+    from mer_pnao.report.table import print_table
+
+    path = ROOT / "reports/table.csv"
+    if not path.is_file():
+        raise InputError(f"{path} is not there: run `make run` or `dvc repro` first")
+    console = Console()
+    print_table(path, console)
+    console.print("Report page: reports/index.html     Runs and models: make ui", highlight=False)
+
+
+def score(
+    labels: Annotated[Path, typer.Argument(help="CSV with name, discrete and, where known, valence.")],
+    predictions: Annotated[Path, typer.Argument(help="CSV with the same columns, in any order of rows.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: dis, dim, com, clips.")] = False,
+) -> None:
+    """Score predictions as MER 2023 does: Dis, Dim, and Com = Dis - 0.25 Dim."""
+    from mer_pnao.scoring import score_files
+
+    scores, clips = score_files(labels, predictions)
+    if as_json:
+        print(json.dumps({"dis": scores.dis, "dim": scores.dim, "com": scores.com, "clips": clips}))
+        return
+    dim = "none (the labels have no valence)" if scores.dim is None else f"{scores.dim:.4f}"
+    print(f"Dis    {scores.dis:.4f}\nDim    {dim}\nCom    {scores.com:.4f}\nclips  {clips}")

@@ -1,0 +1,31 @@
+"""Commands about MLflow: its store, its runs, its UI."""
+
+from typing import Annotated
+
+import typer
+
+from mer_pnao.commands.project import ROOT
+from mer_pnao.console import progress
+
+
+def init() -> None:
+    """Make MLflow's database, experiment and registered model, once."""
+    from mer_pnao.tracking.store import initialise
+
+    initialise(ROOT)
+
+
+def track() -> None:
+    """Rebuild MLflow's runs and versions from the outputs in models/; twice changes nothing."""
+    from mer_pnao.tracking.runs import track as rebuild
+    from mer_pnao.tracking.runs import track_total
+
+    with progress("tracking", track_total(ROOT)) as done:
+        rebuild(ROOT, done)
+
+
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Serve the MLflow UI on 127.0.0.1 until Ctrl-C."""
+    from mer_pnao.tracking.ui import serve_ui
+
+    serve_ui(ROOT, port)
