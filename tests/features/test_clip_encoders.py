@@ -13,10 +13,13 @@ from mer_pnao.encoders.image_models import load_image_model
 from mer_pnao.encoders.manet import load_manet, preprocess
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.errors import InputError
+from mer_pnao.features import clip_encoders
 from mer_pnao.features.clip_encoders import DecodedClip, build_encoder
 from mer_pnao.features.extract import Clip, extract
 from mer_pnao.features.store import load_sets
+from mer_pnao.media import face_reader
 from mer_pnao.media.decode import MediaLimits, decode_audio
+from mer_pnao.media.face_reader import CropsOnDemand
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 
@@ -72,7 +75,7 @@ def crops(count: int, seed: int) -> DecodedClip:
 
 
 def test_face_vectors_are_means_over_the_clips_own_frames(demo, monkeypatch):
-    monkeypatch.setattr("mer_pnao.features.clip_encoders._IMAGES_AT_ONCE", 4)  # clips straddle the chunks
+    monkeypatch.setitem(clip_encoders._IMAGES_AT_ONCE, "cpu", 4)  # clips straddle the chunks
     encoder = build_encoder("manet", CONFIGS["manet"], demo)
     clips = [crops(3, 0), crops(1, 1), crops(5, 2)]
     together = encoder.encode(clips)["manet"]
@@ -82,6 +85,19 @@ def test_face_vectors_are_means_over_the_clips_own_frames(demo, monkeypatch):
             frames = [network.embed(preprocess(clip.content[i : i + 1]))[0] for i in range(len(clip.content))]
         np.testing.assert_allclose(row, torch.stack(frames).mean(dim=0).numpy(), atol=1e-5)
     assert encoder.encode([])["manet"].shape == (0, 128)
+
+
+def test_crops_cut_on_demand_give_the_vectors_of_those_held(demo, media):
+    clip = media / "clips" / "01-01-01-01-01-01.mp4"
+    config = EncoderConfig("manet", "manet.safetensors", precision="fp32", frames=1000, frames_per_second=5.0)
+    held, again = (
+        build_encoder("x", config, demo, MediaLimits(memory_mb=memory, frame_side=240)) for memory in (4096, 64)
+    )
+    assert held.identity == again.identity
+    long = again.decode(clip)
+    assert isinstance(long.content, CropsOnDemand)
+    assert len(long.content) == len(held.decode(clip).content) == 16  # of 82 frames at 25 a second
+    np.testing.assert_array_equal(again.encode([long])["x"], held.encode([held.decode(clip)])["x"])
 
 
 def test_the_order_of_the_splits_reaches_the_network(demo):
@@ -96,6 +112,7 @@ CHANGES = {
     "manet": (
         {"precision": "bf16"},
         {"frames": 9},
+        {"frames_per_second": 2.0},
         {"order": "reverse"},
         {"limits": MediaLimits(max_seconds=5.0)},
         {"kind": "resnet", "checkpoint": "resnet.safetensors"},
@@ -167,14 +184,9 @@ def test_no_feature_set_is_used_again_for_another(checkpoints, media, tmp_path, 
     clips = [Clip(path.stem, path) for path in sorted((media / "clips").glob("*.mp4"))[:3]]
     decoded: list[Path] = []
 
-    def returning(content: np.ndarray):
-        return lambda path, *_: decoded.append(path) or content
-
-    for decode, content in (
-        ("features.clip_encoders.decode_audio", np.full(8000, 0.1, np.float32)),
-        ("media.face_reader.decode_frames", np.zeros((2, 64, 64, 3), np.uint8)),
-    ):
-        monkeypatch.setattr(f"mer_pnao.{decode}", returning(content))
+    sound, frame = np.full(8000, 0.1, np.float32), np.zeros((64, 64, 3), np.uint8)
+    monkeypatch.setattr(clip_encoders, "decode_audio", lambda path, *_: decoded.append(path) or sound)
+    monkeypatch.setattr(face_reader, "read_frames", lambda path, *_: decoded.append(path) or iter([frame]))
 
     def times(**values) -> int:
         decoded.clear()

@@ -59,6 +59,16 @@ def test_frames_of_a_variable_rate_are_chosen_by_the_time_that_they_are_on_scree
         assert len(decode_frames(path, 25, LIMITS)) == 25
 
 
+def test_frames_a_second_follow_the_clips_length_and_not_its_frame_rate(make_clip, tone, numbered):
+    path = make_clip(frames=numbered(25), sound=tone(1.0))
+    assert [len(decode_frames(path, 100, LIMITS, rate)) for rate in (5.0, 10.0, 25.0, 50.0, 0.1)] == [5, 10, 25, 25, 1]
+    assert len(decode_frames(path, 3, LIMITS, 10.0)) == 3
+    # Twenty frames in the first 0.8 s, then five over 4.04 s: at one a second, the middles of five equal parts.
+    times = [0.04 * n for n in range(20)] + [0.8 + n for n in range(5)]
+    frames = decode_frames(make_clip("slow.mkv", numbered(25), tone(4.8), times=times), 100, LIMITS, 1.0)
+    assert np.rint(frames.mean(axis=(1, 2, 3)) / 4).astype(int).tolist() == [12, 20, 21, 22, 23]
+
+
 @pytest.mark.parametrize(("rotation", "bright"), [(90, "top"), (180, "left"), (270, "bottom"), (0, "right")])
 def test_a_rotation_is_undone_as_a_player_undoes_it(make_clip, tone, rotation, bright):
     image = np.zeros((5, 64, 96, 3), np.uint8)

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from mer_pnao.errors import InputError
+from mer_pnao.media.corruption import blurred
 from mer_pnao.media.decode import ClipError, MediaLimits
-from mer_pnao.media.face_reader import FaceReader, face_reader
+from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
 
+REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 MODEL = Path(__file__).parents[3] / "shared" / "data" / "checkpoints" / "face_detection_yunet.onnx"
 
 
@@ -55,6 +57,28 @@ def test_a_clip_with_an_empty_folder_of_crops_is_seen_whole(make_clip, tone, num
     (tmp_path / "faces/clip").mkdir(parents=True)
     faces = FaceReader(MediaLimits(), crops=tmp_path / "faces")(make_clip(frames=numbered(), sound=tone()), 4, 48)
     assert (faces.crops.shape, faces.share) == ((4, 48, 48, 3), 0.0)
+
+
+@pytest.mark.parametrize("clip", ["clips/01-01-01-01-01-01.mp4", "no_face_720p.mp4"])
+@pytest.mark.parametrize("alter", [None, lambda frames: blurred(frames, 4)])
+def test_a_clip_that_is_decoded_again_for_each_pass_has_the_crops_of_one_held(clip, alter):
+    if not REAL.is_dir():
+        pytest.skip("the real clips of ../shared/data/media are absent")
+    held = FaceReader(MediaLimits())(REAL / clip, 6, 48, alter)
+    again = FaceReader(MediaLimits(), most_held=0, most_crops=0)(REAL / clip, 6, 48, alter)
+    assert isinstance(again.crops, CropsOnDemand)
+    assert again.share == held.share
+    assert (held.share == 0) == (clip == "no_face_720p.mp4")
+    for _ in range(2):
+        np.testing.assert_array_equal(list(again.crops), held.crops)
+
+
+def test_ready_crops_are_read_one_by_one_where_they_are_many(make_clip, tone, numbered, tmp_path):
+    clip = make_clip("clip.mp4", numbered(25), tone())
+    LAYOUTS["array"](tmp_path / "faces", "clip", coloured(20))
+    read = FaceReader(MediaLimits(), crops=tmp_path / "faces", most_crops=0)(clip, 4, 48)
+    assert isinstance(read.crops, CropsOnDemand)
+    assert [crop[24, 24].tolist() for crop in read.crops] == [[200, 0, 5 * number] for number in (2, 7, 12, 17)]
 
 
 def test_crops_are_found_in_either_spelling_of_an_umlaut(make_clip, tone, numbered, tmp_path):

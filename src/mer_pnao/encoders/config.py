@@ -25,7 +25,8 @@ class EncoderConfig:
     checkpoint: str  # a folder or a file, absolute or below the project's root, or organisation/name@revision
     layers: tuple[int, ...] = ()  # of speech only, 1 for the first; the paper reads 18, 19 and 20
     precision: Precision = "auto"  # bf16 where the hardware multiplies in it, two to four times as fast
-    frames: int = 8  # of a clip, for images; neighbours at 25 a second hardly differ, and cost decides
+    frames: int = 8  # of a clip at most, for images; neighbours at 25 a second hardly differ, and cost decides
+    frames_per_second: float = 0.0  # as many as that, within `frames`; 0: `frames` of every clip, however long
     batch: int = 8  # clips encoded together; more only costs memory on a CPU
     batch_seconds: float = 0.0  # of a batch's sound that one pass takes, by length, padding included; 0: all at once
     window_seconds: float = 0.0  # longer sound is cut into stretches of at most so much; 0 never cuts
@@ -36,7 +37,8 @@ class EncoderConfig:
         one_of("kind", self.kind, get_args(Kind))
         one_of("precision", self.precision, get_args(Precision))
         one_of("order", self.order, get_args(SplitOrder))
-        between("frames", self.frames, 1, 1000)
+        between("frames", self.frames, 1, 100_000)
+        between("frames_per_second", self.frames_per_second, 0, 240)
         between("batch", self.batch, 1, 256)
         one_of("pool", self.pool, get_args(Pool))
         for key, seconds in (("batch_seconds", self.batch_seconds), ("window_seconds", self.window_seconds)):

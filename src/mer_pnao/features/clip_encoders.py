@@ -3,8 +3,10 @@
 Legend of shapes: B clips, n frames of a clip, S the side of a face crop, D the width of a set.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,20 +23,22 @@ from mer_pnao.encoders.precision import placement
 from mer_pnao.errors import InputError
 from mer_pnao.media.corruption import ClipCorruption
 from mer_pnao.media.decode import MediaLimits, decode_audio
-from mer_pnao.media.face_reader import FaceReader, face_reader
+from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
 
 if TYPE_CHECKING:
     from mer_pnao.encoders.hubert import HubertLayers
 
-_IMAGES_AT_ONCE = 32  # whatever the number of frames a clip: a full-width MA-Net then needs under a GB
+# Whatever the number of frames a clip: a full-width MA-Net then needs under a GB on a CPU, and a GPU is kept busy.
+_IMAGES_AT_ONCE = {"cpu": 32, "cuda": 256}
+AHEAD = 2  # batches of clips that are decoded while one is encoded
 _VERSION = 2  # of decoding, cropping and averaging; raised when vectors of the same clip change
 
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """What an encoder takes of a clip: a waveform (samples,), or face crops (n, S, S, 3)."""
+    """What an encoder takes of a clip: a waveform (samples,), or face crops (n, S, S, 3), held or cut on demand."""
 
-    content: NDArray[Any]
+    content: NDArray[Any] | CropsOnDemand
     whole_frame: bool = False  # no face was found, and the crops are the whole frames
     face_share: float | None = None  # of the frames looked at, those with a face; of images only
 
@@ -83,7 +87,7 @@ class SpeechEncoder:
         return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
-        vectors = self.layers([clip.content for clip in clips])
+        vectors = self.layers([np.asarray(clip.content) for clip in clips])
         return {f"{self.name}-{layer}": vectors[layer] for layer in self.layers.layers}
 
 
@@ -96,6 +100,7 @@ class FaceEncoder:
     faces: FaceReader
     identity: Mapping[str, object]
     frames: int
+    per_second: float
     crop_side: int
     width: int
     preprocess: Callable[[NDArray[np.uint8]], Tensor]
@@ -109,18 +114,15 @@ class FaceEncoder:
 
     def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         blur = None if corruption is None else corruption.of_frames
-        faces = self.faces(path, self.frames, self.crop_side, blur)
+        faces = self.faces(path, self.frames, self.crop_side, blur, self.per_second)
         return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
         if not clips:
             return {self.name: np.zeros((0, self.width), dtype=np.float32)}
-        images = np.concatenate([clip.content for clip in clips])
+        crops = chain.from_iterable(clip.content for clip in clips)
         with torch.inference_mode():
-            parts = [
-                self._embedded(images[start : start + _IMAGES_AT_ONCE])
-                for start in range(0, len(images), _IMAGES_AT_ONCE)
-            ]
+            parts = [self._embedded(images) for images in _blocks(crops, _IMAGES_AT_ONCE[self.device.type])]
             of_clips = torch.split_with_sizes(torch.cat(parts), [len(clip.content) for clip in clips])
             vectors = torch.stack([embeddings.mean(dim=0) for embeddings in of_clips])
         return {self.name: vectors.numpy()}
@@ -128,6 +130,19 @@ class FaceEncoder:
     def _embedded(self, images: NDArray[np.uint8]) -> Tensor:
         prepared = self.preprocess(images).to(self.device, self.dtype, memory_format=torch.channels_last)
         return self.embed(prepared).float().cpu()
+
+
+def _blocks(crops: Iterator[NDArray[np.uint8]], most: int) -> Iterator[NDArray[np.uint8]]:
+    """(k, S, S, 3) with k = `most` crops but for the last one; the next block is read while one is computed with."""
+    with ThreadPoolExecutor(1) as reader:
+
+        def read() -> list[NDArray[np.uint8]]:
+            return list(islice(crops, most))
+
+        coming = reader.submit(read)
+        while block := coming.result():
+            coming = reader.submit(read)
+            yield np.stack(block)
 
 
 def build_encoder(
@@ -192,7 +207,9 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
     network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     identity = _identity(config, path, {name: network.width}, limits, dtype) | {"frames": config.frames}
-    faces = face_reader(limits, root)
+    if config.frames_per_second:
+        identity |= {"frames_per_second": config.frames_per_second}
+    faces = face_reader(limits, root, (1 + AHEAD) * config.batch)
     identity |= _face_sources(limits, root)
     if config.kind == "manet":
         identity |= {"order": config.order}
@@ -204,6 +221,7 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
         faces,
         identity,
         config.frames,
+        config.frames_per_second,
         network.crop_side,
         network.width,
         network.preprocess,
@@ -251,6 +269,6 @@ def _identity(
         "checkpoint_sha256": checkpoint_digest(path),
         "precision": str(dtype).removeprefix("torch."),
         "sets": dict(sets),
-        # Where faces come from is told by content, and only for images.
-        "media": {key: value for key, value in asdict(limits).items() if key not in ("detector", "crops")},
+        # Where faces come from is told by content, and only for images; memory changes no vector.
+        "media": {key: value for key, value in asdict(limits).items() if key not in ("detector", "crops", "memory_mb")},
     }

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections import Counter, deque
@@ -18,16 +17,14 @@ from numpy.typing import NDArray
 
 from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.errors import InputError
-from mer_pnao.features.clip_encoders import ClipEncoder, DecodedClip
+from mer_pnao.features.clip_encoders import AHEAD, ClipEncoder, DecodedClip
 from mer_pnao.features.face_shares import Row, read_face_shares, row, write_face_shares
 from mer_pnao.features.store import Listed, read_listed, write_identity, write_listed, write_shard
 from mer_pnao.media.corruption import ClipCorruption
-from mer_pnao.media.decode import ClipError
+from mer_pnao.media.decode import ClipError, decoding_threads
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-_MOST_DECODERS = 8  # threads; beyond that one encoder on one machine is no faster
 
 
 @dataclass(frozen=True)
@@ -154,11 +151,11 @@ def _content(path: Path) -> str:
 
 def _fill_missing(shards: Mapping[Path, Sequence[Clip]], encoder: ClipEncoder, progress: Callable[[int], None]) -> None:
     missing = {folder: members for folder, members in shards.items() if not folder.is_dir()}
-    decoders = ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_DECODERS))
+    decoders = ThreadPoolExecutor(decoding_threads())
     try:
         # One stream over all shards, so that decoding does not pause while a shard is written.
         pending = (clip for members in missing.values() for clip in members)
-        decoded = _in_order(decoders, lambda clip: (clip, _decode(encoder, clip)), pending, 2 * encoder.batch)
+        decoded = _in_order(decoders, lambda clip: (clip, _decode(encoder, clip)), pending, AHEAD * encoder.batch)
         for folder, members in missing.items():
             _write_shard_folder(folder, encoder, islice(decoded, len(members)), progress)
     finally:

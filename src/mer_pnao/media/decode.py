@@ -1,8 +1,9 @@
 """Sound and pictures out of a clip, within limits and with a reason for each refusal."""
 
+import os
 import statistics
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, pairwise
@@ -37,6 +38,11 @@ class ClipError(Exception):
     """A clip that cannot be used; the message is the reason, such as `has no audio track`."""
 
 
+def decoding_threads() -> int:
+    """How many clips are decoded side by side; with more, one encoder on one machine is no faster."""
+    return min(os.cpu_count() or 1, 8)
+
+
 @contextmanager
 def reasons() -> Iterator[None]:
     """Whatever a library raises over a clip's content becomes a ClipError: that clip is lost and no other."""
@@ -66,6 +72,7 @@ class MediaLimits:
     max_pixels: int = 3840 * 2160  # 4K UHD: a decoded frame of 25 MB
     silence: float = 1e-4  # a peak under -80 dBFS is the hiss of an empty track
     frame_side: int = 720  # kept frames are shrunk to this short side: faces stay sharp, memory small
+    memory_mb: int = 1024  # of decoded clips at once; what is longer is decoded twice, to the same vectors
     detector: str = ""  # YuNet's ONNX file below corpus.root; without one, OpenCV's cascade finds the faces
     crops: str = ""  # folder of ready face crops below corpus.root, as MERTools keeps them; then nothing is searched
 
@@ -75,6 +82,7 @@ class MediaLimits:
         between("max_pixels", self.max_pixels, 64 * 64, 16384 * 16384)
         between("silence", self.silence, 0, 1)
         between("frame_side", self.frame_side, 64, 4096)
+        between("memory_mb", self.memory_mb, 64, 2**20)
         for key, place in (("detector", self.detector), ("crops", self.crops)):
             if place:
                 sub_path(key, place)
@@ -143,30 +151,53 @@ def decode_audio(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
     return waveform
 
 
-def decode_frames(path: Path, count: int, limits: MediaLimits) -> NDArray[np.uint8]:
-    """Frames evenly spread over a clip: (n, H, W, 3) uint8 RGB, upright.
-
-    All of them when there are no more than `count`; else those that are on screen in the middle of `count` equal
-    parts of the clip's time, so that a clip of variable frame rate is not seen mostly where it has most frames. One
-    that stays on over several middles is kept once. Only kept frames are held in memory, shrunk to
-    `limits.frame_side` when their short side is longer.
+def decode_frames(path: Path, count: int, limits: MediaLimits, per_second: float = 0.0) -> NDArray[np.uint8]:
+    """Frames evenly spread over a clip: (n, H, W, 3) uint8 RGB, upright; see `choose_frames` and `read_frames`.
 
     Raises:
         ClipError: as `check_clip`, and for pictures that are damaged, truncated, too long or too large.
         ValueError: count is not positive.
     """
+    numbers = choose_frames(path, count, limits, per_second)
+    with reasons():
+        return np.stack(list(read_frames(path, numbers, limits)))
+
+
+def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float = 0.0) -> frozenset[int]:
+    """The numbers of frames evenly spread over a clip, told without decoding it.
+
+    All of them when there are no more than `count`, or than `per_second` times the clip's length where that is less;
+    else those that are on screen in the middle of so many equal parts of the clip's time, so that a clip of variable
+    frame rate is not seen mostly where it has most frames. One that stays on over several middles is kept once.
+
+    Raises:
+        ClipError: as `check_clip`, and for a clip that is truncated or has more frames than it may.
+        ValueError: count is not positive.
+    """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
-    wanted = _spread(_survey(path, limits), count)
-    kept: list[NDArray[np.uint8]] = []
+    line = _survey(path, limits)
+    if per_second:
+        count = min(count, max(1, round(per_second * line.seconds)))
+    return _spread(line, count)
+
+
+def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> Iterator[NDArray[np.uint8]]:
+    """The frames of these numbers, in order, each (H, W, 3) uint8 RGB and upright.
+
+    One is in memory at a time, shrunk to `limits.frame_side` when its short side is longer. Raises ClipError as
+    `decode_frames` does.
+    """
+    shape: tuple[int, ...] | None = None
     with _opened(path, limits) as tracks:
         for number, frame in enumerate(tracks.container.decode(tracks.video)):
             _refuse_oversized(frame, limits)
-            if number in wanted:
-                kept.append(_upright_rgb(frame, limits, kept[0].shape if kept else None))
-        if not kept:
+            if number in numbers:
+                pixels = _upright_rgb(frame, limits, shape)
+                shape = pixels.shape
+                yield pixels
+        if shape is None:
             raise ClipError("has no frames")
-        return np.stack(kept)
 
 
 def count_frames(path: Path, limits: MediaLimits) -> int:
@@ -223,6 +254,7 @@ class _Timeline:
 
     begins: tuple[int, ...]
     end: int
+    seconds: float  # from the first beginning to the end
 
 
 def _survey(path: Path, limits: MediaLimits) -> _Timeline:
@@ -236,6 +268,7 @@ def _survey(path: Path, limits: MediaLimits) -> _Timeline:
     end = 0.0
     with _opened(path, limits) as tracks:
         start = (tracks.container.start_time or 0) / av.time_base
+        unit = tracks.video.time_base
         for packet in tracks.container.demux(tracks.audio, tracks.video):
             if not packet.size or packet.is_discard:
                 continue
@@ -250,10 +283,11 @@ def _survey(path: Path, limits: MediaLimits) -> _Timeline:
     if end < seconds - max(_MISSING_SECONDS, _MISSING_SHARE * seconds):
         raise ClipError(f"is truncated: {end:.2f} of {seconds:.2f} s")
     known = sorted(time for time in begins if time is not None)
-    if len(known) < len(begins) or len(set(known)) < len(known) or len(known) < 2:
-        return _Timeline(tuple(range(len(begins))), len(begins))  # without times, each lasts as long as any other
+    if unit is None or len(known) < len(begins) or len(set(known)) < len(known) or len(known) < 2:
+        return _Timeline(tuple(range(len(begins))), len(begins), end)  # without times, each lasts as long as any other
     usual = statistics.median_low(later - earlier for earlier, later in pairwise(known))
-    return _Timeline(tuple(known), max(ends) if max(ends) > known[-1] else known[-1] + usual)
+    last = max(ends) if max(ends) > known[-1] else known[-1] + usual
+    return _Timeline(tuple(known), last, float((last - known[0]) * unit))
 
 
 def mono(frames: Iterable[AudioFrame]) -> Iterator[NDArray[np.float32]]:
@@ -286,11 +320,16 @@ def _refuse_oversized(frame: VideoFrame, limits: MediaLimits) -> None:
         raise ClipError(f"has a frame of {frame.width}x{frame.height}, more than {limits.max_pixels} pixels")
 
 
+def shrunk(width: int, height: int, limits: MediaLimits) -> tuple[int, int]:
+    """Width and height of a kept frame."""
+    scale = min(1.0, limits.frame_side / min(width, height))
+    return round(width * scale), round(height * scale)
+
+
 def _upright_rgb(frame: VideoFrame, limits: MediaLimits, shape: tuple[int, ...] | None) -> NDArray[np.uint8]:
     """(H, W, 3), rotated as a player would; of the first frame's shape when the size changes midway."""
-    scale = min(1.0, limits.frame_side / min(frame.width, frame.height))
     turned = frame.rotation % 180 != 0
-    width, height = round(frame.width * scale), round(frame.height * scale)
+    width, height = shrunk(frame.width, frame.height, limits)
     if shape is not None:
         height, width = (shape[1], shape[0]) if turned else (shape[0], shape[1])
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height)

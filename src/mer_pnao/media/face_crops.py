@@ -1,6 +1,7 @@
 """Ready face crops, as MERTools keeps them: OpenFace's images of a clip, or one array of them."""
 
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ _IMAGES = (".bmp", ".png", ".jpg", ".jpeg")
 
 
 def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
-    """The crops of a clip, as what `crops_as_rgb` takes; empty when its folder is, for no face was found then.
+    """The crops of a clip, as what `crops_one_by_one` takes; empty when its folder is, for no face was found then.
 
     Looked for, in this order: `<name>/<name>.npy`, `<name>.npy`, the images of `<name>/` and those of OpenFace's
     `<name>_aligned/`, in the order of their names. An array is (n, H, W, 3) uint8 BGR, and stays on the disk.
@@ -32,20 +33,21 @@ def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
     raise ClipError(f"has no face crops: {folder} holds neither {name}/ nor {name}.npy nor {name}_aligned/")
 
 
-def crops_as_rgb(crops: NDArray[np.uint8] | list[Path], numbers: list[int], size: int) -> NDArray[np.uint8]:
-    """Some of a clip's crops: (len(numbers), size, size, 3) uint8 RGB.
+def crops_one_by_one(
+    crops: NDArray[np.uint8] | list[Path], numbers: list[int], size: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Some of a clip's crops, each (size, size, 3) uint8 RGB.
 
     Raises:
         ClipError: one that is no readable image.
     """
-    chosen = []
     for number in numbers:
         crop = crops[number]
         image = _image(crop) if isinstance(crop, Path) else np.asarray(crop)
         method = cv2.INTER_AREA if min(image.shape[:2]) > size else cv2.INTER_LINEAR
         with reasons():
-            chosen.append(cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (size, size), interpolation=method))
-    return np.stack(chosen)
+            resized = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (size, size), interpolation=method)
+        yield resized
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:

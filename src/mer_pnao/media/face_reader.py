@@ -1,6 +1,6 @@
 """The faces of a clip, from where the profile says: cut out by a detector, or ready."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +8,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.errors import InputError
-from mer_pnao.media.decode import MediaLimits, count_frames, decode_frames, reasons
-from mer_pnao.media.face_crops import crops_as_rgb, read_crops
-from mer_pnao.media.faces import HAAR, FaceCrops, FaceFinder, crop_faces, whole_frames
+from mer_pnao.media.decode import (
+    MediaLimits,
+    check_clip,
+    choose_frames,
+    count_frames,
+    decoding_threads,
+    read_frames,
+    reasons,
+    shrunk,
+)
+from mer_pnao.media.face_crops import crops_one_by_one, read_crops
+from mer_pnao.media.faces import HAAR, FaceFinder, FacePath, cut_along, follow_face
 from mer_pnao.media.yunet import yunet
 
 Alteration = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # of frames (n, H, W, 3), their shape kept
+
+
+@dataclass(frozen=True)
+class _Film:
+    """Some frames of a clip (H, W, 3), decoded anew each time that they are gone through."""
+
+    path: Path
+    numbers: frozenset[int]
+    limits: MediaLimits
+    alter: Alteration | None
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        for frame in read_frames(self.path, self.numbers, self.limits):
+            yield frame if self.alter is None else self.alter(frame[None])[0]
+
+
+@dataclass(frozen=True)
+class CropsOnDemand:
+    """The crops (size, size, 3) of a clip that is too long to hold them: made each time that they are gone through."""
+
+    count: int
+    again: Callable[[], Iterator[NDArray[np.uint8]]]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return self.again()
+
+
+@dataclass(frozen=True)
+class ClipFaces:
+    """Crops of a clip, held (n, size, size, 3) or cut on demand, and the share of searched frames with a face."""
+
+    crops: NDArray[np.uint8] | CropsOnDemand
+    share: float  # 0: no face was found, and the crops are the whole frames
 
 
 @dataclass(frozen=True)
@@ -23,9 +68,13 @@ class FaceReader:
     limits: MediaLimits
     finder: FaceFinder = HAAR
     crops: Path | None = None  # folder of ready ones, see `face_crops`
+    most_held: int = 2**28  # bytes of a clip's frames; one with more is decoded again for each pass over them
+    most_crops: int = 2**25  # bytes of a clip's crops; one with more has them cut on demand
 
-    def __call__(self, path: Path, count: int, size: int, alter: Alteration | None = None) -> FaceCrops:
-        """Up to `count` crops of a clip's face, `size` pixels wide and high, spread evenly.
+    def __call__(
+        self, path: Path, count: int, size: int, alter: Alteration | None = None, per_second: float = 0.0
+    ) -> ClipFaces:
+        """Crops of a clip's face, `size` pixels wide and high, of the frames that `choose_frames` chooses.
 
         Ready crops are taken as they are, without a detector, a margin or `alter`; their share is their number among
         the clip's frames. A clip without any is seen whole.
@@ -33,25 +82,46 @@ class FaceReader:
         Raises:
             ClipError: a clip or crops that cannot be used.
         """
+        numbers = choose_frames(path, count, self.limits, per_second)
+        film = _Film(path, numbers, self.limits, alter)
         if self.crops is None:
-            frames = decode_frames(path, count, self.limits)
+            frames = list(film) if self._holds(path, len(numbers)) else film
             with reasons():
-                return crop_faces(frames if alter is None else alter(frames), size, self.finder)
-        total = count_frames(path, self.limits)
+                face = follow_face(frames, self.finder)
+                return self._faces(frames, film, face, len(numbers), size)
         ready = read_crops(self.crops, path.stem)
         if not len(ready):
-            return whole_frames(decode_frames(path, count, self.limits), size)
-        kept = min(count, len(ready))
-        numbers = [(2 * part + 1) * len(ready) // (2 * kept) for part in range(kept)]
-        return FaceCrops(crops_as_rgb(ready, numbers, size), min(1.0, len(ready) / max(total, 1)))
+            return self._faces(film, film, FacePath(None, 0.0), len(numbers), size)
+        kept = min(len(numbers), len(ready))
+        chosen = [(2 * part + 1) * len(ready) // (2 * kept) for part in range(kept)]
+        share = min(1.0, len(ready) / max(count_frames(path, self.limits), 1))
+        if self._too_many(kept, size):
+            return ClipFaces(CropsOnDemand(kept, lambda: crops_one_by_one(ready, chosen, size)), share)
+        return ClipFaces(np.stack(list(crops_one_by_one(ready, chosen, size))), share)
+
+    def _holds(self, path: Path, count: int) -> bool:
+        header = check_clip(path, self.limits)
+        width, height = shrunk(header.width, header.height, self.limits)
+        return count * width * height * 3 <= self.most_held
+
+    def _faces(
+        self, frames: Iterable[NDArray[np.uint8]], film: _Film, face: FacePath, count: int, size: int
+    ) -> ClipFaces:
+        if self._too_many(count, size):
+            return ClipFaces(CropsOnDemand(count, lambda: cut_along(film, face, size)), face.share)
+        return ClipFaces(np.stack(list(cut_along(frames, face, size))), face.share)
+
+    def _too_many(self, count: int, size: int) -> bool:
+        return count * size * size * 3 > self.most_crops
 
 
-def face_reader(limits: MediaLimits, root: Path = Path()) -> FaceReader:
+def face_reader(limits: MediaLimits, root: Path = Path(), waiting: int = 32) -> FaceReader:
     """The reader that the profile asks for.
 
     Args:
-        limits: what a clip may be, and the paths of a detector or of ready crops.
+        limits: what a clip may be, the memory for decoded clips, and the paths of a detector or of ready crops.
         root: what those paths are relative to.
+        waiting: clips that are decoded and not yet encoded, at most.
 
     Raises:
         InputError: the detector or the folder of crops is absent, or the detector is none.
@@ -60,4 +130,5 @@ def face_reader(limits: MediaLimits, root: Path = Path()) -> FaceReader:
     crops = root / limits.crops if limits.crops else None
     if crops is not None and not crops.is_dir():
         raise InputError(f"{crops}: no such folder of face crops")
-    return FaceReader(limits, finder, crops)
+    half = limits.memory_mb * 2**19  # for the clips that are searched, the other half for those that wait
+    return FaceReader(limits, finder, crops, half // decoding_threads(), half // waiting)

@@ -2,7 +2,7 @@
 
 import statistics
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,11 +43,19 @@ class FaceCrops:
     share: float
 
 
-def crop_faces(frames: NDArray[np.uint8], size: int, finder: FaceFinder | None = None) -> FaceCrops:
-    """Cuts the largest face out of each frame.
+@dataclass(frozen=True)
+class FacePath:
+    """Where the face of a clip is: `boxes` (n, 3), centre x, centre y and side in pixels; None for no face.
 
-    The box keeps one size over the clip, the median, and its centre follows a running median of what was
-    found, interpolated where a frame shows no face or was not searched.
+    `share` is that of the searched frames with a face, 0 when too few have one.
+    """
+
+    boxes: NDArray[np.float64] | None
+    share: float
+
+
+def crop_faces(frames: NDArray[np.uint8], size: int, finder: FaceFinder | None = None) -> FaceCrops:
+    """Cuts the largest face out of each frame; see `follow_face`.
 
     Args:
         frames: (n, H, W, 3) uint8 RGB of one clip, in order.
@@ -59,29 +67,39 @@ def crop_faces(frames: NDArray[np.uint8], size: int, finder: FaceFinder | None =
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise ValueError(f"frames must be (n, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
-    boxes, share = _search(frames, finder or HAAR)
-    if share < _LEAST_SHARE:
-        return whole_frames(frames, size)
-    path = _steady(boxes, len(frames))
-    crops = [_cut(frame, box, size) for frame, box in zip(frames, path, strict=True)]
-    return FaceCrops(np.stack(crops), share)
+    path = follow_face(frames, finder or HAAR)
+    return FaceCrops(np.stack(list(cut_along(frames, path, size))), path.share)
 
 
-def whole_frames(frames: NDArray[np.uint8], size: int) -> FaceCrops:
-    """What stands in for the crops of a clip without a face: (n, H, W, 3) -> its frames at the crops' size."""
-    whole = [cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA) for frame in frames]
-    return FaceCrops(np.stack(whole), 0.0)
+def follow_face(frames: Iterable[NDArray[np.uint8]], finder: FaceFinder) -> FacePath:
+    """Where the largest face is in each frame (H, W, 3).
 
-
-def _search(frames: NDArray[np.uint8], finder: FaceFinder) -> tuple[dict[int, NDArray[np.float64]], float]:
-    """Boxes by number of the frame, and the share of frames with a face among those looked at."""
+    The box keeps one size over the clip, the median, and its centre follows a running median of what was
+    found, interpolated where a frame shows no face or was not searched. The frames are gone through once for each look
+    that the finder needs, and none is kept.
+    """
     for look in finder:
-        numbers = range(0, len(frames), look.every)
-        boxes = {number: look.find(frames[number]) for number in numbers}
-        found = {number: box for number, box in boxes.items() if box is not None}
-        if len(found) >= _LEAST_SHARE * len(numbers):
-            break
-    return found, len(found) / len(numbers)
+        count, looks = 0, 0
+        found: dict[int, NDArray[np.float64]] = {}
+        for count, frame in enumerate(frames, start=1):
+            if (count - 1) % look.every == 0:
+                looks += 1
+                box = look.find(frame)
+                if box is not None:
+                    found[count - 1] = box
+        if len(found) >= _LEAST_SHARE * looks:
+            return FacePath(_steady(found, count), len(found) / looks)
+    return FacePath(None, 0.0)
+
+
+def cut_along(frames: Iterable[NDArray[np.uint8]], path: FacePath, size: int) -> Iterator[NDArray[np.uint8]]:
+    """The crops (size, size, 3) of the frames (H, W, 3) along a face's path; without a face the whole frames."""
+    if path.boxes is None:
+        for frame in frames:
+            yield cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
+    else:
+        for frame, box in zip(frames, path.boxes, strict=True):
+            yield _cut(frame, box, size)
 
 
 def _haar_face(
