@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.encoders.demo import write_demo_checkpoints
 from mer_pnao.features.clip_encoders import build_encoder
-from mer_pnao.features.extract import Clip, extract
+from mer_pnao.features.extract import extract
+from mer_pnao.features.shards import Clip
 from mer_pnao.features.store import Listed, load_sets
 from mer_pnao.media.decode import ClipError, MediaLimits, decode_audio
 from mer_pnao.media.face_reader import FaceReader

@@ -41,7 +41,12 @@ def test_without_arguments_it_prints_its_help(mer: Mer) -> None:
 
 
 def test_wrong_usage_exits_with_2(mer: Mer) -> None:
-    for arguments in (["nonsense"], ["extract"], ["extract", "x", "--max-skipped", "2"], ["ui", "--port", "x"]):
+    for arguments in (
+        ["nonsense"],
+        ["extract", "x", "--engine", "x"],
+        ["extract", "x", "--max-skipped", "2"],
+        ["ui", "--port", "x"],
+    ):
         code, out, err = mer(*arguments)
         assert (code, out) == (2, "")
         assert "Error" in err

@@ -118,6 +118,14 @@ def test_nothing_changed_runs_nothing(project: Path) -> None:
     assert "up to date" in said
 
 
+def test_what_mer_extract_computes_for_the_profile_is_what_the_stage_takes(project: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (project / "work/features").glob("*/part-*")}
+    assert before
+    said = run(project, "mer", "extract", "--encoder", "manet")  # finds the shards that the stage has made
+    assert "manet: all shards are there; `dvc repro` takes them from work/" in " ".join(said.split())
+    assert {path: path.stat().st_mtime_ns for path in (project / "work/features").glob("*/part-*")} == before
+
+
 def test_a_changed_naor_reruns_from_pnao_and_reuses_the_sparse_training(project: Path) -> None:
     before = rounds_known(project)
     params = tiny_profile()

@@ -2,7 +2,7 @@
 
 import typer
 
-from mer_pnao.commands import corpus, results, tracking
+from mer_pnao.commands import corpus, extraction, results, tracking
 from mer_pnao.console import input_errors
 
 app = typer.Typer(
@@ -14,7 +14,7 @@ app = typer.Typer(
 for command in (
     corpus.profile,
     corpus.check,
-    corpus.extract,
+    extraction.extract,
     corpus.fetch,
     results.table,
     results.score,

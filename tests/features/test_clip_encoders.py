@@ -15,7 +15,8 @@ from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.errors import InputError
 from mer_pnao.features import clip_encoders
 from mer_pnao.features.clip_encoders import DecodedClip, build_encoder
-from mer_pnao.features.extract import Clip, extract
+from mer_pnao.features.extract import extract
+from mer_pnao.features.shards import Clip
 from mer_pnao.features.store import load_sets
 from mer_pnao.media import face_reader
 from mer_pnao.media.decode import MediaLimits, decode_audio

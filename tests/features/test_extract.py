@@ -7,7 +7,8 @@ import pytest
 
 from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.errors import InputError
-from mer_pnao.features.extract import Clip, extract
+from mer_pnao.features.extract import extract
+from mer_pnao.features.shards import Clip
 from mer_pnao.features.store import load_sets, read_listed, read_set
 
 
@@ -113,7 +114,7 @@ def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips, monkeypatc
 
         def shutdown(self, cancel_futures: bool) -> None: ...
 
-    monkeypatch.setattr("mer_pnao.features.extract.ThreadPoolExecutor", Eager)
+    monkeypatch.setattr("mer_pnao.features.engine.ThreadPoolExecutor", Eager)
     encoder = stub(batch=2, dies_after=0)
     with pytest.raises(KeyboardInterrupt):
         extract(write_clips([f"text {n}" for n in range(50)]), encoder, tmp_path / "out", tmp_path / "work")
@@ -126,7 +127,7 @@ def test_a_file_that_may_not_be_read_is_left_to_decoding(tmp_path, stub, write_c
             raise PermissionError(13, "Permission denied", str(path))
         return digest(path)
 
-    monkeypatch.setattr("mer_pnao.features.extract.digest", refuses)
+    monkeypatch.setattr("mer_pnao.features.shards.digest", refuses)
     extract(write_clips(TEXTS), stub(), tmp_path / "out", tmp_path / "work", 3, max_skipped=0.2)
     assert [entry.name for entry in read_listed(tmp_path / "out" / "skipped.csv")] == ["clip1", "clip3"]
 

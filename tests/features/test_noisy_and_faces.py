@@ -10,7 +10,8 @@ import pytest
 from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.features.clip_encoders import build_encoder
-from mer_pnao.features.extract import Clip, extract
+from mer_pnao.features.extract import extract
+from mer_pnao.features.shards import Clip
 from mer_pnao.features.store import read_set
 from mer_pnao.media.corruption import CorruptionConfig, corruption_of
 from mer_pnao.media.decode import MediaLimits, decode_audio

@@ -8,7 +8,6 @@ from rich.console import Console
 
 from mer_pnao.commands.project import ROOT
 from mer_pnao.console import BAD_INPUT, progress
-from mer_pnao.errors import InputError
 
 
 def profile(
@@ -38,62 +37,6 @@ def check(
         draw_report(report, figure)
     if report.faults:
         raise typer.Exit(BAD_INPUT)
-
-
-def extract(
-    clips: Annotated[list[Path], typer.Argument(help="Folders of clips, or clips.", metavar="CLIPS...")],
-    out: Annotated[Path, typer.Option(help="Folder for the features.")] = Path("work/extracted"),
-    encoder: Annotated[list[str] | None, typer.Option(help="Only this encoder of params.yaml; repeatable.")] = None,
-    max_skipped: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Share of clips that may be unusable; default: params.yaml's."),
-    ] = None,
-) -> None:
-    """Extract the features of clips with the encoders of params.yaml, as Parquet."""
-    import torch
-
-    from mer_pnao.features.clip_encoders import build_encoder
-    from mer_pnao.features.extract import Clip, extract
-    from mer_pnao.features.store import Listed, write_listed
-    from mer_pnao.parallel import usable_cores
-    from mer_pnao.params import load_params
-    from mer_pnao.workspace import work_folder
-
-    params = load_params(ROOT / "params.yaml")
-    names = encoder or list(params.encoders)
-    unknown = [name for name in names if name not in params.encoders]
-    if unknown or not names:
-        known = ", ".join(params.encoders) or "no encoder"
-        raise InputError(f"params.yaml has {known}, not {unknown[0]!r}" if unknown else "params.yaml has no encoder")
-    wanted = [Clip(name, path) for name, path in _clips(clips).items()]
-    share = params.corpus.max_skipped if max_skipped is None else max_skipped
-    torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
-    listed: list[Listed] = []
-    for name in names:
-        built = build_encoder(name, params.encoders[name], ROOT, params.media)
-        with progress(f"extracting {name}", len(wanted)) as done:
-            report = extract(wanted, built, out / name, work_folder(ROOT), max_skipped=share, progress=done)
-        listed += report.listed
-        sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
-        Console().print(f"{name}: {len(wanted) - report.skipped} of {len(wanted)} clips -> {out / name}: {sets}")
-    write_listed(out / "skipped_clips.csv", listed)
-    if listed:
-        Console().print(f"{len({entry.name for entry in listed})} clip(s) with remarks: {out / 'skipped_clips.csv'}")
-
-
-def _clips(paths: list[Path]) -> dict[str, Path]:
-    """The clips named or in the folders named, by name."""
-    from mer_pnao.corpus.labelled_folder import clips_in
-
-    found: dict[str, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist")
-        for name, clip in (clips_in(path) if path.is_dir() else {path.stem: path}).items():
-            if name in found:
-                raise InputError(f"two clips are called {name!r}: {found[name]} and {clip}")
-            found[name] = clip
-    return found
 
 
 def fetch(

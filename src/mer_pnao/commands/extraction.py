@@ -1,0 +1,137 @@
+"""The command that turns clips into features."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from mer_pnao.commands.project import ROOT
+from mer_pnao.console import progress
+from mer_pnao.errors import InputError
+
+if TYPE_CHECKING:
+    from mer_pnao.features.shards import Clip
+    from mer_pnao.params import Params
+
+
+class EngineName(StrEnum):
+    """What computes the shards."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+def extract(
+    clips: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Folders of clips, or clips. Without any, the clips of the profile's manifest: what is extracted then "
+            "stays in work/, where `dvc repro` finds it.",
+            metavar="CLIPS...",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the features of CLIPS; default: work/extracted.")] = None,
+    encoder: Annotated[list[str] | None, typer.Option(help="Only this encoder of params.yaml; repeatable.")] = None,
+    max_skipped: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of clips that may be unusable; default: params.yaml's."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1: one for each machine that shares work/."),
+    ] = None,
+    engine: Annotated[EngineName, typer.Option(help="ray: on the cluster of RAY_ADDRESS, or on local workers.")] = (
+        EngineName.LOCAL
+    ),
+    workers: Annotated[int, typer.Option(min=0, help="Of ray; 0: one a GPU, or one a core.")] = 0,
+) -> None:
+    """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
+    import torch
+
+    from mer_pnao.features.engine import on_this_machine
+    from mer_pnao.features.extract import extract, extract_part
+    from mer_pnao.features.ray_engine import Recipe, on_ray
+    from mer_pnao.features.shards import Clip, Part, parse_part
+    from mer_pnao.features.store import Listed, write_listed
+    from mer_pnao.parallel import usable_cores
+    from mer_pnao.params import load_params
+    from mer_pnao.workspace import work_folder
+
+    params = load_params(ROOT / "params.yaml")
+    names = _encoders(params, encoder)
+    part = parse_part(shard) if shard else Part()
+    if clips:
+        wanted = [Clip(name, path) for name, path in _clips(clips).items()]
+    elif out is not None:
+        raise InputError("--out is for CLIPS: the features of the profile's own clips are an output of `dvc repro`")
+    else:
+        wanted = _own_clips(params)
+    out = out or Path("work/extracted")
+    share = params.corpus.max_skipped if max_skipped is None else max_skipped
+    torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
+    console = Console()
+    listed: list[Listed] = []
+    for name in names:
+        recipe = Recipe(name, params.encoders[name], ROOT, params.media)
+        built = recipe.build()
+        computes = on_ray(recipe, built, workers) if engine is EngineName.RAY else on_this_machine(built)
+        with progress(f"extracting {name}", part.clips(len(wanted))) as done:
+            missing = 0
+            if shard or not clips:
+                missing = extract_part(wanted, built, work_folder(ROOT), part, progress=done, engine=computes)
+                done = _silent
+            if clips and not missing:
+                report = extract(
+                    wanted, built, out / name, work_folder(ROOT), max_skipped=share, progress=done, engine=computes
+                )
+                listed += report.listed
+        if missing:
+            console.print(f"{name}: this part is done; {missing} shard(s) of other parts are not there yet")
+        elif not clips:
+            console.print(f"{name}: all shards are there; `dvc repro` takes them from work/")
+        else:
+            sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
+            console.print(f"{name}: {len(wanted) - report.skipped} of {len(wanted)} clips -> {out / name}: {sets}")
+    if clips and not missing:
+        write_listed(out / "skipped_clips.csv", listed)
+    if listed:
+        console.print(f"{len({entry.name for entry in listed})} clip(s) with remarks: {out / 'skipped_clips.csv'}")
+
+
+def _silent(clips: int) -> None:
+    """For work that has been counted already."""
+
+
+def _encoders(params: "Params", asked: list[str] | None) -> list[str]:
+    names = asked or list(params.encoders)
+    unknown = [name for name in names if name not in params.encoders]
+    if unknown or not names:
+        known = ", ".join(params.encoders) or "no encoder"
+        raise InputError(f"params.yaml has {known}, not {unknown[0]!r}" if unknown else "params.yaml has no encoder")
+    return names
+
+
+def _own_clips(params: "Params") -> "list[Clip]":
+    from mer_pnao.features.corpus_clips import clips_of_manifest
+
+    manifest = ROOT / params.data / "manifest.csv"
+    if not manifest.is_file():
+        raise InputError(f"{manifest} is not there: name folders of clips, or run `dvc repro manifest` first")
+    return clips_of_manifest(manifest, ROOT / params.corpus.root, params.corruption)
+
+
+def _clips(paths: list[Path]) -> dict[str, Path]:
+    """The clips named or in the folders named, by name."""
+    from mer_pnao.corpus.labelled_folder import clips_in
+
+    found: dict[str, Path] = {}
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        for name, clip in (clips_in(path) if path.is_dir() else {path.stem: path}).items():
+            if name in found:
+                raise InputError(f"two clips are called {name!r}: {found[name]} and {clip}")
+            found[name] = clip
+    return found

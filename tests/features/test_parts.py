@@ -1,0 +1,123 @@
+"""An extraction split over machines that share a disk, and over the workers of Ray."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mer_pnao.errors import InputError
+from mer_pnao.features.extract import extract, extract_part
+from mer_pnao.features.shards import Part, parse_part
+
+REAL = Path(__file__).parents[3] / "shared" / "data" / "media" / "clips"
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("clips", [1, 2, 7, 12])
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_the_parts_share_the_clips(clips, count):
+    parts = [Part(number, count) for number in range(1, count + 1)]
+    for size in (1, 3):
+        shards = range(-(-clips // size))
+        assert Counter(shard for part in parts for shard in shards if part.takes(shard)) == Counter(shards)
+        assert sum(part.clips(clips, size) for part in parts) == clips
+
+
+def test_three_machines_leave_what_one_would(tmp_path, stub, write_clips):
+    clips = write_clips([f"text {n}" for n in range(11)] + ["bad", "odd"])
+    alone = extract(clips, stub(), tmp_path / "alone", tmp_path / "own", 2, max_skipped=0.1)
+
+    machines = [stub() for _ in range(3)]
+    owed = []
+    for number, machine in enumerate(machines, start=1):
+        done = []
+        owed.append(extract_part(clips, machine, tmp_path / "work", Part(number, 3), 2, done.append))
+        assert sum(done) == len(machine.decoded) == Part(number, 3).clips(13, 2)
+    assert owed == [4, 2, 0]  # of seven shards, of which the first machine has three
+    assert Counter(name for machine in machines for name in machine.decoded) == Counter(clip.name for clip in clips)
+
+    last = stub()
+    assert extract(clips, last, tmp_path / "out", tmp_path / "work", 2, max_skipped=0.1) == alone
+    assert last.decoded == []
+    assert tree(tmp_path / "out") == tree(tmp_path / "alone")
+
+
+def test_a_part_that_was_done_is_not_done_again(tmp_path, stub, write_clips):
+    clips = write_clips([f"text {n}" for n in range(5)])
+    again = stub()
+    for encoder in (stub(), again):
+        extract_part(clips, encoder, tmp_path / "work", Part(2, 2), 1)
+    assert again.decoded == []
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/2", "3/2", "-1/2", "1/0", "a/b", "1/2/3", "1.0/2"])
+def test_other_parts_are_refused(text):
+    with pytest.raises(InputError, match="a part must be i/n with i from 1 to n"):
+        parse_part(text)
+    assert parse_part("2/3") == Part(2, 3)
+
+
+RAY = """
+import json, os, signal, sys
+from pathlib import Path
+import psutil
+from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.features.extract import extract
+from mer_pnao.features.ray_engine import Recipe, on_ray
+from mer_pnao.features.shards import Clip
+from mer_pnao.media.decode import MediaLimits
+
+if __name__ == "__main__":
+    clips = [Clip(path.stem, path) for path in map(Path, json.loads(sys.argv[3]))]
+    config = EncoderConfig("hubert", "hubert", layers=(18, 20), precision=sys.argv[4], batch=2)
+    recipe = Recipe("hubert", config, Path(sys.argv[1]), MediaLimits())
+    engine = on_ray(recipe, recipe.build(), workers=2)
+    finished, killed = [], []
+
+    def watched(missing, progress):
+        for folder, shard in engine(missing, progress):
+            finished.append(folder.name)
+            if len(finished) == 3:  # both workers have a shard in hand
+                own = psutil.Process().children(recursive=True)
+                workers = [child for child in own if "_Worker" in " ".join(child.cmdline())]
+                os.kill(workers[0].pid, signal.SIGKILL)
+                killed.append(len(workers))
+            yield folder, shard
+
+    extract(clips, recipe.build(), Path(sys.argv[2]) / "ray", Path(sys.argv[2]) / "work", 1, engine=watched)
+    print(json.dumps({"finished": finished, "workers": killed}))
+"""
+
+
+@pytest.mark.slow
+def test_rays_workers_leave_what_one_machine_does_though_one_is_killed(demo, tmp_path):
+    if not REAL.is_dir():
+        pytest.skip("the real clips of ../shared/data/media are absent")
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from mer_pnao.encoders.config import EncoderConfig
+    from mer_pnao.features.clip_encoders import build_encoder
+    from mer_pnao.features.shards import Clip
+
+    paths = sorted(REAL.glob("*.mp4"))
+    clips = [Clip(path.stem, path) for path in paths]
+    config = EncoderConfig("hubert", "hubert", layers=(18, 20), precision="fp32", batch=2)
+    extract(clips, build_encoder("hubert", config, demo), tmp_path / "alone", tmp_path / "own", 1)
+
+    script = tmp_path / "on_ray.py"
+    script.write_text(RAY)
+    command = [sys.executable, script, demo, tmp_path, json.dumps([str(path) for path in paths]), "fp32"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["workers"] == [2]
+    assert sorted(told["finished"]) == [f"part-{number:05d}" for number in range(len(clips))]  # all, none twice
+    ours, rays = tree(tmp_path / "alone"), tree(tmp_path / "ray")
+    assert ours.keys() == rays.keys()
+    for name in ours:
+        assert ours[name] == rays[name], name
