@@ -3,13 +3,10 @@
 import sys
 from pathlib import Path
 
-import torch
-
 from mer_pnao.console import input_errors, progress
 from mer_pnao.features.clip_encoders import build_encoder
 from mer_pnao.features.corpus_clips import clips_of_manifest
 from mer_pnao.features.extract import extract
-from mer_pnao.parallel import usable_cores
 from mer_pnao.params import load_params
 from mer_pnao.workspace import work_folder
 
@@ -17,7 +14,6 @@ from mer_pnao.workspace import work_folder
 def main(name: str) -> None:
     """Extract with the encoder of that name into `data/<profile>/features/<name>/`."""
     params = load_params()
-    torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes; more threads than cores would spin
     clips = clips_of_manifest(params.data / "manifest.csv", Path(params.corpus.root), params.corruption)
     encoder = build_encoder(name, params.encoders[name], Path(), params.media)
     with progress(f"extracting {name}", len(clips)) as done:

@@ -14,7 +14,7 @@ def test_sets_are_named_after_the_encoder_and_its_layers():
         ({"kind": "bert"}, "kind must be one of hubert, image, manet, resnet, speech, got 'bert'"),
         ({"precision": "fp8"}, "precision must be one of auto, bf16, fp32, got 'fp8'"),
         ({"order": "up"}, "order must be one of forward, reverse, got 'up'"),
-        ({"frames": 0}, r"frames must lie in \[1, 1000\], got 0"),
+        ({"frames": 0}, r"frames must lie in \[1, 100000\], got 0"),
         ({"batch": 257}, r"batch must lie in \[1, 256\], got 257"),
         ({"checkpoint": ""}, "checkpoint must name a file or folder, got ''"),
         ({"layers": (1,)}, r"layers must be empty for manet, got \(1,\)"),

@@ -1,6 +1,8 @@
 import json
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,23 @@ def reference(folder: Path, waveform: np.ndarray) -> list[np.ndarray]:
     with torch.inference_mode():
         states = model(torch.from_numpy(waveform)[None], output_hidden_states=True).hidden_states
     return [state[0].mean(dim=0).numpy() for state in states]
+
+
+def test_threads_that_share_the_model_hear_their_own_clips_only(checkpoint, waveforms):
+    layers = HubertLayers(checkpoint, [0, 2, 3], "fp32")
+    alone = [layers([waveform]) for waveform in waveforms]
+    together = threading.Barrier(len(waveforms))
+
+    def work(waveform: np.ndarray) -> list[dict[int, np.ndarray]]:
+        torch.set_num_threads(1)
+        together.wait()
+        return [layers([waveform]) for _ in range(5)]
+
+    with ThreadPoolExecutor(len(waveforms)) as pool:
+        for own, heard in zip(alone, pool.map(work, waveforms), strict=True):
+            for vectors in heard:
+                for layer in (0, 2, 3):
+                    np.testing.assert_allclose(vectors[layer], own[layer], atol=1e-6)
 
 
 def test_layers_are_the_librarys_and_independent_of_the_batch(checkpoint, waveforms):

@@ -7,6 +7,7 @@ import pytest
 
 from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.errors import InputError
+from mer_pnao.features.engine import on_this_machine
 from mer_pnao.features.extract import extract
 from mer_pnao.features.shards import Clip
 from mer_pnao.features.store import load_sets, read_listed, read_set
@@ -105,7 +106,7 @@ def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips, monkeypatc
     class Eager:
         """Decodes whatever it is given at once, which a pool of threads may do or not."""
 
-        def __init__(self, workers: int) -> None: ...
+        def __init__(self, workers: int, initializer, initargs) -> None: ...
 
         def submit(self, function, item) -> Future:
             future: Future = Future()
@@ -115,10 +116,10 @@ def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips, monkeypatc
         def shutdown(self, cancel_futures: bool) -> None: ...
 
     monkeypatch.setattr("mer_pnao.features.engine.ThreadPoolExecutor", Eager)
-    encoder = stub(batch=2, dies_after=0)
-    with pytest.raises(KeyboardInterrupt):
-        extract(write_clips([f"text {n}" for n in range(50)]), encoder, tmp_path / "out", tmp_path / "work")
-    assert len(encoder.decoded) == 2 + 2 * 2  # the batch and twice as much ahead
+    encoder, clips = stub(batch=2), write_clips([f"text {n}" for n in range(50)])
+    shards = on_this_machine(encoder, 3)({tmp_path / str(n): clips[n : n + 2] for n in range(0, 50, 2)}, lambda _: None)
+    next(shards)
+    assert len(encoder.decoded) == 2 + 3 * 2  # the first batch, and one a thread ahead
 
 
 def test_a_file_that_may_not_be_read_is_left_to_decoding(tmp_path, stub, write_clips, monkeypatch):

@@ -48,14 +48,11 @@ def extract(
     workers: Annotated[int, typer.Option(min=0, help="Of ray; 0: one a GPU, or one a core.")] = 0,
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
-    import torch
-
     from mer_pnao.features.engine import on_this_machine
     from mer_pnao.features.extract import extract, extract_part
     from mer_pnao.features.ray_engine import Recipe, on_ray
     from mer_pnao.features.shards import Clip, Part, parse_part
     from mer_pnao.features.store import Listed, write_listed
-    from mer_pnao.parallel import usable_cores
     from mer_pnao.params import load_params
     from mer_pnao.workspace import work_folder
 
@@ -70,7 +67,6 @@ def extract(
         wanted = _own_clips(params)
     out = out or Path("work/extracted")
     share = params.corpus.max_skipped if max_skipped is None else max_skipped
-    torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
     console = Console()
     listed: list[Listed] = []
     for name in names:

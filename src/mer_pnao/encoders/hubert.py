@@ -3,6 +3,7 @@
 Legend of shapes: B clips or stretches of clips, N samples, T frames of 20 ms, C channels, D the model's width.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,6 +86,8 @@ class HubertLayers:
             parametrize.remove_parametrizations(module, "weight")
         self._convolved = _front_end(model, self.device, self.dtype)
         self._model = model.to(device=self.device, dtype=self.dtype)
+        self._of_thread = threading.local()  # what the layers of a pass in this thread are handed to
+        self._listen()
 
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
         """Vectors of clips, none of which depends on what else is in the batch.
@@ -147,23 +150,26 @@ class HubertLayers:
         real = torch.arange(hidden.shape[1], device=self.device)[None, :] < lengths[:, None]
         sums: dict[int, NDArray[np.float32]] = {}
 
-        def keep(layer: int, states: Tensor | tuple[Tensor, ...]) -> None:
-            if layer in self.layers:
-                hidden = states[0] if isinstance(states, tuple) else states  # some also hand on a position bias
-                sums[layer] = (hidden.float() * real[..., None]).sum(dim=1).cpu().numpy()
+        def keep(layer: int, states: Tensor) -> None:
+            sums[layer] = (states.float() * real[..., None]).sum(dim=1).cpu().numpy()
+
+        self._of_thread.keep = keep
+        self._model.encoder(hidden, attention_mask=real if self._maskable else None)
+        return sums
+
+    def _listen(self) -> None:
+        """Hear every layer asked for; once, for threads share the model."""
+
+        def hear(layer: int, states: Tensor | tuple[Tensor, ...]) -> None:
+            # Some layers also hand on a position bias.
+            self._of_thread.keep(layer, states[0] if isinstance(states, tuple) else states)
 
         layers = self._model.encoder.layers
-        handles = [layers[0].register_forward_pre_hook(lambda _module, args: keep(0, args[0]))]
-        handles += [
-            layer.register_forward_hook(lambda _module, _args, states, number=number: keep(number, states))
-            for number, layer in enumerate(layers, start=1)
-        ]
-        try:
-            self._model.encoder(hidden, attention_mask=real if self._maskable else None)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return sums
+        for layer in self.layers:
+            if layer == 0:
+                layers[0].register_forward_pre_hook(lambda _module, args: hear(0, args[0]))
+            else:
+                layers[layer - 1].register_forward_hook(lambda _module, _args, states, of=layer: hear(of, states))
 
 
 def _front_end(network: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -4,7 +4,6 @@ Legend of shapes: B clips, n frames of a clip, S the side of a face crop, D the 
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -24,13 +23,13 @@ from mer_pnao.errors import InputError
 from mer_pnao.media.corruption import ClipCorruption
 from mer_pnao.media.decode import MediaLimits, decode_audio
 from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
+from mer_pnao.parallel import usable_cores
 
 if TYPE_CHECKING:
     from mer_pnao.encoders.hubert import HubertLayers
 
 # Whatever the number of frames a clip: a full-width MA-Net then needs under a GB on a CPU, and a GPU is kept busy.
 _IMAGES_AT_ONCE = {"cpu": 32, "cuda": 256}
-AHEAD = 2  # batches of clips that are decoded while one is encoded
 _VERSION = 2  # of decoding, cropping and averaging; raised when vectors of the same clip change
 
 
@@ -133,16 +132,9 @@ class FaceEncoder:
 
 
 def _blocks(crops: Iterator[NDArray[np.uint8]], most: int) -> Iterator[NDArray[np.uint8]]:
-    """(k, S, S, 3) with k = `most` crops but for the last one; the next block is read while one is computed with."""
-    with ThreadPoolExecutor(1) as reader:
-
-        def read() -> list[NDArray[np.uint8]]:
-            return list(islice(crops, most))
-
-        coming = reader.submit(read)
-        while block := coming.result():
-            coming = reader.submit(read)
-            yield np.stack(block)
+    """(k, S, S, 3) with k = `most` crops but for the last one."""
+    while block := list(islice(crops, most)):
+        yield np.stack(block)
 
 
 def build_encoder(
@@ -209,7 +201,7 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     identity = _identity(config, path, {name: network.width}, limits, dtype) | {"frames": config.frames}
     if config.frames_per_second:
         identity |= {"frames_per_second": config.frames_per_second}
-    faces = face_reader(limits, root, (1 + AHEAD) * config.batch)
+    faces = face_reader(limits, root, usable_cores(), config.batch)
     identity |= _face_sources(limits, root)
     if config.kind == "manet":
         identity |= {"order": config.order}

@@ -1,21 +1,24 @@
-"""How shards are computed on this machine: threads decode while the encoder computes."""
+"""How shards are computed on this machine."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol, TypeVar
+from threading import Lock
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mer_pnao.errors import InputError
-from mer_pnao.features.clip_encoders import AHEAD, ClipEncoder, DecodedClip
-from mer_pnao.features.face_shares import Row, row
+from mer_pnao.features.clip_encoders import ClipEncoder, DecodedClip
+from mer_pnao.features.face_shares import row
 from mer_pnao.features.shards import Clip, Shard
 from mer_pnao.features.store import Listed
-from mer_pnao.media.decode import ClipError, decoding_threads
+from mer_pnao.media.decode import ClipError
+from mer_pnao.parallel import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,28 +33,42 @@ class Engine(Protocol):
         ...
 
 
-def on_this_machine(encoder: ClipEncoder) -> Engine:
-    """One encoder in this process."""
+def on_this_machine(encoder: ClipEncoder, threads: int = 0) -> Engine:
+    """One encoder in this process, its weights shared by threads that each decode and encode batch after batch.
+
+    On a CPU every thread computes alone: no core waits for a decoder or for the others, and the vectors do not depend
+    on how many cores there are. A GPU computes one batch at a time, while the other threads decode.
+
+    Args:
+        encoder: see `build_encoder`.
+        threads: 0 for one a core.
+    """
+    threads = threads or usable_cores()
 
     def compute(missing: Mapping[Path, Sequence[Clip]], progress: Progress) -> Iterator[tuple[Path, Shard]]:
-        decoders = ThreadPoolExecutor(decoding_threads())
+        turn = Lock() if torch.cuda.is_available() else nullcontext()
+        before = torch.get_num_threads()
+        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
         try:
-            # One stream over all shards, so that decoding does not pause while a shard is written.
-            pending = (clip for members in missing.values() for clip in members)
-            decoded = _in_order(decoders, lambda clip: (clip, _decode(encoder, clip)), pending, AHEAD * encoder.batch)
+            # One stream over all shards, so that nobody pauses while a shard is written.
+            batches = [batch for members in missing.values() for batch in _cut(members, encoder.batch)]
+            done = _in_order(pool, lambda batch: _batch(encoder, batch, turn), batches, threads)
             for folder, members in missing.items():
-                yield folder, _shard(encoder, islice(decoded, len(members)), progress)
+                parts = []
+                for clips in _cut(members, encoder.batch):
+                    parts.append(next(done))
+                    progress(len(clips))
+                yield folder, _joined(parts)
         finally:
-            decoders.shutdown(cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(before)
 
     return compute
 
 
-def _decode(encoder: ClipEncoder, clip: Clip) -> DecodedClip | ClipError:
-    try:
-        return encoder.decode(clip.path, clip.corruption)
-    except ClipError as reason:
-        return reason
+def _cut(clips: Sequence[Clip], size: int) -> list[Sequence[Clip]]:
+    """Batches of a shard: they end with it, so that no vector depends on which shards are missing."""
+    return [clips[start : start + size] for start in range(0, len(clips), size)]
 
 
 def _in_order(
@@ -67,29 +84,34 @@ def _in_order(
         yield running.popleft().result()
 
 
-def _shard(encoder: ClipEncoder, decoded: Iterator[tuple[Clip, DecodedClip | ClipError]], progress: Progress) -> Shard:
-    names: list[str] = []
-    vectors: dict[str, list[NDArray[np.float32]]] = {name: [] for name in encoder.sets}
+def _batch(encoder: ClipEncoder, clips: Sequence[Clip], turn: AbstractContextManager[Any]) -> Shard:
+    usable: dict[str, DecodedClip] = {}
     listed: list[Listed] = []
-    shares: list[Row] = []
-    while batch := list(islice(decoded, encoder.batch)):
-        usable = {clip.name: content for clip, content in batch if isinstance(content, DecodedClip)}
-        for clip, content in batch:
-            if isinstance(content, ClipError):
-                listed.append(Listed(clip.name, encoder.name, "skipped", str(content)))
-            elif content.whole_frame:
-                listed.append(Listed(clip.name, encoder.name, "whole_frame", "no face was found"))
-        names += usable
-        shares += [
-            row(name, len(content.content), content.face_share)
-            for name, content in usable.items()
-            if content.face_share is not None
-        ]
-        for name, block in _encoded(encoder, usable).items():
-            vectors[name].append(block)
-        progress(len(batch))
-    together = {name: np.concatenate(blocks) for name, blocks in vectors.items()}
-    return Shard(tuple(names), together, tuple(listed), tuple(shares))
+    for clip in clips:
+        try:
+            content = encoder.decode(clip.path, clip.corruption)
+        except ClipError as reason:
+            listed.append(Listed(clip.name, encoder.name, "skipped", str(reason)))
+            continue
+        usable[clip.name] = content
+        if content.whole_frame:
+            listed.append(Listed(clip.name, encoder.name, "whole_frame", "no face was found"))
+    shares = [
+        row(name, len(content.content), content.face_share)
+        for name, content in usable.items()
+        if content.face_share is not None
+    ]
+    with turn:
+        return Shard(tuple(usable), _encoded(encoder, usable), tuple(listed), tuple(shares))
+
+
+def _joined(parts: Sequence[Shard]) -> Shard:
+    return Shard(
+        tuple(name for part in parts for name in part.names),
+        {name: np.concatenate([part.vectors[name] for part in parts]) for name in parts[0].vectors},
+        tuple(entry for part in parts for entry in part.listed),
+        tuple(share for part in parts for share in part.shares),
+    )
 
 
 def _encoded(encoder: ClipEncoder, clips: Mapping[str, DecodedClip]) -> dict[str, NDArray[np.float32]]:

@@ -41,11 +41,8 @@ class _Worker:
     """An encoder that stays loaded, in a process of its own."""
 
     def __init__(self, recipe: Recipe, identity: Mapping[str, object], cores: int) -> None:
-        import torch
-
-        torch.set_num_threads(cores)
         self._encoder = recipe.build()
-        self._asked = identity
+        self._asked, self._cores = identity, cores
 
     def refusal(self) -> str:
         """Why its vectors would be others than those asked for; empty when they are not."""
@@ -57,7 +54,7 @@ class _Worker:
 
     def shard(self, clips: Sequence[Clip]) -> Shard:
         """What the encoder makes of the clips."""
-        ((_, shard),) = on_this_machine(self._encoder)({Path(): clips}, lambda _: None)
+        ((_, shard),) = on_this_machine(self._encoder, self._cores)({Path(): clips}, lambda _: None)
         return shard
 
 

@@ -1,6 +1,5 @@
 """Sound and pictures out of a clip, within limits and with a reason for each refusal."""
 
-import os
 import statistics
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
@@ -36,11 +35,6 @@ _FAULTS_OF_CONTENT = (ValueError, ArithmeticError, LookupError, RuntimeError, OS
 
 class ClipError(Exception):
     """A clip that cannot be used; the message is the reason, such as `has no audio track`."""
-
-
-def decoding_threads() -> int:
-    """How many clips are decoded side by side; with more, one encoder on one machine is no faster."""
-    return min(os.cpu_count() or 1, 8)
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from mer_pnao.media.decode import (
     check_clip,
     choose_frames,
     count_frames,
-    decoding_threads,
     read_frames,
     reasons,
     shrunk,
@@ -115,13 +114,14 @@ class FaceReader:
         return count * size * size * 3 > self.most_crops
 
 
-def face_reader(limits: MediaLimits, root: Path = Path(), waiting: int = 32) -> FaceReader:
+def face_reader(limits: MediaLimits, root: Path = Path(), threads: int = 1, batch: int = 1) -> FaceReader:
     """The reader that the profile asks for.
 
     Args:
         limits: what a clip may be, the memory for decoded clips, and the paths of a detector or of ready crops.
         root: what those paths are relative to.
-        waiting: clips that are decoded and not yet encoded, at most.
+        threads: that share the memory.
+        batch: clips that each of them decodes before it encodes them.
 
     Raises:
         InputError: the detector or the folder of crops is absent, or the detector is none.
@@ -130,5 +130,5 @@ def face_reader(limits: MediaLimits, root: Path = Path(), waiting: int = 32) -> 
     crops = root / limits.crops if limits.crops else None
     if crops is not None and not crops.is_dir():
         raise InputError(f"{crops}: no such folder of face crops")
-    half = limits.memory_mb * 2**19  # for the clips that are searched, the other half for those that wait
-    return FaceReader(limits, finder, crops, half // decoding_threads(), half // waiting)
+    half = limits.memory_mb * 2**19 // threads  # for the clip that is searched, the other half for the batch's crops
+    return FaceReader(limits, finder, crops, half, half // batch)
