@@ -1,0 +1,289 @@
+"""How fast features are extracted, against the way of the official baseline, carried here as a plain reference.
+
+    python benchmarks/extraction.py CLIPS [--only manet] [--most 6]        # both ways, the ratio, how far vectors differ
+    python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
+
+The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
+25 frames a second. The reference takes one file at a time, in float32, with all cores for each operation: all 24 layers
+of HuBERT, and all frames of a clip in one batch. Both ways start from the video files and end with files of vectors;
+loading the encoder is not counted. Growth repeats the clips under other names, in a process of its own for each number,
+then kills the largest extraction at random moments, starts it again each time, and compares the bytes.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from safetensors.torch import save_file
+from transformers import HubertConfig, HubertModel
+
+from mer_pnao.encoders import manet, resnet
+from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.features.clip_encoders import build_encoder
+from mer_pnao.features.extract import extract
+from mer_pnao.features.shards import Clip
+from mer_pnao.features.store import load_sets
+from mer_pnao.media.decode import MediaLimits, decode_audio, decode_frames
+from mer_pnao.media.faces import crop_faces
+from mer_pnao.parallel import usable_cores
+from mer_pnao.precision import Precision, number_type
+
+ENCODERS = ("hubert", "manet", "resnet")
+LAYERS, LIMITS = (18, 19, 20), MediaLimits()
+SHARD, STARTING = 16, 12.0  # clips; seconds in which an extraction has loaded its encoder
+Vectors = dict[str, NDArray[np.float32]]  # set -> (clips, width)
+Way = Callable[[Sequence[Path], Path], Vectors]  # from clips and a folder for the results
+
+
+def write_checkpoints(folder: Path) -> None:
+    """Encoders of the real size with random weights, as `transformers` and the authors lay them out."""
+    torch.manual_seed(0)
+    config = HubertConfig(
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        conv_bias=True,
+    )
+    config.save_pretrained(folder / "hubert")
+    save_file(HubertModel(config).state_dict(), folder / "hubert/model.safetensors", metadata={"format": "pt"})
+    (folder / "hubert/preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
+    for name, network in (("manet", manet.MANet()), ("resnet", resnet.ResNetFERPlus())):
+        save_file(network.state_dict(), folder / f"{name}.safetensors")
+
+
+def configs(precision: Precision, rate: float) -> dict[str, EncoderConfig]:
+    """The encoders as this project runs them."""
+    batch = 32 if torch.cuda.is_available() else 2  # more only costs memory on a CPU
+    faces = {"precision": precision, "batch": batch, "frames": 100_000, "frames_per_second": rate}
+    return {
+        "hubert": EncoderConfig("hubert", "hubert", layers=LAYERS, precision=precision, batch=batch),
+        "manet": EncoderConfig("manet", "manet.safetensors", **faces),
+        "resnet": EncoderConfig("resnet", "resnet.safetensors", **faces),
+    }
+
+
+def plain_hubert(checkpoints: Path) -> Way:
+    """All layers of one clip after another."""
+    model = HubertModel.from_pretrained(checkpoints / "hubert").eval()
+
+    def run(clips: Sequence[Path], out: Path) -> Vectors:
+        rows: dict[str, list[NDArray[np.float32]]] = {f"hubert-{layer}": [] for layer in LAYERS}
+        for clip in clips:
+            waveform = torch.from_numpy(decode_audio(clip, LIMITS))
+            waveform = (waveform - waveform.mean()) / torch.sqrt(waveform.var(correction=0) + 1e-7)
+            with torch.no_grad():
+                states = model(waveform[None], output_hidden_states=True).hidden_states
+            for layer in LAYERS:
+                vector = states[layer][0].mean(dim=0).numpy()
+                rows[f"hubert-{layer}"].append(vector)
+                save(out / f"hubert-{layer}" / f"{clip.stem}.npy", vector)
+        return {name: np.stack(of_set) for name, of_set in rows.items()}
+
+    return run
+
+
+def plain_faces(name: str, checkpoints: Path, rate: float) -> Way:
+    """All frames of one clip in one batch, one clip after another."""
+    path = checkpoints / f"{name}.safetensors"
+    network = manet.load_manet(path) if name == "manet" else resnet.load_resnet(path)
+    prepare = manet.preprocess if name == "manet" else resnet.preprocess
+    side = manet.IMAGE_SIZE if name == "manet" else resnet.SHORT_SIDE
+
+    def run(clips: Sequence[Path], out: Path) -> Vectors:
+        rows = []
+        for clip in clips:
+            crops = crop_faces(decode_frames(clip, 100_000, LIMITS, rate), side).crops
+            with torch.no_grad():
+                rows.append(network.embed(prepare(crops)).mean(dim=0).numpy())
+            save(out / name / f"{clip.stem}.npy", rows[-1])
+        return {name: np.stack(rows)}
+
+    return run
+
+
+def plain(name: str, checkpoints: Path, rate: float) -> Way:
+    """The reference of an encoder, loaded."""
+    return plain_hubert(checkpoints) if name == "hubert" else plain_faces(name, checkpoints, rate)
+
+
+def save(path: Path, vector: NDArray[np.float32]) -> None:
+    """One file a clip, as the baseline has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, vector)
+
+
+def ours(name: str, checkpoints: Path, precision: Precision, rate: float) -> Way:
+    """As the stage `features` does it, with the encoder loaded."""
+    encoder = build_encoder(name, configs(precision, rate)[name], checkpoints, LIMITS)
+
+    def run(clips: Sequence[Path], out: Path) -> Vectors:
+        extract([Clip(clip.stem, clip) for clip in clips], encoder, out / name, out / "work", max_skipped=0)
+        return {key: each.vectors for key, each in load_sets(out, list(encoder.sets)).items()}
+
+    return run
+
+
+def difference(vectors: Vectors, exact: Vectors) -> tuple[float, float]:
+    """The largest relative L2 distance and the smallest cosine of a clip's vector, over all sets."""
+    distances, cosines = [], []
+    for name, reference in exact.items():
+        own = vectors[name].astype(np.float64)
+        reference = reference.astype(np.float64)
+        lengths = np.linalg.norm(reference, axis=1)
+        distances.append((np.linalg.norm(own - reference, axis=1) / lengths).max())
+        cosines.append(((own * reference).sum(axis=1) / lengths / np.linalg.norm(own, axis=1)).min())
+    return max(distances), min(cosines)
+
+
+def compare(clips: Sequence[Path], names: Sequence[str], repeats: int, rate: float, console: Console) -> None:
+    """Both ways in turns, and the ratio of the medians."""
+    table = Table("encoder", "way", "s a clip, median", "all", "ratio", "largest relative L2", "smallest cosine")
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_checkpoints(folder)
+        for name in names:
+            ways = {"reference, fp32": plain(name, folder, rate)}
+            ways |= {f"this project, {precision}": ours(name, folder, precision, rate) for precision in precisions()}
+            times: dict[str, list[float]] = {way: [] for way in ways}
+            found: dict[str, Vectors] = {}
+            for way, run in ways.items():
+                run(clips[:2], folder / "warm" / way)  # the first call of a library is none to be measured
+            for repeat in range(repeats):
+                for way, run in ways.items():
+                    out = folder / f"{way} {repeat}"
+                    start = time.perf_counter()
+                    found[way] = run(clips, out)
+                    times[way].append((time.perf_counter() - start) / len(clips))
+            exact, *_ = medians = [statistics.median(each) for each in times.values()]
+            for (way, each), median in zip(times.items(), medians, strict=True):
+                distance, cosine = difference(found[way], found["reference, fp32"])
+                shown, ratio = " ".join(f"{seconds:.3f}" for seconds in each), f"{exact / median:.2f}"
+                table.add_row(name, way, f"{median:.3f}", shown, ratio, f"{distance:.1e}", f"{cosine:.6f}")
+    console.print(table)
+
+
+def precisions() -> list[Precision]:
+    """Those worth measuring here."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return ["fp32", "bf16"] if number_type("auto", device) == torch.bfloat16 else ["fp32"]
+
+
+def extract_repeated(clips: Sequence[Path], name: str, checkpoints: Path, out: Path, count: int, rate: float) -> None:
+    """Extract so many clips, the given ones again and again, and print seconds and peak memory as JSON."""
+    encoder = build_encoder(name, configs("auto", rate)[name], checkpoints, LIMITS)
+    many = [Clip(f"clip-{number:06d}", clips[number % len(clips)]) for number in range(count)]
+    start = time.perf_counter()
+    extract(many, encoder, out / name, out / "work", SHARD)
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+def growth(call: Sequence[str], names: Sequence[str], counts: Sequence[int], kills: int, console: Console) -> None:
+    """Time a clip and peak memory over numbers of clips; then kills, after which the bytes must be the same."""
+    table = Table("encoder", "clips", "s a clip", "peak memory, MB")
+    with tempfile.TemporaryDirectory() as place:
+        checkpoints = Path(place) / "checkpoints"
+        write_checkpoints(checkpoints)
+        for name in names:
+            for count in counts:
+                out = Path(place) / f"{name}-{count}"
+                told = json.loads(subprocess.check_output([*call, *one(name, checkpoints, out, count)]))
+                table.add_row(name, str(count), f"{told['seconds'] / count:.3f}", f"{told['mb']:.0f}")
+            killed = Path(place) / f"{name}-killed"
+            lost = killed_and_started_again(
+                command(folder, name, checkpoints, killed, count), killed, kills, told["seconds"]
+            )
+            same = digests(killed / name) == digests(out / name)
+            console.print(
+                f"{name}: {len(lost)} kills of {count} clips in shards of {SHARD}; clips lost by each: {lost}; "
+                f"the bytes are {'the same' if same else 'NOT the same'}"
+            )
+            if not same:
+                raise SystemExit(1)
+    console.print(table)
+
+
+def one(name: str, checkpoints: Path, out: Path, count: int) -> list[str]:
+    """The arguments of one extraction."""
+    return ["--only", name, "--one", str(checkpoints), str(out), str(count)]
+
+
+def killed_and_started_again(extraction: Sequence[str], out: Path, kills: int, seconds: float) -> list[int]:
+    """Kill at random moments, then let it end; returns how many clips of a finished shard each kill took: none."""
+    moments = np.random.default_rng(0).uniform(0.1, 0.9, kills) * seconds / max(1, kills)
+    lost = []
+    for moment in moments:
+        process = subprocess.Popen(extraction, stdout=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STARTING + moment)
+        before = finished(out)
+        process.kill()
+        process.wait()
+        lost.append(SHARD * len(before - finished(out)))
+    subprocess.run(extraction, check=True, stdout=subprocess.DEVNULL)
+    return lost
+
+
+def finished(out: Path) -> set[str]:
+    """The shards that are there."""
+    return {path.name for path in (out / "work/features").glob("*/part-*")}
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file's content."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def main() -> None:
+    """Say what it runs on, and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, help="folder of video clips")
+    parser.add_argument("--only", choices=ENCODERS)
+    parser.add_argument("--most", type=int, help="take so many clips only")
+    parser.add_argument("--rate", type=float, default=25.0, help="of frames a second")
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--growth", type=int, nargs="+", metavar="CLIPS")
+    parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # checkpoints, out, clips: what growth calls
+    asked = parser.parse_args()
+    clips = sorted(path for path in asked.clips.iterdir() if path.suffix in (".mp4", ".avi", ".mkv", ".flv"))[
+        : asked.most
+    ]
+    names = [asked.only] if asked.only else list(ENCODERS)
+    if asked.one:
+        checkpoints, out, count = asked.one
+        extract_repeated(clips, asked.only, Path(checkpoints), Path(out), int(count), asked.rate)
+        return
+    console = Console()
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
+    able = torch.cpu.get_capabilities()
+    does = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if able.get(name)]
+    console.print(f"{where}, {usable_cores()} cores ({', '.join(does)}), torch {torch.__version__}; {len(clips)} clips")
+    if asked.growth:
+        call = [sys.executable, __file__, str(asked.clips), "--rate", str(asked.rate)]
+        growth(call, names, asked.growth, asked.kills, console)
+    else:
+        compare(clips, names, asked.repeats, asked.rate, console)
+
+
+if __name__ == "__main__":
+    main()
