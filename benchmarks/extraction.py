@@ -1,6 +1,6 @@
 """How fast features are extracted, against the way of the official baseline, carried here as a plain reference.
 
-    python benchmarks/extraction.py CLIPS [--only manet] [--most 6]        # both ways, the ratio, how far vectors differ
+    python benchmarks/extraction.py CLIPS [--only manet] [--most 6]        # both ways, ratio, how far vectors differ
     python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
 
 The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
@@ -208,9 +208,8 @@ def growth(call: Sequence[str], names: Sequence[str], counts: Sequence[int], kil
                 told = json.loads(subprocess.check_output([*call, *one(name, checkpoints, out, count)]))
                 table.add_row(name, str(count), f"{told['seconds'] / count:.3f}", f"{told['mb']:.0f}")
             killed = Path(place) / f"{name}-killed"
-            lost = killed_and_started_again(
-                command(folder, name, checkpoints, killed, count), killed, kills, told["seconds"]
-            )
+            again = [*call, *one(name, checkpoints, killed, count)]
+            lost = killed_and_started_again(again, killed, kills, told["seconds"])
             same = digests(killed / name) == digests(out / name)
             console.print(
                 f"{name}: {len(lost)} kills of {count} clips in shards of {SHARD}; clips lost by each: {lost}; "
