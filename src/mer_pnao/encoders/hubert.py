@@ -4,7 +4,8 @@ Legend of shapes: B clips or stretches of clips, N samples, T frames of 20 ms, C
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,8 +83,9 @@ class HubertLayers:
         # One layer stays even for layer 0, because its input is what is read.
         model.encoder.layers = model.encoder.layers[: max(1, *layers)]
         # Recomputing the weight normalisation of the positional convolution at each call is wasted time.
-        for module in [m for m in model.modules() if parametrize.is_parametrized(m)]:
-            parametrize.remove_parametrizations(module, "weight")
+        with _one_thread():  # sums in another order have other last digits
+            for module in [m for m in model.modules() if parametrize.is_parametrized(m)]:
+                parametrize.remove_parametrizations(module, "weight")
         self._convolved = _front_end(model, self.device, self.dtype)
         self._model = model.to(device=self.device, dtype=self.dtype)
         self._of_thread = threading.local()  # what the layers of a pass in this thread are handed to
@@ -170,6 +172,16 @@ class HubertLayers:
                 layers[0].register_forward_pre_hook(lambda _module, args: hear(0, args[0]))
             else:
                 layers[layer - 1].register_forward_hook(lambda _module, _args, states, of=layer: hear(of, states))
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _front_end(network: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
