@@ -1,6 +1,7 @@
 """An extraction split over machines that share a disk, and over the workers of Ray."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -8,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.errors import InputError
+from mer_pnao.features.clip_encoders import build_encoder
 from mer_pnao.features.extract import extract, extract_part
-from mer_pnao.features.shards import Part, parse_part
+from mer_pnao.features.shards import Clip, Part, parse_part
+from mer_pnao.media.decode import MediaLimits
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media" / "clips"
 
@@ -63,6 +67,19 @@ def test_other_parts_are_refused(text):
     assert parse_part("2/3") == Part(2, 3)
 
 
+def test_a_cluster_that_does_not_answer_is_told_of_at_once(stub, write_clips, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    from mer_pnao.features.ray_engine import Recipe, on_ray
+
+    with socket.socket() as taken:  # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        engine = on_ray(Recipe("stub", EncoderConfig("manet", "x"), tmp_path, MediaLimits()), stub())
+        with pytest.raises(InputError, match=f"Ray's cluster at {address} cannot be reached: .*refused"):
+            list(engine({tmp_path / "part-00000": write_clips(["one"])}, lambda _: None))
+
+
 RAY = """
 import json, os, signal, sys
 from pathlib import Path
@@ -100,10 +117,6 @@ def test_rays_workers_leave_what_one_machine_does_though_one_is_killed(demo, tmp
     if not REAL.is_dir():
         pytest.skip("the real clips of ../shared/data/media are absent")
     pytest.importorskip("ray", reason="Ray is not installed")
-    from mer_pnao.encoders.config import EncoderConfig
-    from mer_pnao.features.clip_encoders import build_encoder
-    from mer_pnao.features.shards import Clip
-
     paths = sorted(REAL.glob("*.mp4"))
     clips = [Clip(path.stem, path) for path in paths]
     config = EncoderConfig("hubert", "hubert", layers=(18, 20), precision="fp32", batch=2)

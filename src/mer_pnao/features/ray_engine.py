@@ -6,6 +6,7 @@ so that only the machine that asks needs to write.
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,11 +82,15 @@ def on_ray(recipe: Recipe, encoder: ClipEncoder, workers: int = 0, cores: int = 
     def compute(missing: Mapping[Path, Sequence[Clip]], progress: Progress) -> Iterator[tuple[Path, Shard]]:
         if not missing:
             return
-        own = {} if os.environ.get("RAY_ADDRESS") else {"_node_ip_address": "127.0.0.1"}
+        address = os.environ.get("RAY_ADDRESS")
+        own = {} if address else {"_node_ip_address": "127.0.0.1"}
         try:
+            if address:
+                _knock(address)
             ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **own)
         except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-            raise InputError(f"Ray's cluster cannot be reached: {str(error).splitlines()[0]}") from error
+            at = f" at {address}" if address else ""
+            raise InputError(f"Ray's cluster{at} cannot be reached: {str(error).splitlines()[0]}") from error
         try:
             started = _started(ray, recipe, encoder, workers, cores, len(missing))
             yield from _dealt(ray, started, missing, progress)
@@ -93,6 +98,13 @@ def on_ray(recipe: Recipe, encoder: ClipEncoder, workers: int = 0, cores: int = 
             ray.shutdown()
 
     return compute
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at host:port: Ray itself would wait for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _started(ray: Any, recipe: Recipe, encoder: ClipEncoder, workers: int, cores: int, most: int) -> list[Any]:
