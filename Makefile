@@ -1,5 +1,5 @@
-# make run [PROFILE=demo] [DATA=folder]   make controls [PROFILE=demo] [DATA=folder]
-# make test   make ui   make check   make format   make lock   make clean
+# make run [PROFILE=demo] [DATA=folder]   make controls [PROFILE=demo] [DATA=folder]   make search [PROFILE=demo] [DATA=folder]
+# make test   make ui   make dashboard   make check   make format   make lock   make clean
 PYTHON ?= python3
 PROFILE ?=
 DATA ?=
@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run controls init env profile test check format lock ui clean
+.PHONY: help run controls search dashboard init env profile test check format lock ui clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -38,6 +38,9 @@ run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=fol
 controls: env profile  ## PNAO against its controls: make controls [PROFILE=ravdess DATA=folder]
 	dvc repro pipelines/controls/dvc.yaml:controls
 
+search: env profile  ## NAOR, sparsity and rounds by Optuna: make search [PROFILE=ravdess DATA=folder]
+	dvc repro pipelines/search/dvc.yaml:search
+
 test: env  ## ruff, mypy, import-linter, pytest
 	ruff check .
 	ruff format --check .
@@ -51,6 +54,9 @@ format: env  ## let ruff format and fix
 
 ui: env  ## the MLflow UI on 127.0.0.1
 	mer ui
+
+dashboard: env  ## optuna-dashboard over the searches, on 127.0.0.1
+	mer dashboard
 
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

@@ -9,9 +9,10 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
-FILES = (ROOT / "dvc.yaml", ROOT / "pipelines/controls/dvc.yaml")
+FILES = (ROOT / "dvc.yaml", ROOT / "pipelines/controls/dvc.yaml", ROOT / "pipelines/search/dvc.yaml")
 # Not dependencies, and why: the values of params.yaml are tracked themselves; what MLflow is told and what the
 # terminal shows changes no output.
+WORKERS = ("search/objective.py", "search/space.py")  # what the processes that the stage `search` starts do with params
 LEFT_OUT = ("mer_pnao.params", "mer_pnao.tracking", "mer_pnao.console")
 
 
@@ -86,10 +87,15 @@ def params_read(tree: ast.AST, called: dict[str, ast.FunctionDef]) -> set[str]:
 def test_params_cover_what_the_script_reads(name: str) -> None:
     stage = stages()[name]
     declared = {str(param).split(".")[0] for param in stage["params"]}  # type: ignore[attr-defined]
-    glue = [ast.parse((SRC / f"mer_pnao/{file}").read_text()) for file in ("systems.py", "control_runs.py")]
+    glue = [
+        ast.parse((SRC / f"mer_pnao/{file}").read_text())
+        for file in ("systems.py", "control_runs.py", "search_run.py", *WORKERS)
+    ]
     functions = {node.name: node for tree in glue for node in tree.body if isinstance(node, ast.FunctionDef)}
     script = ROOT / str(re.search(r"pipelines/\w+\.py", str(stage["cmd"]))[0])  # type: ignore[index]
     read = params_read(ast.parse(script.read_text()), functions)
+    if name == "search":
+        read |= set().union(*(params_read(tree, functions) for tree in glue[-len(WORKERS) :]))
     if name == "train":
         read -= {"pnao"}  # the dense systems have no rounds, and their alpha is zero whatever params say
     assert read == declared, f"{name} reads {read}"

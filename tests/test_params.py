@@ -296,7 +296,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_scientific_notation_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = (ROOT / "profiles/demo.yaml").read_text()
-    path.write_text(re.sub(r"^  learning_rate: .*$", "  learning_rate: 2e-3", text, flags=re.M))
+    path.write_text(re.sub(r"^  learning_rate: \d.*$", "  learning_rate: 2e-3", text, flags=re.M))
     assert load_params(path).training.learning_rate == 0.002
 
 

@@ -2,7 +2,7 @@
 
 import typer
 
-from mer_pnao.commands import corpus, extraction, results, tracking
+from mer_pnao.commands import corpus, extraction, results, search, tracking
 from mer_pnao.console import input_errors
 
 app = typer.Typer(
@@ -18,11 +18,13 @@ for command in (
     corpus.fetch,
     results.table,
     results.score,
+    search.dashboard,
     tracking.init,
     tracking.track,
     tracking.ui,
 ):
     app.command()(command)
+app.add_typer(search.search, name="search")
 
 
 def main() -> None:

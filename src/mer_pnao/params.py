@@ -25,6 +25,7 @@ from mer_pnao.media.corruption import SPEECH, CorruptionConfig
 from mer_pnao.media.decode import MediaLimits
 from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
 from mer_pnao.pruning.pnao import PnaoConfig
+from mer_pnao.search.space import SearchConfig
 from mer_pnao.training.fit import TrainingConfig
 
 _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -103,6 +104,7 @@ class Params(BaseModel):
     training: TrainingConfig
     pnao: PnaoConfig
     controls: ControlsConfig
+    search: SearchConfig
     evaluation: EvaluationParams
 
     @model_validator(mode="after")
@@ -189,7 +191,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     A profile states every value of every section that its stages read: DVC tracks what the file says, so a default
     that it does not state could change unseen.
     """
-    document = _read_mapping(path)
+    document = read_mapping(path)
     try:
         params = Params.model_validate_json(json.dumps(document))
     except ValidationError as error:
@@ -207,7 +209,7 @@ def _overlap(first: Path, second: Path) -> bool:
     return first.is_relative_to(second) or second.is_relative_to(first)
 
 
-def _read_mapping(path: Path) -> dict[str, Any]:
+def read_mapping(path: Path) -> dict[str, Any]:
     """Read a YAML file of text, numbers, lists and mappings. Raises InputError for any other."""
     try:
         document = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))

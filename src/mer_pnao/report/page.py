@@ -13,6 +13,7 @@ from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
 from mer_pnao.layout import SYSTEMS
 from mer_pnao.report.calibration import calibration
+from mer_pnao.report.search_section import SearchSection
 from mer_pnao.report.seeds import MEASURES, Spread, over_seeds, trainval_scores
 from mer_pnao.report.systems import TITLES, Evidence, System
 from mer_pnao.report.table import (
@@ -46,6 +47,7 @@ def page(
     pictures: Mapping[str, bytes],
     setting: Setting,
     further: Sequence[FurtherSplit] = (),
+    search: SearchSection | None = None,
 ) -> str:
     """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded."""
     environment = Environment(
@@ -93,7 +95,8 @@ def page(
         absent=[TITLES[name] for name in SYSTEMS if name not in evidence.systems],
         skipped=skipped.to_dict("records"),
         skipped_clips=skipped.loc[skipped["action"] == "skipped", "name"].nunique(),
-        pictures=pictures,
+        pictures={**pictures, **(search.pictures if search else {})},
+        search=search,
         setting=setting,
         baseline=BASELINE,
         confident=CONFIDENT,

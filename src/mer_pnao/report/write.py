@@ -9,6 +9,7 @@ import pandas as pd
 
 from mer_pnao.report import figures
 from mer_pnao.report.page import Setting, page
+from mer_pnao.report.search_section import read_search
 from mer_pnao.report.systems import Evidence, read_evidence
 from mer_pnao.report.table import PROBE, compare, further_splits, metrics, results_table, rounds_table
 
@@ -55,7 +56,8 @@ def write_report(
             _write(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
     for name, picture in pictures.items():
         _write(out / "figures" / f"{name}.png", picture)
-    _write(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further).encode())
+    search = read_search(out / "search", profile)  # an earlier search's, where there is one
+    _write(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further, search).encode())
 
 
 def draw_figures(evidence: Evidence) -> dict[str, bytes]:

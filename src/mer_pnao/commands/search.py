@@ -1,0 +1,88 @@
+"""Commands that find what is best set in params.yaml, and set it."""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from mer_pnao.commands.project import ROOT
+from mer_pnao.console import progress
+
+INTERRUPTED = 130  # as a shell calls what Ctrl-C ended
+_STORAGE = typer.Option(
+    envvar="MER_SEARCH_STORAGE",
+    help="postgresql://user@host/database, for workers on several machines; default: mlruns/optuna.journal.",
+    show_default=False,
+    show_envvar=True,
+)
+
+search = typer.Typer(invoke_without_command=True)
+
+
+class Objectives(StrEnum):
+    """What is searched for."""
+
+    COM = "com"
+    BOTH = "com,parameters"
+
+
+@search.callback()
+def run(
+    context: typer.Context,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Finished trials to end with, over all workers; default: search.trials.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes of one thread; default: one a core.", show_default=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a study, or join the workers at it.")] = False,
+    storage: Annotated[str | None, _STORAGE] = None,
+    objectives: Annotated[
+        Objectives, typer.Option(help="The highest Com, or the smallest network of at least search.com_at_least.")
+    ] = Objectives.COM,
+) -> None:
+    """Search for NAOR, sparsity and rounds by out-of-fold Com, as `search` in params.yaml says."""
+    if context.invoked_subcommand is not None:
+        return
+    from mer_pnao.parallel import usable_cores
+    from mer_pnao.params import load_params
+    from mer_pnao.search.study import OBJECTIVES
+    from mer_pnao.search_run import search_profile
+
+    params, console = load_params(ROOT / "params.yaml"), Console()
+    budget = trials or params.search.trials
+    try:
+        with progress("searching", budget) as done:
+            search_profile(
+                params, OBJECTIVES[objectives], storage, budget, workers or usable_cores(), resume, console, done
+            )
+    except KeyboardInterrupt:
+        console.print("Stopped; what is finished is kept, and `mer search --resume` goes on.", soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    said = "reports/search/ has the figures; `mer search apply` writes the chosen values into params.yaml."
+    console.print(said, soft_wrap=True)
+
+
+@search.command()
+def apply() -> None:
+    """Write the values of best_params.yaml into params.yaml, whose comments stay."""
+    from mer_pnao.search.best_params import apply_best
+
+    changed = apply_best(ROOT)
+    if not changed:
+        print("params.yaml has these values already")
+        return
+    for key, before, now in changed:
+        print(f"{key}: {before} -> {now}")
+    print("`dvc params diff` shows what has changed, `dvc repro` trains with it")
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 8080,
+    storage: Annotated[str | None, _STORAGE] = None,
+) -> None:
+    """Serve optuna-dashboard over the searches on 127.0.0.1 until Ctrl-C."""
+    from mer_pnao.search.dashboard import serve_dashboard
+
+    serve_dashboard(ROOT, storage, port)

@@ -1,0 +1,132 @@
+"""`reports/search/`: every trial as a table, the study in a file for the report page, and the figures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mer_pnao.report.search_figures import draw_search
+from mer_pnao.report.table import short_count
+from mer_pnao.search.record import StudyRecord, TrialRecord
+from mer_pnao.search.space import Value
+
+SHOWN = 5  # trials in the terminal and on the page
+
+
+def write_search(record: StudyRecord, out: Path) -> None:
+    """Write `trials.csv`, `study.json` and the figures into `out`, each whole or not at all.
+
+    Figures that an earlier study left, and that this one has none of, go.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = {f"{name}.png": content for name, content in draw_search(record).items()}
+    texts = {
+        "trials.csv": trials_table(record).to_csv(index=False, float_format="%.6f", lineterminator="\n"),
+        "study.json": json.dumps(summary(record), indent=1, allow_nan=False) + "\n",
+    }
+    for name, content in {**pictures, **{name: text.encode() for name, text in texts.items()}}.items():
+        beside = out / f".{name}.part"
+        beside.write_bytes(content)
+        beside.replace(out / name)
+    for path in out.glob("*.png"):
+        if path.name not in pictures:
+            path.unlink()
+
+
+def trials_table(record: StudyRecord) -> pd.DataFrame:
+    """A row a trial that counts, by number; scores are out of fold and of the trial's best round."""
+    rows = [
+        {
+            "trial": each.number,
+            "state": "complete" if each.complete else "pruned",
+            **{knob.name: each.values[knob.name] for knob in record.knobs},
+            "trainval_com": each.best.com,
+            "trainval_dis": each.best.dis,
+            "trainval_dim": each.best.dim,
+            "best_round": each.best_round,
+            "rounds_done": len(each.rounds),
+            "parameters": each.best.parameters,
+            "parameters_ratio": each.parameters_ratio,
+            "hits": each.hits,
+            "misses": each.misses,
+            "hit_rate": each.hit_rate,
+            "seconds": each.seconds,
+            "replaces": each.replaces,
+            "chosen": each == record.chosen,
+        }
+        for each in record.trials
+    ]
+    return pd.DataFrame(rows).astype({"trainval_dim": float, "replaces": "Int64"})
+
+
+def summary(record: StudyRecord) -> dict[str, Any]:
+    """What the report page says of the study."""
+    chosen, own = record.chosen, record.own
+    ranked = sorted((each for each in record.trials if each.complete), key=lambda each: -each.best.com)
+    return {
+        "study": record.name,
+        "profile": record.profile,
+        "objectives": list(record.objectives),
+        "com_at_least": record.com_at_least,
+        "knobs": [knob.name for knob in record.knobs],
+        "trials": len(record.trials),
+        "pruned": sum(not each.complete for each in record.trials),
+        "lost": record.lost,
+        "seconds": record.seconds,
+        "hit_rate": record.hit_rate,
+        "chosen": chosen and _facts(chosen),
+        "own": own and _facts(own),
+        "top": [_facts(each) for each in (record.front if record.pareto else ranked)[:SHOWN]],
+        "importances": dict(record.importances),
+        "data_digest": record.data_digest,
+    }
+
+
+def print_search(record: StudyRecord, console: Console) -> None:
+    """Print the best trials, and what the search gained over the profile's own values."""
+    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("Trial", *(knob.name for knob in record.knobs), "Tr&Val Com ↑", "Best round", "Parameters"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for each in summary(record)["top"]:
+        values = [short(each["values"][knob.name]) for knob in record.knobs]
+        size = f"{short_count(each['parameters'])} ({each['parameters_ratio']:.0%})".replace("%", " %")
+        chosen = record.chosen is not None and each["trial"] == record.chosen.number
+        figures = [f"{each['com']:.4f}", str(each["best_round"]), size]
+        shown.add_row(str(each["trial"]), *values, *figures, style="bold" if chosen else None)
+    console.print(shown)
+    console.print(" ".join(sentences(record)), style="dim", highlight=False, soft_wrap=True)
+
+
+def sentences(record: StudyRecord) -> list[str]:
+    """What a person should know of the study."""
+    count, pruned = len(record.trials), sum(not each.complete for each in record.trials)
+    said = [f"{record.name}: {count} trials, {pruned} of them given up early."]
+    said.append(f"{record.hit_rate:.0%} of their rounds were known already.".replace("%", " %", 1))
+    if record.lost:
+        said.append(f"{record.lost} lost their worker and were done again.")
+    if record.chosen and record.own:
+        gain = record.chosen.best.com - record.own.best.com
+        said.append(f"The values that the profile had reach {record.own.best.com:.4f}: {gain:+.4f}.")
+    if record.pareto and record.chosen and record.chosen.best.com < record.com_at_least:
+        said.append(f"None reaches Com {record.com_at_least:g} (search.com_at_least): the highest is chosen.")
+    return said
+
+
+def short(value: Value) -> str:
+    """A knob's value for people."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def _facts(trial: TrialRecord) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        "values": dict(trial.values),
+        "com": trial.best.com,
+        "best_round": trial.best_round,
+        "parameters": trial.best.parameters,
+        "parameters_ratio": trial.parameters_ratio,
+    }

@@ -1,0 +1,187 @@
+"""The figures of a search: history, importances, slices, contours, and the front of Com against size."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mer_pnao.report.figures import BLUE, INK, MUTED, VERMILLION, as_png
+from mer_pnao.search.record import StudyRecord, TrialRecord
+from mer_pnao.search.space import Knob
+
+COLOURS = matplotlib.colormaps["viridis"]
+TITLES = {
+    "naor": "NAOR",
+    "alpha": r"sparsity $\alpha$",
+    "rounds": "rounds",
+    "hidden": "hidden nodes",
+    "width": "fused width D",
+    "dropout": "dropout",
+    "scorer": "scorer",
+    "learning_rate": "learning rate",
+}
+ACROSS = 3
+
+
+def draw_search(record: StudyRecord) -> dict[str, bytes]:
+    """The figures as PNGs, by name; those that the trials are too few for are left out."""
+    complete = [each for each in record.trials if each.complete]
+    pictures = {"history": history(record)} if complete else {}
+    if record.importances:
+        pictures["importances"] = importances(record)
+    if len(complete) > 1:
+        pictures["pareto"] = pareto(record)
+        varied = [knob for knob in record.knobs if len({each.values[knob.name] for each in complete}) > 1]
+        if varied:
+            pictures["slice"] = slices(complete, varied)
+        if len(varied) > 1:
+            pictures["contour"] = contours(complete, varied)
+    return pictures
+
+
+def history(record: StudyRecord) -> bytes:
+    """Com of every trial by number, and the highest so far; hollow: given up early."""
+    complete = [each for each in record.trials if each.complete]
+    pruned = [each for each in record.trials if not each.complete]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        axes.scatter([each.number for each in complete], [each.best.com for each in complete], s=22, color=BLUE)
+        axes.scatter(
+            [each.number for each in pruned],
+            [each.best.com for each in pruned],
+            s=22,
+            facecolors="none",
+            edgecolors=MUTED,
+            label="given up early",
+        )
+        highest = np.maximum.accumulate([each.best.com for each in complete])
+        axes.step([each.number for each in complete], highest, where="post", color=VERMILLION, label="highest so far")
+        if record.own:
+            axes.axhline(record.own.best.com, color=INK, linestyle=":", linewidth=1.2, label="the profile's own values")
+        axes.set(xlabel="trial", ylabel="Com, Train&Val", title="Every trial")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="lower right", fontsize=8)
+
+    return as_png(6.4, 3.4, draw)
+
+
+def importances(record: StudyRecord) -> bytes:
+    """How much each knob says about which trials are among the best (PED-ANOVA)."""
+    ordered = sorted(record.importances.items(), key=lambda each: each[1])
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        places = range(len(ordered))
+        axes.barh(places, [share for _, share in ordered], color=BLUE, height=0.62)
+        axes.set_yticks(places, [TITLES[name] for name, _ in ordered])
+        axes.grid(False, axis="y")
+        for place, (_, share) in enumerate(ordered):
+            axes.text(share + 0.01, place, f"{share:.2f}", va="center", fontsize=8, color=MUTED)
+        axes.set_xlim(0, max(share for _, share in ordered) * 1.15)
+        axes.set(xlabel="share of what tells good trials from others", title="Importance for Com (PED-ANOVA)")
+
+    return as_png(5.2, 1.1 + 0.42 * len(ordered), draw)
+
+
+def pareto(record: StudyRecord) -> bytes:
+    """Com against parameters at each trial's best round, and those that none beats in both."""
+    complete = [each for each in record.trials if each.complete]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        sizes, coms = zip(*((each.best.parameters, each.best.com) for each in complete), strict=True)
+        axes.scatter(sizes, coms, s=18, color="#9fb4c7")
+        front = record.front
+        axes.step(
+            [each.best.parameters for each in front],
+            [each.best.com for each in front],
+            "-o",
+            where="post",
+            color=BLUE,
+            label="no trial is better in both",
+        )
+        if record.chosen:
+            best = record.chosen.best
+            axes.scatter([best.parameters], [best.com], s=110, marker="*", color=VERMILLION, zorder=3, label="chosen")
+        if record.pareto:
+            axes.axhline(record.com_at_least, color=INK, linestyle=":", linewidth=1.2, label="com_at_least")
+        axes.set(xlabel="parameters of the best round", ylabel="Com, Train&Val", title="Com against size")
+        axes.legend(loc="lower right", fontsize=8)
+
+    return as_png(5.2, 3.4, draw)
+
+
+def slices(trials: Sequence[TrialRecord], knobs: Sequence[Knob]) -> bytes:
+    """Com against each knob, a point a trial, the later the darker."""
+    rows = -(-len(knobs) // ACROSS)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(rows, min(ACROSS, len(knobs)), squeeze=False, sharey=True)
+        for axes, knob in zip(grid.flat, knobs, strict=False):
+            points = axes.scatter(
+                _places(trials, knob),
+                [each.best.com for each in trials],
+                c=[each.number for each in trials],
+                cmap=COLOURS.reversed(),
+                s=22,
+            )
+            _axis(axes, knob, "x")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("Com, Train&Val")
+        for axes in grid.flat[len(knobs) :]:
+            axes.set_visible(False)
+        figure.colorbar(points, ax=grid, label="trial", shrink=0.9)
+
+    return as_png(3.0 * min(ACROSS, len(knobs)) + 0.8, 2.8 * rows, draw)
+
+
+def contours(trials: Sequence[TrialRecord], knobs: Sequence[Knob]) -> bytes:
+    """For each pair of knobs, the highest Com at each point of the grid that was tried."""
+    pairs = list(combinations(knobs, 2))
+    rows = -(-len(pairs) // ACROSS)
+    coms = [each.best.com for each in trials]
+    scale = Normalize(min(coms), max(coms) if max(coms) > min(coms) else min(coms) + 1e-6)
+
+    def draw(figure: Figure) -> None:
+        grid = figure.subplots(rows, min(ACROSS, len(pairs)), squeeze=False)
+        for axes, (first, second) in zip(grid.flat, pairs, strict=False):
+            best: dict[tuple[float, float], float] = {}
+            for x, y, com in zip(_places(trials, first), _places(trials, second), coms, strict=True):
+                best[x, y] = max(com, best.get((x, y), com))
+            xs, ys = zip(*best, strict=True)
+            points = axes.scatter(xs, ys, c=list(best.values()), cmap=COLOURS, norm=scale, marker="s", s=130)
+            _axis(axes, first, "x")
+            _axis(axes, second, "y")
+            axes.margins(0.12)
+        for axes in grid.flat[len(pairs) :]:
+            axes.set_visible(False)
+        figure.colorbar(points, ax=grid, label="highest Com, Train&Val", shrink=0.9)
+
+    return as_png(3.2 * min(ACROSS, len(pairs)) + 0.8, 3.0 * rows, draw)
+
+
+def _places(trials: Sequence[TrialRecord], knob: Knob) -> list[float]:
+    """Where the trials' values stand on the axis: on the grid at equal distances, others between."""
+    values = [each.values[knob.name] for each in trials]
+    if knob.words:
+        return [float(knob.grid.index(value)) for value in values]
+    grid = np.array(knob.grid, dtype=float)
+    numbers = np.array(values, dtype=float)
+    if knob.logarithmic:
+        grid, numbers = np.log(grid), np.log(numbers)
+    return [float(place) for place in np.interp(numbers, grid, np.arange(len(grid)))]
+
+
+def _axis(axes: Axes, knob: Knob, which: str) -> None:
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    labels = [value if isinstance(value, str) else f"{value:g}" for value in knob.grid]
+    axis.set_ticks(range(len(labels)), labels)
+    if which == "x" and sum(map(len, labels)) > 26:
+        axes.tick_params("x", rotation=45)
+    axis.set_label_text(TITLES[knob.name])

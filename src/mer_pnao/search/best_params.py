@@ -1,0 +1,145 @@
+"""`best_params.yaml`: the chosen trial's values, written by a search and brought into `params.yaml`."""
+
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from ruamel.yaml import YAML
+
+from mer_pnao.errors import InputError
+from mer_pnao.params import load_params, read_mapping
+from mer_pnao.search.record import StudyRecord
+from mer_pnao.search.space import SECTIONS, Knob, Value, settings_of
+
+BEST = Path("best_params.yaml")
+_HEAD = """\
+# What `mer search` found. `mer search apply` writes `values` into params.yaml; `searched_with` is what else they were
+# found with, and has to stand there still.
+"""
+
+
+class BestParams(BaseModel):
+    """The file's content."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    profile: str
+    study: str
+    trial: int
+    trainval_com: float
+    parameters: int
+    values: dict[str, dict[str, Value]]  # section -> name -> value
+    searched_with: dict[str, Any]
+
+
+def write_best(record: StudyRecord, path: Path) -> None:
+    """Write the chosen trial of a study, whole or not at all. Raises InputError when no trial ran to its end."""
+    chosen = record.chosen
+    if chosen is None:
+        raise InputError(f"the study {record.name} has no trial that ran to its end, and so nothing to write to {path}")
+    values: dict[str, dict[str, Value]] = {}
+    for name, value in chosen.values.items():
+        values.setdefault(SECTIONS[name], {})[name] = value
+    content = BestParams(
+        profile=record.profile,
+        study=record.name,
+        trial=chosen.number,
+        trainval_com=round(chosen.best.com, 6),
+        parameters=chosen.best.parameters,
+        values=values,
+        searched_with=_plain(record.settings),
+    )
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.dump(content.model_dump(), text)
+    _write(path, _HEAD + text.getvalue())
+
+
+def apply_best(root: Path) -> list[tuple[str, Value, Value]]:
+    """Write the values of `best_params.yaml` into `params.yaml`, whose comments and order stay.
+
+    Returns what has changed: key, value before, value now. Raises InputError, and changes nothing, when there is no
+    such file, when it is another profile's, or when params.yaml says anything else than it did during the search.
+    """
+    path, params_file = root / BEST, root / "params.yaml"
+    if not path.exists():
+        raise InputError(f"{path} is not there: run `mer search` or `make search` first")
+    best, params = _read(path), load_params(params_file)
+    if best.profile != params.profile:
+        raise InputError(f"{path} is of the profile {best.profile!r}, and {params_file} holds {params.profile!r}")
+    drawn = [Knob(name, ()) for section in best.values.values() for name in section]
+    now = dict(_flat(_plain(settings_of(params, drawn))))
+    then = dict(_flat(best.searched_with))
+    for key in sorted(now.keys() | then.keys()):
+        if now.get(key) != then.get(key):
+            raise InputError(
+                f"{path} was found with {key} = {then.get(key)}, and {params_file} has {now.get(key)}: "
+                "search again, or set it back"
+            )
+    return _change(params_file, best, path)
+
+
+def _read(path: Path) -> BestParams:
+    try:
+        best = BestParams.model_validate_json(json.dumps(read_mapping(path)))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise InputError(f"{path}: {key}: {problem['msg'][0].lower()}{problem['msg'][1:]}") from error
+    for section, values in best.values.items():
+        for name in values:
+            if SECTIONS.get(name) != section:
+                raise InputError(f"{path}: values.{section}.{name} is nothing that a search finds")
+    return best
+
+
+def _change(params_file: Path, best: BestParams, path: Path) -> list[tuple[str, Value, Value]]:
+    yaml = YAML()  # keeps comments, order and the style of lists
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    document = yaml.load(params_file.read_text(encoding="utf-8"))
+    changed: list[tuple[str, Value, Value]] = []
+    for section, values in best.values.items():
+        for name, value in values.items():
+            before = document[section][name]
+            if before != value:
+                document[section][name] = value
+                changed.append((f"{section}.{name}", before, value))
+    if changed:
+        text = io.StringIO()
+        yaml.dump(document, text)
+        beside = params_file.with_name(f".{params_file.name}.{os.getpid()}")
+        try:
+            beside.write_text(text.getvalue(), encoding="utf-8")
+            load_params(beside)
+            beside.replace(params_file)
+        except InputError as error:
+            said = str(error).removeprefix(f"{beside}: ")
+            raise InputError(f"{path} would make a wrong params.yaml: {said}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+    return changed
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same as JSON knows it: no tuples."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)

@@ -1,0 +1,65 @@
+"""A study of Optuna's as the project's own record."""
+
+import warnings
+from typing import cast
+
+from optuna import Study
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from mer_pnao.search.objective import OUTCOME, Task
+from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
+from mer_pnao.search.space import settings_of
+from mer_pnao.search.study import FINISHED, OWN, REPLACES
+
+_ENOUGH = 10  # complete trials for importances that mean something
+
+
+def read_record(study: Study, task: Task) -> StudyRecord:
+    """What the study holds now."""
+    trials = study.get_trials(deepcopy=False)
+    finished = [trial for trial in trials if trial.state in FINISHED]
+    starts = [trial.datetime_start for trial in finished if trial.datetime_start]
+    ends = [trial.datetime_complete for trial in finished if trial.datetime_complete]
+    return StudyRecord(
+        study.study_name,
+        task.params.profile,
+        task.objectives,
+        task.params.search.com_at_least,
+        task.knobs,
+        settings_of(task.params, task.knobs),
+        task.train.digest(),
+        tuple(read_trial(trial) for trial in finished),
+        _importances(study),
+        sum(REPLACES in trial.user_attrs for trial in trials),
+        (max(ends) - min(starts)).total_seconds() if finished else 0.0,
+    )
+
+
+def read_trial(trial: FrozenTrial) -> TrialRecord:
+    """A finished trial."""
+    outcome = trial.user_attrs[OUTCOME]
+    duration = trial.duration
+    return TrialRecord(
+        trial.number,
+        trial.state == TrialState.COMPLETE,
+        dict(trial.params),
+        tuple(RoundRecord(**each) for each in outcome["rounds"]),
+        outcome["dense"],
+        outcome["hits"],
+        outcome["misses"],
+        duration.total_seconds() if duration else 0.0,
+        trial.user_attrs.get(REPLACES),
+        OWN in trial.user_attrs,
+    )
+
+
+def _importances(study: Study) -> dict[str, float]:
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len({cast(list[float], trial.values)[0] for trial in complete}) < _ENOUGH:
+        return {}
+    with warnings.catch_warnings():  # about what Optuna may change one day
+        warnings.simplefilter("ignore")
+        return get_param_importances(
+            study, evaluator=PedAnovaImportanceEvaluator(), target=lambda trial: cast(list[float], trial.values)[0]
+        )

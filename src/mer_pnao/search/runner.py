@@ -1,0 +1,166 @@
+"""Running a search: workers are started, watched, started again when they are killed, and ended with Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from optuna import Study
+
+from mer_pnao.errors import InputError
+from mer_pnao.search import worker
+from mer_pnao.search.objective import OUTCOME, Task
+from mer_pnao.search.reading import read_record, read_trial
+from mer_pnao.search.record import StudyRecord, TrialRecord
+from mer_pnao.search.storage import Desk, open_storage, shown
+from mer_pnao.search.study import FINISHED, OBJECTIVES, differences, find_or_create, finished_trials, give_back_lost
+
+_LOOK = 0.2  # seconds between two looks at the workers and the study
+_PATIENCE = 30.0  # seconds for a worker to end by itself
+_STRIKES = 3  # workers killed without a finished round in between: then something kills them all
+
+
+@dataclass(frozen=True)
+class Search:
+    """An opened study and what works on it."""
+
+    study: Study
+    desk: Desk
+    task: Task
+    url: str | None
+    trials: int  # the budget over all workers
+
+    @property
+    def finished(self) -> int:
+        """How many trials count by now."""
+        return finished_trials(self.study)
+
+    def record(self) -> StudyRecord:
+        """What was found by now."""
+        return read_record(self.study, self.task)
+
+
+def open_search(
+    project: Path, task: Task, url: str | None, trials: int, resume: bool, say: Callable[[str], None]
+) -> Search:
+    """Find the task's study or make it.
+
+    Raises InputError when the storage cannot be used, and for a begun study that is not to be resumed.
+    """
+    storage, desk = open_storage(project, url)
+    other = differences(storage, task)
+    study, new = find_or_create(storage, desk, task)
+    search = Search(study, desk, task, url, trials)
+    if new and other:
+        name, changed = other
+        say(f"A new study, {study.study_name}: other than {name} in {', '.join(changed)}.")
+    elif new:
+        say(f"A new study, {study.study_name}, in {shown(url)}.")
+    elif search.finished < trials and not resume:
+        raise InputError(
+            f"the study {study.study_name} has {search.finished} of {trials} trials: `mer search --resume` goes on "
+            "with it, also beside workers that are at it"
+        )
+    else:
+        say(f"The study {study.study_name} has {search.finished} of {trials} trials.")
+    return search
+
+
+def run_workers(search: Search, workers: int, finished: Callable[[TrialRecord], None]) -> None:
+    """Run workers until the budget is spent; calls `finished` with each trial that comes to its end meanwhile.
+
+    Raises KeyboardInterrupt on Ctrl-C and SIGTERM, after the workers have ended and their trials are given back, and
+    InputError when a worker fails.
+    """
+    told = {trial.number for trial in search.study.get_trials(deepcopy=False, states=FINISHED)}
+
+    def look() -> None:
+        for trial in search.study.get_trials(deepcopy=False, states=FINISHED):
+            if trial.number not in told:
+                told.add(trial.number)
+                finished(read_trial(trial))
+
+    with _terminated_as_interrupted():
+        try:
+            _watch(search, workers, look)
+        finally:
+            give_back_lost(search.study, search.desk)
+    look()
+    if search.finished < search.trials:
+        raise InputError(
+            f"every worker was killed, {_STRIKES} times before it had finished a round: is there too little memory? "
+            f"{search.finished} of {search.trials} trials are finished, and `mer search --resume` goes on"
+        )
+
+
+def _watch(search: Search, workers: int, look: Callable[[], None]) -> None:
+    running = [_start(search) for _ in range(min(workers, search.trials - search.finished))]
+    strikes, rounds = 0, _rounds(search.study)
+    try:
+        while running:
+            time.sleep(_LOOK)
+            look()
+            for process in [each for each in running if each.poll() is not None]:
+                running.remove(process)
+                if process.returncode > 0:
+                    raise InputError(
+                        f"a worker failed, as it says above; {search.finished} of {search.trials} trials are finished, "
+                        "and `mer search --resume` goes on"
+                    )
+                if process.returncode < 0:
+                    before, rounds = rounds, _rounds(search.study)
+                    strikes = strikes + 1 if rounds == before else 0
+                    if strikes < _STRIKES and search.finished < search.trials:
+                        running.append(_start(search))
+    finally:
+        _end(running)
+
+
+def _start(search: Search) -> subprocess.Popen[bytes]:
+    """A worker in a session of its own, so that Ctrl-C reaches this process alone."""
+    objectives = next(name for name, each in OBJECTIVES.items() if each == search.task.objectives)
+    command = [sys.executable, "-m", worker.__name__, "--study", search.study.study_name]
+    command += ["--objectives", objectives, "--trials", str(search.trials)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(search.url), start_new_session=True)
+
+
+def _environment(url: str | None) -> Mapping[str, str]:
+    without = {name: value for name, value in os.environ.items() if name != worker.STORAGE}
+    return {**without, "OMP_NUM_THREADS": "1", **({} if url is None else {worker.STORAGE: url})}
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.close()
+    try:
+        for process in processes:
+            process.wait(_PATIENCE)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _rounds(study: Study) -> int:
+    """How many rounds all trials have finished."""
+    outcomes = (trial.user_attrs.get(OUTCOME) for trial in study.get_trials(deepcopy=False))
+    return sum(len(outcome["rounds"]) for outcome in outcomes if outcome)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

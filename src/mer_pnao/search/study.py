@@ -1,0 +1,153 @@
+"""A study: its name, what it is made of, who takes its next trial, and what becomes of a trial whose worker is gone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import optuna
+from optuna import Study, Trial
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import NopPruner, PercentilePruner
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from mer_pnao.pruning.pnao import algorithm_version, hash_of
+from mer_pnao.search.objective import COM, PARAMETERS, Task
+from mer_pnao.search.sampler import OnGrid
+from mer_pnao.search.space import settings_of
+from mer_pnao.search.storage import Desk
+
+OBJECTIVES = {COM: (COM,), f"{COM},{PARAMETERS}": (COM, PARAMETERS)}
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+WORKER, REPLACES, ERROR, OWN = "worker", "replaces", "error", "own"  # a trial's user attributes
+_MADE_OF = "made_of"  # a study's
+_DIRECTIONS = {COM: StudyDirection.MAXIMIZE, PARAMETERS: StudyDirection.MINIMIZE}
+
+# The worst third is given up, and not before round 2: the rounds' Com is noisy, and grows in some trials late. Trials
+# that share a round have equal Coms in it; none of them is below the others, and so none is given up for that.
+_LENIENT = PercentilePruner(67.0, n_startup_trials=5, n_warmup_steps=2, n_min_trials=4)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _made_of(task: Task) -> dict[str, Any]:
+    space = {name: value for name, value in asdict(task.params.search).items() if name != "trials"}
+    settings = {**settings_of(task.params, task.knobs), "search": space, "objectives": list(task.objectives)}
+    code = algorithm_version()
+    return {"settings": settings, "training data": task.train.digest(), "code of the science": code}
+
+
+def study_name(task: Task) -> str:
+    """The same for the same space, training clips, settings and code: all that determines the trials' values."""
+    return f"{_family(task)}-{hash_of(_made_of(task))[:12]}"
+
+
+def _family(task: Task) -> str:
+    return f"{task.params.profile}-{'-'.join(task.objectives)}"
+
+
+def open_study(storage: BaseStorage, task: Task) -> Study:
+    """The task's study as a worker sees it. Raises KeyError when there is none."""
+    sampler = OnGrid(task.knobs, task.params.seed)
+    pruner = NopPruner() if task.pareto else _LENIENT
+    return optuna.load_study(study_name=study_name(task), storage=storage, sampler=sampler, pruner=pruner)
+
+
+def find_or_create(storage: BaseStorage, desk: Desk, task: Task) -> tuple[Study, bool]:
+    """The task's study, and whether it is new.
+
+    A new one begins with the profile's own values, if its space holds them, so that its best trial is never below them.
+    """
+    name = study_name(task)
+    with desk.exclusive():
+        if name in optuna.get_all_study_names(storage):
+            return open_study(storage, task), False
+        optuna.create_study(
+            study_name=name, storage=storage, directions=[_DIRECTIONS[each] for each in task.objectives]
+        )
+        study = open_study(storage, task)
+        study.set_user_attr(_MADE_OF, _made_of(task))
+        own = {knob.name: getattr(getattr(task.params, knob.section), knob.name) for knob in task.knobs}
+        if all(knob.holds(own[knob.name]) for knob in task.knobs):
+            study.enqueue_trial(own, user_attrs={OWN: True})
+        return study, True
+
+
+def differences(storage: BaseStorage, task: Task) -> tuple[str, list[str]] | None:
+    """The latest other study of the profile and these objectives, and what it was made of that has changed."""
+    name, now = study_name(task), _made_of(task)
+    others = [
+        each
+        for each in optuna.get_all_study_summaries(storage, include_best_trial=False)
+        if each.study_name.rpartition("-")[0] == _family(task) and each.study_name != name
+    ]
+    if not others:
+        return None
+    latest = max(others, key=lambda each: each._study_id)
+    before = dict(_flat(latest.user_attrs.get(_MADE_OF, {})))
+    after = dict(_flat(now))
+    changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    return latest.study_name, [key.removeprefix("settings.") for key in changed]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+
+
+def finished_trials(study: Study) -> int:
+    """How many trials count: those that ran to their end, and those that were given up."""
+    return len(study.get_trials(deepcopy=False, states=FINISHED))
+
+
+def claim(study: Study, desk: Desk, worker: str, budget: int) -> Trial | None:
+    """Take the next trial; None where so many as the budget allows are finished or running.
+
+    Trials of workers that are gone are given back first, so that they come first.
+    """
+    with desk.exclusive():
+        _give_back_lost(study, desk)
+        taken = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
+        if len(taken) >= budget:
+            return None
+        trial = study.ask()
+        trial.set_user_attr(WORKER, worker)
+        return trial
+
+
+def give_back_lost(study: Study, desk: Desk) -> int:
+    """Close the trials whose workers are gone and enqueue them again with their values; returns how many."""
+    with desk.exclusive():
+        return _give_back_lost(study, desk)
+
+
+def _give_back_lost(study: Study, desk: Desk) -> int:
+    """Inside the exclusive block. Each step can be repeated, so that a kill between two of them loses no trial."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        worker = trial.user_attrs.get(WORKER)  # one that never signed was killed in its own exclusive block
+        if worker is None or not desk.present(worker):
+            tell(study, trial.number, TrialState.FAIL)
+    trials = study.get_trials(deepcopy=False)
+    replaced = {trial.user_attrs.get(REPLACES) for trial in trials}
+    lost = [
+        trial
+        for trial in trials
+        if trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and trial.number not in replaced
+    ]
+    for trial in lost:
+        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        inherited = {OWN: True} if OWN in trial.user_attrs else {}
+        study.enqueue_trial(values, user_attrs={REPLACES: trial.number, **inherited})
+    return len(lost)
+
+
+def tell(study: Study, number: int, state: TrialState, values: tuple[float, ...] | None = None) -> None:
+    """Finish a trial, unless somebody else has: a worker that was cut off from the server may have been replaced."""
+    try:
+        study.tell(number, values, state, skip_if_finished=True)
+    except UpdateFinishedTrialError:
+        return

@@ -1,0 +1,88 @@
+"""A worker: a process of one thread that takes trials until the study has enough of them.
+
+Started by `mer search` as `python -m mer_pnao.search.worker`; it ends when its standard input is closed, which also
+happens when the process that started it is killed.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from uuid import uuid4
+
+import torch
+from optuna import Study, Trial, TrialPruned
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import TrialState
+
+from mer_pnao.console import input_errors
+from mer_pnao.errors import InputError
+from mer_pnao.params import load_params
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.search.objective import CountingStore, Task, load_task, objective
+from mer_pnao.search.storage import Desk, open_storage
+from mer_pnao.search.study import ERROR, OBJECTIVES, claim, finished_trials, open_study, study_name, tell
+from mer_pnao.workspace import work_folder
+
+STORAGE = "MER_SEARCH_STORAGE"  # the variable that holds the storage's URL: its password is nobody else's to read
+_PAUSE = 0.5  # seconds between two looks at trials that others run
+
+
+def work(study: Study, desk: Desk, budget: int, task: Task, store: CountingStore) -> None:
+    """Run trials until so many are finished; waits while others run the last ones, for one of them may be lost."""
+    worker = uuid4().hex
+    with desk.attend(worker):
+        while finished_trials(study) < budget:
+            trial = claim(study, desk, worker, budget)
+            if trial is None:
+                time.sleep(_PAUSE)
+            else:
+                run_trial(study, trial, task, store)
+
+
+def run_trial(study: Study, trial: Trial, task: Task, store: CountingStore) -> None:
+    """Run a trial and tell the study. A failure is told, too, and raised: it would meet the next trial as well."""
+    try:
+        values = objective(trial, task, store)
+    except TrialPruned:
+        tell(study, trial.number, TrialState.PRUNED)
+    except UpdateFinishedTrialError:  # cut off from the server, and replaced
+        return
+    except Exception as error:
+        with suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}"[:1000])
+        tell(study, trial.number, TrialState.FAIL)
+        raise
+    else:
+        tell(study, trial.number, TrialState.COMPLETE, values)
+
+
+def main() -> None:
+    """Work in the project in the working directory, on the study of its params.yaml."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--study", required=True)
+    parser.add_argument("--objectives", required=True, choices=OBJECTIVES)
+    parser.add_argument("--trials", required=True, type=int)
+    wanted = parser.parse_args()
+    torch.set_num_threads(1)
+    with input_errors(), suppress(KeyboardInterrupt):
+        Thread(target=_end_with_input, daemon=True).start()
+        task = load_task(load_params(), OBJECTIVES[wanted.objectives])
+        if study_name(task) != wanted.study:
+            raise InputError(f"params.yaml or the data have changed since the study {wanted.study} was started")
+        storage, desk = open_storage(Path(), os.environ.get(STORAGE))
+        work(open_study(storage, task), desk, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
+
+
+def _end_with_input() -> None:
+    while os.read(sys.stdin.fileno(), 1):  # not sys.stdin.read, whose lock Python wants back at its end
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+if __name__ == "__main__":
+    main()

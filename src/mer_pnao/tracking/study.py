@@ -1,0 +1,89 @@
+"""A search in MLflow: a parent run a study, a nested run a trial. Derived from the study, and repeatable."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow.entities import Metric, Param, Run, RunTag
+
+from mer_pnao.tracking.lineage import read_lineage
+from mer_pnao.tracking.stage import tracking_or_warning
+from mer_pnao.tracking.store import NAME, Store, opened
+
+_FINISHED = "FINISHED"
+
+
+@dataclass(frozen=True)
+class TrackedTrial:
+    """What a trial's run holds."""
+
+    number: int
+    params: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Sequence[float]]  # a value a round
+    tags: Mapping[str, str]
+    round_key: str  # of its best round: a registered round with the same key is the same model
+
+
+def track_study(
+    project: Path,
+    name: str,
+    params: Mapping[str, str],
+    tags: Mapping[str, str],
+    metrics: Mapping[str, float],
+    trials: Sequence[TrackedTrial],
+) -> None:
+    """Log a study and its trials that are not logged yet; the study's own metrics get a point where they have changed.
+
+    A failure of MLflow is one sentence on stderr: Optuna holds the study, and the next `mer search` catches up.
+    """
+    with tracking_or_warning(project), opened(project) as store:
+        shared = {**read_lineage(project).tags(), **tags, "study": name}
+        source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
+        parent = _find_or_create(store, f"study {name}", f"search {name}", {**shared, **source})
+        run = parent.info.run_id
+        nested = {**shared, **source, "mlflow.parentRunId": run}
+        versions = _versions(store)
+        for trial in trials:
+            _log_trial(store, name, trial, nested, versions.get(trial.round_key))
+        changed = {key: value for key, value in metrics.items() if parent.data.metrics.get(key) != value}
+        now = time.time_ns() // 1_000_000
+        known = parent.data.params
+        store.client.log_batch(
+            run,
+            [Metric(key, value, now, len(trials)) for key, value in changed.items()],
+            [Param(key, value) for key, value in params.items() if key not in known],
+        )
+        store.client.set_terminated(run, _FINISHED)
+
+
+def _log_trial(store: Store, study: str, trial: TrackedTrial, tags: Mapping[str, str], version: str | None) -> None:
+    run = _find_or_create(store, f"study {study} trial {trial.number}", f"trial {trial.number:03d}", tags)
+    wanted = dict(trial.tags) | ({} if version is None else {"registered_version": version})
+    fresh = [RunTag(key, value) for key, value in wanted.items() if run.data.tags.get(key) != value]
+    if run.info.status == _FINISHED:  # a version may have been registered since, and another trial chosen
+        if fresh:
+            store.client.log_batch(run.info.run_id, tags=fresh)
+        return
+    start = run.info.start_time
+    points = [Metric(key, value, start, 0) for key, value in trial.metrics.items()]
+    points += [Metric(key, value, start, i) for key, values in trial.curves.items() for i, value in enumerate(values)]
+    store.client.log_batch(run.info.run_id, points, [Param(key, value) for key, value in trial.params.items()], fresh)
+    store.client.set_terminated(run.info.run_id, _FINISHED)
+
+
+def _versions(store: Store) -> dict[str, str]:
+    """Round key -> the registered version of that round."""
+    runs = {version.run_id: version.version for version in store.client.search_model_versions(f"name = '{NAME}'")}
+    keys = {run: store.client.get_run(run).data.tags.get("round_key") for run in runs if run}
+    return {key: str(runs[run]) for run, key in keys.items() if key}
+
+
+def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str]) -> Run:
+    found = store.client.search_runs([store.experiment], f"tags.identity = '{identity}'", max_results=1)
+    return (
+        found[0]
+        if found
+        else store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
+    )
