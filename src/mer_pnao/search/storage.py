@@ -178,10 +178,11 @@ def _open_server(url: str) -> tuple[BaseStorage, Desk]:
     chosen = chosen.set(drivername=_DRIVER)
     whole = chosen.render_as_string(hide_password=False)
     try:
-        patience = {"connect_timeout": 10}
-        desk = PostgresDesk(create_engine(whole, poolclass=NullPool, connect_args=patience))
+        # A connection for each step and none between them costs little beside a round, and outlives a server's restart.
+        options = {"poolclass": NullPool, "connect_args": {"connect_timeout": 10}}
+        desk = PostgresDesk(create_engine(whole, **options))
         with desk.exclusive():  # of two processes that make the tables at once, one would fail
-            storage = RDBStorage(whole, engine_kwargs={"pool_pre_ping": True, "connect_args": patience})
+            storage = RDBStorage(whole, engine_kwargs=options)
         return storage, desk
     except ModuleNotFoundError as error:
         raise InputError(f"{shown(url)} needs the package psycopg: pip install 'mer-pnao[postgresql]'") from error

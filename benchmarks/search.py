@@ -1,0 +1,105 @@
+"""What sharing rounds saves: the same trials with the round store and without it.
+
+`python benchmarks/search.py [--trials 30]`: one worker searches the demo's space on random features twice, with the
+same seed and so the same trials, and prints seconds, the store's hit rate and the ratio. No trial is given up early, so
+that both do the same.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from optuna.pruners import NopPruner
+
+from mer_pnao.network.emotion_network import NetworkConfig
+from mer_pnao.params import load_params
+from mer_pnao.pruning.pnao import FoldResult
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.search.objective import COM, CountingStore, Task
+from mer_pnao.search.reading import read_record
+from mer_pnao.search.record import StudyRecord
+from mer_pnao.search.storage import open_storage
+from mer_pnao.search.study import find_or_create, open_study
+from mer_pnao.search.worker import work
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import TrainingConfig
+
+ROOT = Path(__file__).parents[1]
+CLIPS, CLASSES, WIDTH = 300, 6, 32
+
+
+class NoStore:
+    """Knows nothing and forgets everything."""
+
+    def __init__(self) -> None:
+        self.hits = self.misses = 0
+
+    def load(self, key: str) -> tuple[FoldResult, ...] | None:
+        """Nothing."""
+        self.misses += 1
+        return None
+
+    def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
+        """Nowhere."""
+
+
+def random_task() -> Task:
+    """The demo's space over random features with weak class means."""
+    params = load_params(ROOT / "profiles/demo.yaml")
+    params = params.model_copy(
+        update={
+            "folds": 2,
+            "network": NetworkConfig(hidden=32, width=16),
+            "training": TrainingConfig(epochs=4, batch=48, learning_rate=0.006, patience=4),
+        }
+    )
+    rng = np.random.default_rng(0)
+    emotion = np.arange(CLIPS) % CLASSES
+    features = {
+        name: (rng.standard_normal((CLASSES, WIDTH))[emotion] + 3 * rng.standard_normal((CLIPS, WIDTH))).astype(
+            np.float32
+        )
+        for name in params.features.sets
+    }
+    valence = (emotion - 2.5 + rng.standard_normal(CLIPS)).astype(np.float32)
+    names = tuple(f"clip{i:04d}" for i in range(CLIPS))
+    return Task(Examples(names, features, emotion, valence, None, CLASSES), CLASSES, params, (COM,))
+
+
+def search(task: Task, root: Path, store: CountingStore, trials: int) -> tuple[float, StudyRecord]:
+    """Seconds and record of a search by one worker."""
+    storage, desk = open_storage(root, None)
+    find_or_create(storage, desk, task)
+    study = open_study(storage, task)
+    study.pruner = NopPruner()
+    start = time.perf_counter()
+    work(study, desk, trials, task, store)
+    return time.perf_counter() - start, read_record(study, task)
+
+
+def main() -> None:
+    """Search twice and compare."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trials", type=int, default=30)
+    trials = parser.parse_args().trials
+    torch.set_num_threads(1)
+    task = random_task()
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        shared, first = search(task, root / "shared", DiskRoundStore(root / "rounds"), trials)
+        alone, second = search(task, root / "alone", NoStore(), trials)
+    same = [(one.values, one.best.com) for one in first.trials] == [
+        (each.values, each.best.com) for each in second.trials
+    ]
+    rounds = sum(len(trial.rounds) for trial in first.trials)
+    print(f"{trials} trials, {rounds} rounds; the same trials and values: {'yes' if same else 'NO'}")
+    print(f"with the round store     {shared:7.1f} s   {first.hit_rate:.0%} of the rounds were known")
+    print(f"without                  {alone:7.1f} s")
+    print(f"share of the time        {shared / alone:7.2f}     (at most 0.50 wanted)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""`mer search` as a whole: kills, Ctrl-C, resuming, applying."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from optuna import Study
+
+from mer_pnao.cli import main
+from mer_pnao.params import load_params
+from mer_pnao.search.objective import COM, load_task
+from mer_pnao.search.reading import read_record
+from mer_pnao.search.storage import open_storage
+from mer_pnao.search.study import find_or_create, finished_trials
+
+MER = [sys.executable, "-m", "mer_pnao.cli"]
+
+
+Mer = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def mer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mer:
+    """Call `mer` in this process; returns exit code and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["mer", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        return int(stopped.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """A process group of its own, as a terminal makes one."""
+    return subprocess.Popen(
+        [*MER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def kill_and_interrupt(search: subprocess.Popen[str], study: Study) -> None:
+    """Kill two of its workers while they are at work, then press Ctrl-C."""
+    chance = random.Random(1)
+    deadline = time.monotonic() + 120
+    killed: set[int] = set()
+    while len(killed) < 2:
+        workers = [each for each in psutil.Process(search.pid).children() if each.status() != psutil.STATUS_ZOMBIE]
+        busy = {trial.user_attrs.get("worker") for trial in study.trials if trial.state.name == "RUNNING"}
+        if len(workers) == 2 and busy:
+            victim = chance.choice(workers)
+            victim.kill()
+            killed.add(victim.pid)
+        assert time.monotonic() < deadline
+        assert search.poll() is None
+        time.sleep(chance.uniform(0, 0.1))
+    os.killpg(search.pid, signal.SIGINT)
+    out, err = search.communicate(timeout=60)
+    assert search.returncode == 130, err
+    assert "`mer search --resume` goes on" in out
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_a_search_is_killed_interrupted_resumed_and_applied(project: Path, mer: Mer) -> None:
+    storage, desk = open_storage(project, None)
+    study, _ = find_or_create(storage, desk, load_task(load_params(), (COM,)))
+    with start("search", "--trials", "300", "--workers", "2", "--resume") as first:
+        try:
+            kill_and_interrupt(first, study)
+        finally:
+            first.kill()  # whose end its workers see
+    assert not [trial for trial in study.trials if trial.state.name == "RUNNING"], "all was given back"
+    assert not psutil.Process().children(recursive=True)
+
+    trials = str(finished_trials(study) + 4)
+    code, err = mer("search", "--trials", trials)
+    assert code == 2
+    assert re.search(rf"error: the study tiny-com-\w+ has \d+ of {trials} trials: `mer search --resume` goes on", err)
+
+    done = subprocess.run(
+        [*MER, "search", "--trials", trials, "--workers", "2", "--resume"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    record = read_record(study, load_task(load_params(), (COM,)))
+    assert len(record.trials) == int(trials)
+    assert (project / "reports/search/history.png").is_file()
+    before = (project / "params.yaml").read_text()
+    assert mer("search", "apply") == (0, "")
+    chosen = record.chosen
+    assert chosen is not None
+    params = load_params()
+    assert (params.pnao.naor, params.pnao.alpha, params.pnao.rounds) == tuple(chosen.values.values())
+    after = (project / "params.yaml").read_text().splitlines()
+    assert sum(one != other for one, other in zip(before.splitlines(), after, strict=True)) <= 3
+
+
+def test_wrong_use_is_one_sentence(project: Path, mer: Mer) -> None:
+    for arguments, sentence in (
+        (["search", "apply"], "best_params.yaml is not there"),
+        (["search", "--storage", "sqlite:///x"], "the storage must be a postgresql"),
+        (["dashboard"], "mlruns/optuna.journal is not there: run `mer search`"),
+        (["search", "--trials", "0"], "--trials"),
+        (["search", "--objectives", "speed"], "--objectives"),
+    ):
+        code, err = mer(*arguments)
+        assert code == 2, arguments
+        assert sentence in err
+        assert "Traceback" not in err

@@ -1,0 +1,98 @@
+"""What a search leaves: figures, trials.csv, the page's section, MLflow's runs."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.report.search import write_search
+from mer_pnao.report.search_section import read_search
+from mer_pnao.search.objective import Task
+from mer_pnao.search.reading import read_record
+from mer_pnao.search.record import StudyRecord
+from mer_pnao.search.storage import open_storage
+from mer_pnao.search.study import find_or_create, open_study
+from mer_pnao.search.worker import work
+from mer_pnao.search_run import _track, line
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture
+def record(task: Task, project: Path) -> StudyRecord:
+    storage, desk = open_storage(project, None)
+    find_or_create(storage, desk, task)
+    study = open_study(storage, task)
+    work(study, desk, 14, task, DiskRoundStore(project / "work/rounds"))
+    return read_record(study, task)
+
+
+def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyRecord, tmp_path: Path) -> None:
+    out = tmp_path / "search"
+    write_search(record, out)
+    table = pd.read_csv(out / "trials.csv")
+    assert table["trial"].tolist() == list(range(14))
+    assert table["chosen"].sum() == 1
+    complete = table[table["state"] == "complete"]
+    assert complete.loc[complete["chosen"], "trainval_com"].item() == complete["trainval_com"].max()
+    assert ((table["hits"] + table["misses"]) == table["rounds_done"]).all()
+    assert table["hits"].sum() / table["rounds_done"].sum() == pytest.approx(record.hit_rate)
+    assert 0 < record.hit_rate < 1
+    pictures = {path.stem: path.read_bytes() for path in out.glob("*.png")}
+    assert {"history", "pareto", "slice", "contour"} <= set(pictures)
+    assert ("importances" in pictures) == bool(record.importances)
+    assert all(content.startswith(PNG) for content in pictures.values())
+    write_search(record, out)
+    assert {path.stem: path.read_bytes() for path in out.glob("*.png")} == pictures
+    section = read_search(out, "tiny")
+    assert section is not None
+    assert section.study["chosen"]["com"] == record.chosen.best.com  # type: ignore[union-attr]
+    assert set(section.pictures) == {f"search_{name}" for name in pictures}
+    assert read_search(out, "demo") is None
+    assert read_search(tmp_path / "nowhere", "tiny") is None
+    (out / "study.json").write_text(json.dumps([]))
+    assert read_search(out, "tiny") is None
+    assert all(line(each).startswith(f"trial {each.number:>3}  Com {each.best.com:.4f}") for each in record.trials)
+
+
+def test_importances_add_up_and_name_the_knobs(record: StudyRecord) -> None:
+    if record.importances:
+        assert set(record.importances) <= {knob.name for knob in record.knobs}
+        assert sum(record.importances.values()) == pytest.approx(1)
+
+
+def test_mlflow_has_a_run_a_study_and_a_nested_run_a_trial_once(record: StudyRecord, project: Path) -> None:
+    for _ in range(2):
+        _track(project, record)
+    client = MlflowClient(tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("mer-pnao")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(parents) == 1
+    assert len(runs) == 1 + len(record.trials)
+    assert parents[0].data.metrics["trials"] == 14
+    assert parents[0].data.params["search.naor"] == "0.2, 0.4, 0.8"
+    for trial in record.trials:
+        (run,) = [run for run in runs if run.info.run_name == f"trial {trial.number:03d}"]
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert run.data.params["pnao.naor"] == str(trial.values["naor"])
+        assert run.data.metrics["trainval_com"] == pytest.approx(trial.best.com)
+        assert run.data.metrics["hit_rate"] == trial.hit_rate
+        assert (run.data.tags["chosen"] == "true") == (trial == record.chosen)
+        points = client.get_metric_history(run.info.run_id, "round_com")
+        assert [point.value for point in sorted(points, key=lambda each: each.step)] == pytest.approx(
+            [each.com for each in trial.rounds]
+        )
+        assert run.info.status == "FINISHED"
+
+
+def test_mlflow_that_cannot_be_reached_is_one_sentence(
+    record: StudyRecord, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/params.yaml/x.db")
+    _track(project, record)
+    assert "MLflow is not reachable" in capsys.readouterr().err

@@ -1,0 +1,128 @@
+"""Where studies are kept: locks that a kill frees, torn and spoilt journals, servers that are not there."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.study import create_study, load_study
+
+from mer_pnao.errors import InputError
+from mer_pnao.search.storage import JOURNAL, Desk, open_storage, shown
+
+
+@pytest.fixture(params=["journal", "postgres"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Desk]:
+    url = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    return lambda: open_storage(tmp_path, url)[1]
+
+
+def in_child(act: Callable[[Desk], None], opened: Callable[[], Desk]) -> int:
+    """A process that is inside the desk when this returns, and stays there until it is killed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            act(opened())
+            os.write(writer, b"x")
+            signal.pause()
+        finally:
+            os._exit(1)
+    os.close(writer)
+    assert os.read(reader, 1) == b"x"
+    os.close(reader)
+    return child
+
+
+def test_a_worker_is_present_until_it_is_killed(opened: Callable[[], Desk]) -> None:
+    held = []
+
+    def attend(desk: Desk) -> None:
+        held.append(desk.attend("worker-1"))
+        held[0].__enter__()
+
+    child = in_child(attend, opened)
+    desk = opened()
+    assert desk.present("worker-1")
+    assert not desk.present("worker-2")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while desk.present("worker-1"):  # the server needs a moment to see that the connection is gone
+        pass
+    with desk.attend("worker-3"):
+        assert opened().present("worker-3")
+    assert not opened().present("worker-3")
+
+
+def test_a_process_killed_at_the_desk_lets_the_next_one_in(opened: Callable[[], Desk]) -> None:
+    held = []
+
+    def enter(desk: Desk) -> None:
+        held.append(desk.exclusive())
+        held[0].__enter__()
+
+    child = in_child(enter, opened)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with opened().exclusive():
+        pass
+
+
+def test_a_torn_line_costs_nothing_but_itself(tmp_path: Path) -> None:
+    storage, _ = open_storage(tmp_path, None)
+    study = create_study(study_name="s", storage=storage)
+    study.tell(study.ask(), 1.0)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":4,"study_')
+    again = load_study(study_name="s", storage=open_storage(tmp_path, None)[0])
+    again.tell(again.ask(), 2.0)
+    assert journal.read_bytes().startswith(whole)
+    third = load_study(study_name="s", storage=open_storage(tmp_path, None)[0])
+    assert [trial.value for trial in third.trials] == [1.0, 2.0]
+    assert [trial.value for trial in study.trials] == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    "content", [b"rubbish\nrubbish\n", b'{"op_code": 0}\n{"x": 1}\n', b"[1]\n[2]\n", b"\xff\xfe\n\n\n"]
+)
+def test_a_spoilt_journal_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    journal = tmp_path / JOURNAL
+    journal.parent.mkdir()
+    journal.write_bytes(content)
+    with pytest.raises(
+        InputError, match=r"optuna\.journal is no readable journal of Optuna .*: move it away"
+    ) as raised:
+        open_storage(tmp_path, None)
+    assert "\n" not in str(raised.value)
+    assert journal.read_bytes() == content
+
+
+def test_a_journal_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mlruns").write_text("a file")
+    with pytest.raises(InputError, match=r"optuna\.journal cannot be used: File exists"):
+        open_storage(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "postgresql://mer:geheim@127.0.0.1:1/search",
+            r"postgresql://mer:\*\*\*@127\.0\.0\.1:1/search cannot be reached: ",
+        ),
+        ("sqlite:///x.db", r"the storage must be a postgresql\+psycopg:// URL, got one that starts with sqlite://"),
+        ("nonsense", r"the storage is no URL like postgresql://user@host/database"),
+    ],
+)
+def test_storages_that_cannot_be_used_are_refused_without_the_password(tmp_path: Path, url: str, message: str) -> None:
+    with pytest.raises(InputError, match=message) as raised:
+        open_storage(tmp_path, url)
+    assert "geheim" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    assert shown("postgresql://mer:geheim@host/db") == "postgresql://mer:***@host/db"
+    assert shown(None) == "mlruns/optuna.journal"

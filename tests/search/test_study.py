@@ -1,0 +1,262 @@
+"""Studies and their trials: exact budgets, kills at any moment, what makes a study a new one."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.trial import FixedTrial, TrialState
+
+from mer_pnao.params import load_params
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.search.objective import COM, PARAMETERS, Task, load_task, objective
+from mer_pnao.search.reading import read_record
+from mer_pnao.search.runner import open_search
+from mer_pnao.search.storage import open_storage
+from mer_pnao.search.study import (
+    ERROR,
+    OWN,
+    REPLACES,
+    claim,
+    find_or_create,
+    finished_trials,
+    give_back_lost,
+    open_study,
+    study_name,
+    tell,
+)
+from mer_pnao.search.worker import run_trial, work
+
+
+def test_the_budget_counts_what_runs_and_what_is_finished(task: Task, project: Path) -> None:
+    storage, desk = open_storage(project, None)
+    study, new = find_or_create(storage, desk, task)
+    assert new
+    with desk.attend("a"):
+        first, second = (claim(study, desk, "a", 2) for _ in range(2))
+        assert first is not None
+        assert second is not None
+        assert claim(study, desk, "a", 2) is None
+        tell(study, first.number, TrialState.COMPLETE, (0.5,))
+        assert claim(study, desk, "a", 2) is None
+        assert claim(study, desk, "a", 3) is not None
+    assert finished_trials(study) == 1
+
+
+def test_a_lost_trial_is_closed_and_done_again_with_its_values_once(task: Task, project: Path) -> None:
+    storage, desk = open_storage(project, None)
+    study, _ = find_or_create(storage, desk, task)
+    with desk.attend("living"):
+        with desk.attend("dying"):
+            own = claim(study, desk, "dying", 3)
+            lost = claim(study, desk, "dying", 3)
+            assert own is not None
+            assert lost is not None
+            lost.suggest_float("naor", 0.2, 0.8, log=True)
+        kept = claim(study, desk, "living", 3)
+        assert kept is not None
+        assert kept.user_attrs[REPLACES] == own.number, "what was lost comes first"
+        assert kept.user_attrs[OWN]
+        assert give_back_lost(study, desk) == 0
+        again = claim(study, desk, "living", 3)
+        assert again is not None
+        assert again.user_attrs[REPLACES] == lost.number
+        assert again.suggest_float("naor", 0.2, 0.8, log=True) == lost.params["naor"]
+        # the lost worker was only slow, and tells its result after all
+        tell(study, lost.number, TrialState.COMPLETE, (9.0,))
+        assert study.trials[lost.number].state == TrialState.FAIL
+    assert give_back_lost(study, desk) == 2
+    states = [trial.state for trial in study.trials]
+    assert states == [TrialState.FAIL] * 4 + [TrialState.WAITING] * 2
+
+
+def test_a_kill_between_closing_and_enqueuing_loses_nothing(task: Task, project: Path) -> None:
+    storage, desk = open_storage(project, None)
+    study, _ = find_or_create(storage, desk, task)
+    with desk.attend("a"):
+        trial = claim(study, desk, "a", 3)
+    assert trial is not None
+    tell(study, trial.number, TrialState.FAIL)  # the last thing that the killed process did
+    assert give_back_lost(study, desk) == 1
+    assert give_back_lost(study, desk) == 0
+    unsigned = study.ask()  # killed before it could sign
+    assert give_back_lost(study, desk) == 1
+    assert study.trials[-1].user_attrs[REPLACES] == unsigned.number
+
+
+def test_a_trial_that_fails_by_itself_is_not_tried_again(task: Task, project: Path) -> None:
+    class Full(DiskRoundStore):
+        def save(self, key: str, folds: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    storage, desk = open_storage(project, None)
+    study, _ = find_or_create(storage, desk, task)
+    with desk.attend("a"):
+        trial = claim(study, desk, "a", 3)
+        assert trial is not None
+        with pytest.raises(OSError, match="No space left"):
+            run_trial(study, trial, task, Full(project / "work/rounds"))
+    assert study.trials[0].state == TrialState.FAIL
+    assert "No space left on device" in study.trials[0].user_attrs[ERROR]
+    assert give_back_lost(study, desk) == 0
+
+
+@pytest.mark.parametrize("kind", ["journal", "postgres"])
+def test_workers_killed_at_random_moments_leave_an_exact_study(
+    kind: str, task: Task, project: Path, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgres") if kind == "postgres" else None
+    budget, chance = 8, random.Random(3)
+    storage, desk = open_storage(project, url)
+    study, _ = find_or_create(storage, desk, task)
+
+    def start() -> int:
+        child = os.fork()
+        if child:
+            return child
+        try:
+            own_storage, own_desk = open_storage(project, url)
+            work(open_study(own_storage, task), own_desk, budget, task, DiskRoundStore(project / "work/rounds"))
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    children, kills = [start(), start()], 0
+    deadline = time.monotonic() + 100
+    while children:
+        assert time.monotonic() < deadline
+        moment = time.monotonic() + chance.uniform(0.05, 0.6)
+        while time.monotonic() < moment and children:
+            for child in children[:]:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
+                    assert status == 0
+                    children.remove(child)
+            time.sleep(0.005)
+        if children and kills < 14:
+            victim = chance.choice(children)
+            os.kill(victim, signal.SIGKILL)
+            os.waitpid(victim, 0)
+            kills += 1
+            children[children.index(victim)] = start()
+
+    assert kills > 4
+    trials = study.get_trials()
+    finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    assert len(finished) == budget
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    assert failed, "no kill met a trial"
+    assert len(failed) + len(finished) == len(trials), "nothing is left running or waiting"
+    replaced = [trial.user_attrs[REPLACES] for trial in trials if REPLACES in trial.user_attrs]
+    assert sorted(replaced) == sorted(trial.number for trial in failed), "each lost trial was done again, and once"
+    for trial in trials:
+        if REPLACES in trial.user_attrs:
+            before = trials[trial.user_attrs[REPLACES]].params
+            assert before.items() <= trial.params.items()
+    record = read_record(study, task)
+    assert [each.number for each in record.trials] == [trial.number for trial in finished]
+    assert record.lost == len(failed)
+    best = record.chosen
+    assert best is not None
+    again = objective(FixedTrial(dict(best.values)), task, DiskRoundStore(project / "work/fresh"))
+    assert again == (study.best_value,) == (best.best.com,)
+
+
+def test_a_search_that_one_worker_does_is_the_same_each_time(task: Task, project: Path, tmp_path: Path) -> None:
+    def search(root: Path, pauses: bool) -> list[tuple[object, ...]]:
+        storage, desk = open_storage(root, None)
+        find_or_create(storage, desk, task)
+        for budget in range(1, 9) if pauses else (8,):
+            work(open_study(storage, task), desk, budget, task, DiskRoundStore(tmp_path / "rounds"))
+        study = open_study(storage, task)
+        return [(trial.number, trial.state, trial.params, trial.values) for trial in study.trials]
+
+    assert search(tmp_path / "one", False) == search(tmp_path / "two", True)
+
+
+def test_the_profiles_own_values_come_first_where_the_space_holds_them(
+    task: Task, project: Path, change: Callable[..., None]
+) -> None:
+    storage, desk = open_storage(project, None)
+    study, _ = find_or_create(storage, desk, task)
+    assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [
+        {"naor": 0.4, "alpha": 0.001, "rounds": 2}
+    ]
+    change("pnao", "rounds", 9)
+    other = load_task(load_params(project / "params.yaml"), (COM,))
+    assert study_name(other) == study_name(task), "an open value is no part of what a study is made of"
+    change("pnao", "min_nodes", 3)
+    study, new = find_or_create(storage, desk, load_task(load_params(project / "params.yaml"), (COM,)))
+    assert new
+    assert study.trials == []
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "told"),
+    [
+        ("search", "naor", "{low: 0.2, high: 0.9, points: 3}", "search.naor.high"),
+        ("search", "dropout", "[0.1, 0.2]", "network.dropout, search.dropout"),
+        ("training", "epochs", 4, "training.epochs"),
+        ("network", "hidden", 13, "network.hidden"),
+    ],
+)
+def test_another_space_or_setting_is_a_new_study_and_says_so(
+    project: Path, change: Callable[..., None], section: str, name: str, value: object, told: str
+) -> None:
+    said: list[str] = []
+    params = load_params(project / "params.yaml")
+    open_search(project, load_task(params, (COM,)), None, 6, False, said.append)
+    if name == "naor":
+        text = (project / "params.yaml").read_text()
+        (project / "params.yaml").write_text(text.replace("high: 0.8", "high: 0.9"))
+    else:
+        change(section, name, value)
+    open_search(project, load_task(load_params(project / "params.yaml"), (COM,)), None, 6, False, said.append)
+    assert len(said) == 2
+    assert said[1].startswith("A new study, tiny-com-")
+    assert said[1].endswith(f" in {told}."), said[1]
+
+
+def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(
+    project: Path, task: Task, change: Callable[..., None]
+) -> None:
+    said: list[str] = []
+    open_search(project, task, None, 6, False, said.append)
+    change("search", "trials", 99)
+    change("training", "seeds", "[0, 5]")
+    same = load_task(load_params(project / "params.yaml"), (COM,))
+    assert study_name(same) == study_name(task)
+    text = (project / "data/tiny/manifest.csv").read_text()
+    (project / "data/tiny/manifest.csv").write_text(text.replace(",r3,", ",r33,"))
+    open_search(project, load_task(load_params(project / "params.yaml"), (COM,)), None, 6, False, said.append)
+    assert said[1].endswith(" in training data.")
+    both = load_task(load_params(project / "params.yaml"), (COM, PARAMETERS))
+    open_search(project, both, None, 6, False, said.append)
+    assert said[2].endswith("in mlruns/optuna.journal."), "other objectives are another question, not a change"
+
+
+def test_a_pareto_study_finds_the_smallest_network_that_reaches_the_com(project: Path, tmp_path: Path) -> None:
+    task = load_task(load_params(project / "params.yaml"), (COM, PARAMETERS))
+    storage, desk = open_storage(project, None)
+    find_or_create(storage, desk, task)
+    study = open_study(storage, task)
+    work(study, desk, 6, task, DiskRoundStore(tmp_path / "rounds"))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    record = read_record(study, task)
+    sizes = {trial.number: trial.values for trial in study.trials}
+    feasible = [number for number, (com, _) in sizes.items() if com >= -0.5]
+    assert record.chosen is not None
+    if feasible:
+        assert record.chosen.best.parameters == min(sizes[number][1] for number in feasible)
+    expected = {
+        tuple(trial.values)
+        for trial in study.trials
+        if not any(
+            other.values[0] >= trial.values[0] and other.values[1] <= trial.values[1] and other.values != trial.values
+            for other in study.trials
+        )
+    }
+    assert {(each.best.com, float(each.best.parameters)) for each in record.front} == expected
