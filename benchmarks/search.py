@@ -53,7 +53,7 @@ def random_task() -> Task:
         update={
             "folds": 2,
             "network": NetworkConfig(hidden=32, width=16),
-            "training": TrainingConfig(epochs=4, batch=48, learning_rate=0.006, patience=4),
+            "training": TrainingConfig(epochs=16, batch=48, learning_rate=0.006, patience=16),
         }
     )
     rng = np.random.default_rng(0)

@@ -105,13 +105,14 @@ def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tu
     attribute OUTCOME grows round by round, so that a killed trial shows how far it came.
     """
     run = optimisation_of(task.train, task.classes, with_values(task.params, draw(trial, task.knobs)))
-    dense = parameters(EmotionNetwork(run.blueprint))
+    network = EmotionNetwork(run.blueprint)
+    weights, dense = [name for name, _ in network.named_parameters()], parameters(network)
     rounds: list[dict[str, Any]] = []
     before = (store.hits, store.misses)
     for finished in optimise_architecture(
         run.blueprint, run.examples, run.folds, run.training, run.pnao, run.seed, store
     ):
-        rounds.append(_facts(finished))
+        rounds.append(_facts(finished, weights))
         hits, misses = store.hits - before[0], store.misses - before[1]
         trial.set_user_attr(OUTCOME, {"rounds": rounds, "dense": dense, "hits": hits, "misses": misses})
         if not task.pareto:
@@ -125,6 +126,7 @@ def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tu
     return best["com"], float(best["parameters"])
 
 
-def _facts(finished: Round) -> dict[str, Any]:
-    size = float(np.mean([parameters(network) for network in finished.networks()]))
+def _facts(finished: Round, weights: Sequence[str]) -> dict[str, Any]:
+    """Parameters are counted in the folds' states: to build the networks would cost more than a known round does."""
+    size = float(np.mean([sum(fold.state[name].numel() for name in weights) for fold in finished.folds]))
     return {"key": finished.key, "parameters": round(size), **asdict(finished.scores)}

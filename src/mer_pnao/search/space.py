@@ -82,7 +82,7 @@ class SearchConfig:
     """
 
     trials: int = 40  # that are finished, over all workers
-    naor: LogGrid = LogGrid(0.0125, 0.4, 6)
+    naor: LogGrid = LogGrid(0.0125, 0.2, 5)
     alpha: LogGrid = LogGrid(3e-5, 3e-3, 5)
     rounds: WholeRange = WholeRange(2, 8)
     hidden: tuple[int, ...] = ()
