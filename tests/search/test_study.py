@@ -217,7 +217,7 @@ def test_another_space_or_setting_is_a_new_study_and_says_so(
     open_search(project, load_task(load_params(project / "params.yaml"), (COM,)), None, 6, False, said.append)
     assert len(said) == 2
     assert said[1].startswith("A new study, tiny-com-")
-    assert said[1].endswith(f" in {told}."), said[1]
+    assert said[1].endswith(f": {told}."), said[1]
 
 
 def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(
@@ -232,7 +232,7 @@ def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(
     text = (project / "data/tiny/manifest.csv").read_text()
     (project / "data/tiny/manifest.csv").write_text(text.replace(",r3,", ",r33,"))
     open_search(project, load_task(load_params(project / "params.yaml"), (COM,)), None, 6, False, said.append)
-    assert said[1].endswith(" in training data.")
+    assert said[1].endswith(": training data.")
     both = load_task(load_params(project / "params.yaml"), (COM, PARAMETERS))
     open_search(project, both, None, 6, False, said.append)
     assert said[2].endswith("in mlruns/optuna.journal."), "other objectives are another question, not a change"

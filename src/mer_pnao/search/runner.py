@@ -59,7 +59,7 @@ def open_search(
     search = Search(study, desk, task, url, trials)
     if new and other:
         name, changed = other
-        say(f"A new study, {study.study_name}: other than {name} in {', '.join(changed)}.")
+        say(f"A new study, {study.study_name}, for this has changed since {name}: {', '.join(changed)}.")
     elif new:
         say(f"A new study, {study.study_name}, in {shown(url)}.")
     elif search.finished < trials and not resume:
