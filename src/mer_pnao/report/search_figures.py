@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mer_pnao.report.figures import BLUE, INK, MUTED, VERMILLION, as_png
+from mer_pnao.report.table import short_count
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.search.space import Knob
 
@@ -66,7 +67,7 @@ def history(record: StudyRecord) -> bytes:
             axes.axhline(record.own.best.com, color=INK, linestyle=":", linewidth=1.2, label="the profile's own values")
         axes.set(xlabel="trial", ylabel="Com, Train&Val", title="Every trial")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower right", fontsize=8)
+        figure.legend(loc="outside upper right", ncols=3, fontsize=8)
 
     return as_png(6.4, 3.4, draw)
 
@@ -112,7 +113,9 @@ def pareto(record: StudyRecord) -> bytes:
         if record.pareto:
             axes.axhline(record.com_at_least, color=INK, linestyle=":", linewidth=1.2, label="com_at_least")
         axes.set(xlabel="parameters of the best round", ylabel="Com, Train&Val", title="Com against size")
-        axes.legend(loc="lower right", fontsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
+        figure.legend(loc="outside upper right", ncols=3, fontsize=8)
 
     return as_png(5.2, 3.4, draw)
 
@@ -182,6 +185,6 @@ def _axis(axes: Axes, knob: Knob, which: str) -> None:
     axis = axes.xaxis if which == "x" else axes.yaxis
     labels = [value if isinstance(value, str) else f"{value:g}" for value in knob.grid]
     axis.set_ticks(range(len(labels)), labels)
-    if which == "x" and sum(map(len, labels)) > 26:
+    if which == "x" and sum(map(len, labels)) > 18:
         axes.tick_params("x", rotation=45)
     axis.set_label_text(TITLES[knob.name])
