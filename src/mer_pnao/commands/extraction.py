@@ -53,12 +53,13 @@ def extract(
     from mer_pnao.features.ray_engine import Recipe, on_ray
     from mer_pnao.features.shards import Clip, Part, parse_part
     from mer_pnao.features.store import Listed, write_listed
+    from mer_pnao.parallel import usable_cores
     from mer_pnao.params import load_params
     from mer_pnao.workspace import work_folder
 
     params = load_params(ROOT / "params.yaml")
     names = _encoders(params, encoder)
-    part = parse_part(shard) if shard else Part()
+    part, threads = parse_part(shard) if shard else Part(), usable_cores()
     if clips:
         wanted = [Clip(name, path) for name, path in _clips(clips).items()]
     elif out is not None:
@@ -72,7 +73,7 @@ def extract(
     for name in names:
         recipe = Recipe(name, params.encoders[name], ROOT, params.media)
         built = recipe.build()
-        computes = on_ray(recipe, built, workers) if engine is EngineName.RAY else on_this_machine(built)
+        computes = on_ray(recipe, built, workers) if engine is EngineName.RAY else on_this_machine(built, threads)
         with progress(f"extracting {name}", part.clips(len(wanted))) as done:
             missing = 0
             if shard or not clips:
