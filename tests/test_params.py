@@ -38,6 +38,7 @@ def test_profiles_fit_the_schema_and_state_what_their_stages_read(path: Path) ->
         "pnao",
         "controls",
         "evaluation",
+        "promotion",
     ):
         assert stated[section] == full[section], section
     if params.encoders:

@@ -2,7 +2,7 @@
 
 import typer
 
-from mer_pnao.commands import corpus, extraction, results, search, tracking
+from mer_pnao.commands import corpus, extraction, registry, results, search, tracking
 from mer_pnao.console import input_errors
 
 app = typer.Typer(
@@ -22,6 +22,10 @@ for command in (
     tracking.init,
     tracking.track,
     tracking.ui,
+    registry.register,
+    registry.registry,
+    registry.promote,
+    registry.rollback,
 ):
     app.command()(command)
 app.add_typer(search.search, name="search")

@@ -16,7 +16,7 @@ from rich.progress import (
 
 from mer_pnao.errors import InputError
 
-BAD_INPUT = 2
+BAD_INPUT, REFUSED = 2, 3  # exit codes: wrong use or input; refused by a gate
 
 
 @contextmanager

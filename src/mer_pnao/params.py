@@ -84,6 +84,20 @@ class EvaluationParams(BaseModel):
     probe_ridge: float = Field(default=100.0, gt=0)  # L2 strength of its ridge regression of valence
 
 
+class PromotionParams(BaseModel):
+    """What a registered version must show before it becomes the champion."""
+
+    model_config = _STRICT
+
+    probability: float = Field(default=0.95, ge=0.5, lt=1)  # P to be better than the champion, as Table 1's verdicts
+    # P to be better than the linear probe, for the first champion. It takes nobody's place, so that a wrong choice
+    # costs less than having none: more likely than not is enough.
+    probe_probability: float = Field(default=0.5, ge=0.5, lt=1)
+    margin: float = Field(default=0.01, ge=0, le=0.1)  # Com that a smaller network may lose; a seed moves it by more
+    smaller: float = Field(default=0.1, gt=0, lt=1)  # share of the champion's parameters that it must do without then
+    slower: float = Field(default=0.1, ge=0)  # share of the champion's latency that may come on top
+
+
 class Params(BaseModel):
     """A whole profile."""
 
@@ -106,6 +120,7 @@ class Params(BaseModel):
     controls: ControlsConfig
     search: SearchConfig
     evaluation: EvaluationParams
+    promotion: PromotionParams
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:

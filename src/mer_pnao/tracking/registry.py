@@ -6,13 +6,13 @@ from pathlib import Path
 from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.model_store import round_directories
+from mer_pnao.tracking.aliases import CANDIDATE
 from mer_pnao.tracking.lineage import Lineage
 from mer_pnao.tracking.outs import Finished, read_finished
 from mer_pnao.tracking.packaging import log_packaged_model
 from mer_pnao.tracking.store import NAME, Store
 
 REGISTERED = ("pnao", "enf_pnao")  # the systems whose rounds become versions
-CANDIDATE = "candidate"
 
 
 def register_round(store: Store, run: str, finished: Finished, lineage: Lineage) -> None:
@@ -24,6 +24,7 @@ def register_round(store: Store, run: str, finished: Finished, lineage: Lineage)
     tags = {
         "system": finished.system,
         "round": str(finished.number),
+        "round_key": str(record["key"]),
         "seed": settings["seed"],
         "naor": settings.get("naor", ""),
         "alpha": settings["alpha"],

@@ -1,0 +1,150 @@
+"""Commands about registered versions: which there are, and which one is the champion."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mer_pnao.commands.project import ROOT
+from mer_pnao.console import REFUSED, progress
+from mer_pnao.errors import InputError
+
+if TYPE_CHECKING:
+    from mer_pnao.tracking.gates import Gate
+    from mer_pnao.tracking.listing import Row
+
+_NONE = "\N{EN DASH}"
+_LONGEST_REASON = 1000  # characters; a sentence or two, which a tag of MLflow holds
+
+
+def register(
+    directories: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Rounds, or systems with rounds; default: all below models/.", metavar="[DIRECTORY]..."),
+    ] = None,
+) -> None:
+    """Make a version of each finished round that has none, and set the alias candidate."""
+    from mer_pnao.tracking.registration import register as make_versions
+    from mer_pnao.tracking.registration import rounds_of_record
+
+    rounds = rounds_of_record(ROOT, directories or [])
+    with progress("registering", len(rounds)) as done:
+        result = make_versions(ROOT, rounds, done)
+    for version, each in result.made:
+        print(f"version {version}: {each.system}, round {each.number}, Com {each.com:.4f} on Train&Val")
+    print(f"{len(result.made)} new, {result.known} had a version; the candidate is version {result.candidate}")
+
+
+def promote(
+    version: Annotated[int | None, typer.Argument(help="Default: the candidate.", min=1, max=2**31 - 1)] = None,
+    force: Annotated[bool, typer.Option("--force", help="Promote whatever the gates say; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is forced; goes on record.")] = None,
+) -> None:
+    """Make a version the champion if every gate lets it pass; exit code 3 where one refuses."""
+    reason = None if reason is None else " ".join(reason.split())
+    if force and not reason:
+        raise InputError("--force needs --reason TEXT, which goes on record")
+    if reason is not None and not force:
+        raise InputError("--reason is for --force")
+    if reason and len(reason) > _LONGEST_REASON:
+        raise InputError(f"--reason must have at most {_LONGEST_REASON} characters, got {len(reason)}")
+    from mer_pnao.tracking.promotion import promote as judge_and_promote
+
+    with Console(stderr=True).status("loading in fresh processes, measuring the gates"):
+        result = judge_and_promote(ROOT, version, reason)
+    _tell_repair(result.repaired)
+    name = f"version {result.version} ({result.title})"
+    if not result.gates:
+        print(f"{name} is the champion already")
+        return
+    _print_gates(result.gates)
+    failed = [gate for gate in result.gates if not gate.passed]
+    if not result.promoted:
+        for gate in failed:
+            print(f"refused by the gate {gate.name!r}: {gate.sentence}", file=sys.stderr)
+        raise typer.Exit(REFUSED)
+    before = "there was none before" if result.champion is None else f"version {result.champion} is previous"
+    forced = f", forced against {len(failed)} of {len(result.gates)} gates" if failed else ""
+    print(f"{name} is the champion now{forced}; {before}")
+
+
+def rollback() -> None:
+    """Let champion and previous change places; a second call takes it back."""
+    from mer_pnao.tracking.promotion import roll_back
+
+    result = roll_back(ROOT)
+    _tell_repair(result.repaired)
+    before = "" if result.previous is None else f"; version {result.previous}, which was, is previous"
+    print(f"version {result.champion} ({result.title}) is the champion again{before}")
+
+
+def registry(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects, one a version.")] = False,
+) -> None:
+    """List the registered versions with aliases, scores and cost."""
+    from mer_pnao.tracking.listing import list_versions
+
+    rows, repaired = list_versions(ROOT)
+    _tell_repair(repaired)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    if not rows:
+        print("There is no version yet: run `make run`, or `mer register` for the rounds below models/.")
+        return
+    _print_versions(rows)
+
+
+def _tell_repair(repaired: str | None) -> None:
+    if repaired is not None:
+        print(repaired, file=sys.stderr)
+
+
+def _print_gates(gates: "tuple[Gate, ...]") -> None:
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Gate", no_wrap=True)
+    table.add_column("Verdict", no_wrap=True)
+    table.add_column("Because", overflow="fold")
+    for gate in gates:
+        verdict = "[green]passed[/]" if gate.passed else "[bold red]refused[/]"
+        table.add_row(gate.name, verdict, escape(gate.sentence))
+    Console().print(table, highlight=False)
+
+
+def _print_versions(rows: "list[Row]") -> None:
+    """Narrow enough for a terminal of 80 columns, where rich would leave a column out."""
+    table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("V", justify="right", no_wrap=True)
+    table.add_column("Aliases", min_width=9)  # one below the other
+    table.add_column("System", no_wrap=True)
+    for heading in ("Round", "Tr&Val", "Com \N{UPWARDS ARROW}", "95 %", "Parameters", "ms", "Registered"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        low, high = row.com_low, row.com_high
+        table.add_row(
+            str(row.version),
+            escape("\n".join(row.aliases)),
+            escape(row.system or _NONE),
+            _NONE if row.round is None else str(row.round),
+            _number(row.trainval_com, 3),
+            _number(row.test_com, 3),
+            _NONE if low is None or high is None else f"{low:.2f}\N{HORIZONTAL ELLIPSIS}{high:.2f}",
+            _NONE if row.parameters is None else f"{row.parameters:,}",
+            _number(row.latency_ms, 2),
+            row.registered[:10],
+            style="bold" if "champion" in row.aliases else None,
+        )
+    console = Console()
+    console.print(table, highlight=False)
+    text = "\nTr&Val: Com out of fold. Com and its interval: test split. ms: a clip, as recorded."
+    console.print(text, style="dim", highlight=False)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return _NONE if value is None else f"{value:.{digits}f}"
