@@ -133,6 +133,7 @@ def outs() -> SimpleNamespace:
     """The helpers above, for tests cannot import a conftest."""
     return SimpleNamespace(
         make_features=make_features,
+        make_model=make_model,
         make_project=make_project,
         write_round=write_finished_round,
         write_single=write_single,
