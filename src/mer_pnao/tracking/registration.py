@@ -31,12 +31,13 @@ def rounds_of_record(project: Path, directories: Sequence[Path] = ()) -> list[Fi
     """
     models = project.resolve() / "models"
     folders = [folder.resolve() for folder in directories] or [models / system for system in REGISTERED]
-    found: list[Finished] = []
+    paths: dict[Path, None] = {}  # each once, in order
     for folder in folders:
         inside = [folder] if (folder / "config.json").is_file() else round_directories(folder)
         if directories and not inside:
             raise InputError(f"{folder} is neither a finished round nor a system with finished rounds")
-        found += [read_finished(path) for path in inside]
+        paths |= dict.fromkeys(inside)
+    found = [read_finished(path) for path in paths]
     for each in found:
         if each.system not in REGISTERED or each.number is None:
             raise InputError(
