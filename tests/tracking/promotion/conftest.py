@@ -148,5 +148,8 @@ def _write(
     facts = {"data_digest": dataset.digest, "scores": scores}
     directory = outs.write_round(models, model.system, model.number, com, parameters, best, **facts)
     write_round(directory, model)
-    pd.concat(tables).to_csv(directory / "predictions.csv", index=False)
+    # In an order of its own, as nothing says that it is the manifest's.
+    pd.concat(tables).sample(frac=1, random_state=parameters + model.number).to_csv(
+        directory / "predictions.csv", index=False
+    )
     assert json.loads((directory / "record.json").read_text())["scores"]["test"] == test

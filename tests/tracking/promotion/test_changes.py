@@ -222,17 +222,23 @@ def test_after_the_champion_was_deleted_another_one_leaves_previous_alone(
 def start(root: Path, code: str) -> "subprocess.Popen[str]":
     """A process that has imported everything and waits for a line before it runs the code."""
     program = """
-        import sys
+        import sys, time
         from pathlib import Path
-        from mer_pnao.tracking.gates import Latency, Repetition
-        from mer_pnao.tracking import aliases, evidence, promotion
-        from mer_pnao.tracking.reload import Reloads
+        from mer_pnao.tracking import promotion
         from mer_pnao.tracking.gates import Unknown
-
-        def reload(candidate, champion, features):
-            return Reloads(Unknown("not measured here"), None)
+        from mer_pnao.tracking.reload import Reloads
 
         root = Path(sys.argv[1])
+
+        def reload(candidate, champion, features):
+            # Another process that measures at the same time, if that were possible, gets time to come here, too.
+            (root / f"measuring-{candidate}").touch()
+            deadline = time.monotonic() + 2
+            while time.monotonic() < deadline and len(list(root.glob("measuring-*"))) < 2:
+                time.sleep(0.01)
+            (root / f"measuring-{candidate}").unlink()
+            return Reloads(Unknown("not measured here"), None)
+
         print("ready", flush=True)
         sys.stdin.readline()
     """
