@@ -93,7 +93,11 @@ def was_not_rolled_back(candidate: Side) -> Gate:
     """A person has judged it already, on what no test split showed."""
     if candidate.rolled_back is None:
         return Gate("not rolled back", True, "it was never taken out of use")
-    return Gate("not rolled back", False, f"it was champion, and was rolled back at {candidate.rolled_back}")
+    return Gate(
+        "not rolled back",
+        False,
+        f"it was champion, and was rolled back at {candidate.rolled_back}: only by force again",
+    )
 
 
 def same_data(candidate: Side, champion: Side) -> Gate:
