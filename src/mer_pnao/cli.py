@@ -2,7 +2,7 @@
 
 import typer
 
-from mer_pnao.commands import corpus, extraction, results, search, tracking
+from mer_pnao.commands import corpus, extraction, predict, results, search, tracking
 from mer_pnao.console import input_errors
 
 app = typer.Typer(
@@ -16,6 +16,8 @@ for command in (
     corpus.check,
     extraction.extract,
     corpus.fetch,
+    predict.predict,
+    predict.serve,
     results.table,
     results.score,
     search.dashboard,
