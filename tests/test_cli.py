@@ -59,7 +59,7 @@ def test_wrong_usage_exits_with_2(mer: Mer) -> None:
         ("extract empty", "empty holds no clip (.mp4, .avi, .mkv, .mov, .webm, .flv)"),
         ("extract one --encoder whale", "params.yaml has hubert, manet, resnet, not 'whale'"),
         ("extract one two", "two clips are called 'a': one/a.mp4 and two/a.avi"),
-        ("extract one one/a.mp4", "two clips are called 'a': one/a.mp4 and one/a.mp4"),
+        ("extract one/a.mp4 two*/*", "two clips are called 'a': one/a.mp4 and two/a.avi"),
         ("fetch voice", "'voice' is no name of the form organisation/name@revision"),
         ("table", "reports/table.csv is not there: run `make run` or `dvc repro` first"),
         ("profile --name nope", f"there is no profile 'nope'; profiles/ holds {PROFILES}"),

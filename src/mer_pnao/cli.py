@@ -2,7 +2,7 @@
 
 import typer
 
-from mer_pnao.commands import corpus, extraction, registry, results, search, tracking
+from mer_pnao.commands import corpus, extraction, predict, registry, results, search, tracking
 from mer_pnao.console import input_errors
 
 app = typer.Typer(
@@ -14,18 +14,20 @@ app = typer.Typer(
 for command in (
     corpus.profile,
     corpus.check,
-    extraction.extract,
     corpus.fetch,
+    extraction.extract,
     results.table,
     results.score,
-    search.dashboard,
-    tracking.init,
-    tracking.track,
-    tracking.ui,
+    predict.predict,
+    predict.serve,
     registry.register,
     registry.registry,
     registry.promote,
     registry.rollback,
+    search.dashboard,
+    tracking.init,
+    tracking.track,
+    tracking.ui,
 ):
     app.command()(command)
 app.add_typer(search.search, name="search")

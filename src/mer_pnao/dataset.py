@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mer_pnao.corpus.manifest import SPLITS, labels_of, read_manifest
 from mer_pnao.errors import InputError
+from mer_pnao.features.provenance import read_provenance
 from mer_pnao.features.store import FeatureSet, load_sets
 from mer_pnao.training.examples import Examples
 
@@ -24,6 +26,7 @@ class Dataset:
     test: Examples
     labels: tuple[str, ...]
     others: Mapping[str, Examples] = field(default_factory=dict)  # further test splits, in the manifest's order
+    encoders: Mapping[str, Any] = field(default_factory=dict)  # what made the features, see `read_provenance`
 
     @property
     def tests(self) -> dict[str, Examples]:
@@ -66,7 +69,7 @@ def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Se
     if absent:
         raise InputError(f"{manifest} has no training clip with the label {labels[min(absent)]!r}")
     train, test = (splits.pop(split) for split in SPLITS)
-    return Dataset(train, test, tuple(labels), splits)
+    return Dataset(train, test, tuple(labels), splits, read_provenance(features, sets))
 
 
 def _examples(table: pd.DataFrame, sets: dict[str, FeatureSet], labels: Sequence[str]) -> Examples:

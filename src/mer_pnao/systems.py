@@ -17,6 +17,7 @@ import torch
 from mer_pnao.dataset import UNLABELLED, Dataset, load_dataset
 from mer_pnao.evaluation.cost import parameters
 from mer_pnao.evaluation.scores import score
+from mer_pnao.features.provenance import ENCODERS
 from mer_pnao.latency_memory import remembered_latency_ms
 from mer_pnao.layout import BRANCHES, PREDICTIONS, further_seeds, seed_folder
 from mer_pnao.model_store import (
@@ -219,6 +220,7 @@ def _write_round(
     networks = finished.networks()
     model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks))
     write_round(directory, model)
+    write_json(directory / ENCODERS, dataset.encoders)
     write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
     write_weights(directory / "weights.csv", networks)
     decisions = {"trainval": decisions_of(finished.out_of_fold)}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mer_pnao.encoders.demo import write_demo_checkpoints
-from mer_pnao.features.clip_encoders import DecodedClip
+from mer_pnao.features.decoding import DecodedClip
 from mer_pnao.features.shards import Clip
 from mer_pnao.media.corruption import ClipCorruption
 from mer_pnao.media.decode import ClipError

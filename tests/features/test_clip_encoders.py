@@ -13,8 +13,9 @@ from mer_pnao.encoders.image_models import load_image_model
 from mer_pnao.encoders.manet import load_manet, preprocess
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.errors import InputError
-from mer_pnao.features import clip_encoders
-from mer_pnao.features.clip_encoders import DecodedClip, build_encoder
+from mer_pnao.features import clip_encoders, decoding
+from mer_pnao.features.clip_encoders import build_encoder
+from mer_pnao.features.decoding import DecodedClip
 from mer_pnao.features.extract import extract
 from mer_pnao.features.shards import Clip
 from mer_pnao.features.store import load_sets
@@ -186,7 +187,7 @@ def test_no_feature_set_is_used_again_for_another(checkpoints, media, tmp_path, 
     decoded: list[Path] = []
 
     sound, frame = np.full(8000, 0.1, np.float32), np.zeros((64, 64, 3), np.uint8)
-    monkeypatch.setattr(clip_encoders, "decode_audio", lambda path, *_: decoded.append(path) or sound)
+    monkeypatch.setattr(decoding, "decode_audio", lambda path, *_: decoded.append(path) or sound)
     monkeypatch.setattr(face_reader, "read_frames", lambda path, *_: decoded.append(path) or iter([frame]))
 
     def times(**values) -> int:

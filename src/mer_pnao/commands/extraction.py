@@ -25,10 +25,10 @@ class EngineName(StrEnum):
 
 def extract(
     clips: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Argument(
-            help="Folders of clips, or clips. Without any, the clips of the profile's manifest: what is extracted then "
-            "stays in work/, where `dvc repro` finds it.",
+            help="Folders of clips, clips, or patterns. Without any, the clips of the profile's manifest: what is "
+            "extracted then stays in work/, where `dvc repro` finds it.",
             metavar="CLIPS...",
         ),
     ] = None,
@@ -48,6 +48,7 @@ def extract(
     workers: Annotated[int, typer.Option(min=0, help="Of ray; 0: one a GPU, or one a core.")] = 0,
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
+    from mer_pnao.commands.clips import clips_of
     from mer_pnao.features.engine import on_this_machine
     from mer_pnao.features.extract import extract, extract_part
     from mer_pnao.features.ray_engine import Recipe, on_ray
@@ -61,7 +62,7 @@ def extract(
     names = _encoders(params, encoder)
     part, threads = parse_part(shard) if shard else Part(), usable_cores()
     if clips:
-        wanted = [Clip(name, path) for name, path in _clips(clips).items()]
+        wanted = [Clip(name, path) for name, path in clips_of(clips).items()]
     elif out is not None:
         raise InputError("--out is for CLIPS: the features of the profile's own clips are an output of `dvc repro`")
     else:
@@ -117,18 +118,3 @@ def _own_clips(params: "Params") -> "list[Clip]":
     if not manifest.is_file():
         raise InputError(f"{manifest} is not there: name folders of clips, or run `dvc repro manifest` first")
     return clips_of_manifest(manifest, ROOT / params.corpus.root, params.corruption)
-
-
-def _clips(paths: list[Path]) -> dict[str, Path]:
-    """The clips named or in the folders named, by name."""
-    from mer_pnao.corpus.labelled_folder import clips_in
-
-    found: dict[str, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path} does not exist")
-        for name, clip in (clips_in(path) if path.is_dir() else {path.stem: path}).items():
-            if name in found:
-                raise InputError(f"two clips are called {name!r}: {found[name]} and {clip}")
-            found[name] = clip
-    return found

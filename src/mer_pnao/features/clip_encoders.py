@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,9 +20,9 @@ from mer_pnao.encoders.config import SPEECH_KINDS, EncoderConfig
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.encoders.precision import placement
 from mer_pnao.errors import InputError
+from mer_pnao.features.decoding import ClipReader, DecodedClip, DecodingPlan, clip_reader
 from mer_pnao.media.corruption import ClipCorruption
-from mer_pnao.media.decode import MediaLimits, decode_audio
-from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
+from mer_pnao.media.decode import MediaLimits
 from mer_pnao.parallel import usable_cores
 
 if TYPE_CHECKING:
@@ -31,15 +31,6 @@ if TYPE_CHECKING:
 # Whatever the number of frames a clip: a full-width MA-Net then needs under a GB on a CPU, and a GPU is kept busy.
 _IMAGES_AT_ONCE = {"cpu": 32, "cuda": 256}
 _VERSION = 2  # of decoding, cropping and averaging; raised when vectors of the same clip change
-
-
-@dataclass(frozen=True)
-class DecodedClip:
-    """What an encoder takes of a clip: a waveform (samples,), or face crops (n, S, S, 3), held or cut on demand."""
-
-    content: NDArray[Any] | CropsOnDemand
-    whole_frame: bool = False  # no face was found, and the crops are the whole frames
-    face_share: float | None = None  # of the frames looked at, those with a face; of images only
 
 
 class ClipEncoder(Protocol):
@@ -60,6 +51,10 @@ class ClipEncoder(Protocol):
     def batch(self) -> int:
         """Clips to encode together."""
 
+    @property
+    def plan(self) -> DecodingPlan:
+        """How clips are decoded for it, for a process that does only that."""
+
     def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         """Reads a clip; called from several threads. Raises ClipError with the reason for a useless one."""
 
@@ -73,7 +68,7 @@ class SpeechEncoder:
 
     name: str
     batch: int
-    limits: MediaLimits
+    reader: ClipReader
     identity: Mapping[str, object]
     layers: "HubertLayers"
 
@@ -81,9 +76,12 @@ class SpeechEncoder:
     def sets(self) -> Mapping[str, int]:
         return {f"{self.name}-{layer}": self.layers.width for layer in self.layers.layers}
 
+    @property
+    def plan(self) -> DecodingPlan:
+        return self.reader.plan
+
     def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
-        waveform = decode_audio(path, self.limits)
-        return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
+        return self.reader(path, corruption)
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
         vectors = self.layers([np.asarray(clip.content) for clip in clips])
@@ -96,11 +94,8 @@ class FaceEncoder:
 
     name: str
     batch: int
-    faces: FaceReader
+    reader: ClipReader
     identity: Mapping[str, object]
-    frames: int
-    per_second: float
-    crop_side: int
     width: int
     preprocess: Callable[[NDArray[np.uint8]], Tensor]
     embed: Callable[[Tensor], Tensor]
@@ -111,10 +106,12 @@ class FaceEncoder:
     def sets(self) -> Mapping[str, int]:
         return {self.name: self.width}
 
+    @property
+    def plan(self) -> DecodingPlan:
+        return self.reader.plan
+
     def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
-        blur = None if corruption is None else corruption.of_frames
-        faces = self.faces(path, self.frames, self.crop_side, blur, self.per_second)
-        return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)
+        return self.reader(path, corruption)
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
         if not clips:
@@ -151,16 +148,22 @@ def build_encoder(
     Raises:
         InputError: the checkpoint is missing or does not fit.
     """
-    path = root / config.checkpoint
-    if not path.exists():
-        path = _on_the_hub(name, config.checkpoint, path)
+    path = checkpoint_path(name, config.checkpoint, root)
     limits = limits or MediaLimits()
     if config.kind in SPEECH_KINDS:
         return _build_speech_encoder(name, config, path, limits)
     return _build_face_encoder(name, config, path, limits, root)
 
 
-def _on_the_hub(name: str, checkpoint: str, path: Path) -> Path:
+def checkpoint_path(name: str, checkpoint: str, root: Path = Path()) -> Path:
+    """Where the checkpoint of the encoder `name` lies, in the project or in the hub's local cache.
+
+    Raises:
+        InputError: in neither.
+    """
+    path = root / checkpoint
+    if path.exists():
+        return path
     from mer_pnao.encoders.hub import hub_name, resolve
 
     if hub_name(checkpoint) is None:
@@ -189,7 +192,7 @@ def _build_speech_encoder(name: str, config: EncoderConfig, path: Path, limits: 
         identity |= {"batch_seconds": config.batch_seconds}
     if config.window_seconds:
         identity |= {"window_seconds": config.window_seconds}
-    return SpeechEncoder(name, config.batch, limits, identity, layers)
+    return SpeechEncoder(name, config.batch, clip_reader(DecodingPlan("sound", limits)), identity, layers)
 
 
 def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits, root: Path) -> FaceEncoder:
@@ -201,7 +204,8 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     identity = _identity(config, path, {name: network.width}, limits, dtype) | {"frames": config.frames}
     if config.frames_per_second:
         identity |= {"frames_per_second": config.frames_per_second}
-    faces = face_reader(limits, root, usable_cores(), config.batch)
+    plan = DecodingPlan("faces", limits, config.frames, network.crop_side, config.frames_per_second)
+    reader = clip_reader(plan, root, usable_cores(), config.batch)
     identity |= _face_sources(limits, root)
     if config.kind == "manet":
         identity |= {"order": config.order}
@@ -210,11 +214,8 @@ def _build_face_encoder(name: str, config: EncoderConfig, path: Path, limits: Me
     return FaceEncoder(
         name,
         config.batch,
-        faces,
+        reader,
         identity,
-        config.frames,
-        config.frames_per_second,
-        network.crop_side,
         network.width,
         network.preprocess,
         network.embed,

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from mer_pnao.errors import InputError
-from mer_pnao.features.clip_encoders import ClipEncoder, DecodedClip
+from mer_pnao.features.clip_encoders import ClipEncoder
+from mer_pnao.features.decoding import DecodedClip
 from mer_pnao.features.face_shares import row
 from mer_pnao.features.shards import Clip, Shard
 from mer_pnao.features.store import Listed
@@ -22,6 +23,7 @@ from mer_pnao.parallel import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+NO_FACE = "no face was found"
 Progress = Callable[[int], None]  # called with the number of clips finished since the last call
 
 
@@ -95,7 +97,7 @@ def _batch(encoder: ClipEncoder, clips: Sequence[Clip], turn: AbstractContextMan
             continue
         usable[clip.name] = content
         if content.whole_frame:
-            listed.append(Listed(clip.name, encoder.name, "whole_frame", "no face was found"))
+            listed.append(Listed(clip.name, encoder.name, "whole_frame", NO_FACE))
     shares = [
         row(name, len(content.content), content.face_share)
         for name, content in usable.items()

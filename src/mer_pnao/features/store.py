@@ -122,7 +122,7 @@ def load_sets(features_root: Path, sets: Sequence[str]) -> dict[str, FeatureSet]
     Raises:
         InputError: a set that no encoder or more than one has, or one that `read_set` refuses.
     """
-    return {name: read_set(_find_set(features_root, name)) for name in sets}
+    return {name: read_set(find_set(features_root, name)) for name in sets}
 
 
 def import_vectors(
@@ -232,7 +232,8 @@ def _read_shard(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     return table.column("name").to_pylist(), vectors
 
 
-def _find_set(root: Path, name: str) -> Path:
+def find_set(root: Path, name: str) -> Path:
+    """The folder `<encoder>/<set>` of a set. Raises InputError when no encoder or more than one has it."""
     if Path(name).name != name:
         raise InputError(f"{root}: {name!r} is not the name of a feature set")
     # Hidden folders are extractions that were killed while they wrote.

@@ -13,6 +13,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import mer_pnao
+from mer_pnao.features.provenance import ENCODERS
 from mer_pnao.model_store import RoundModel, read_round
 from mer_pnao.tracking import packaged_model
 from mer_pnao.tracking.outs import Finished
@@ -52,7 +53,7 @@ def _save(path: Path, directory: Path, description: Model) -> None:
     """Write the MLflow model into a new folder."""
     model = read_round(directory)
     files = {"config": directory / "config.json"}
-    files |= {file.stem: file for file in sorted(directory.glob("fold-*.safetensors"))}
+    files |= {file.stem: file for file in sorted([*directory.glob(ENCODERS), *directory.glob("fold-*.safetensors")])}
     example = {name: np.zeros((1, width), np.float32) for name, width in model.blueprint.widths.items()}
     with warnings.catch_warnings():  # MLflow trips over its own deprecations
         warnings.simplefilter("ignore")

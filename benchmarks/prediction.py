@@ -1,0 +1,93 @@
+"""What a prediction costs: `mer predict` against the extraction of the same clips, and a warm service's first answer.
+
+    python benchmarks/prediction.py CLIPS [MODEL]
+
+CLIPS is a folder of clips, MODEL the folder of a model whose encoders are there (default: the best round of enf_pnao).
+Run it in the project's root, after `make run`, on a machine that does nothing else. Both sides of the ratio decode,
+load the encoders and encode in one process; predicting decides on top, with every fold's network.
+"""
+
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+from mer_pnao.corpus.labelled_folder import clips_in
+from mer_pnao.features.clip_encoders import build_encoder
+from mer_pnao.features.extract import extract
+from mer_pnao.features.shards import Clip
+from mer_pnao.model_store import best_round_directory, read_json
+from mer_pnao.params import load_params
+from mer_pnao.predict import Predictor
+
+REPEATS = 5
+
+
+def main(folder: Path, model: Path) -> None:
+    """Print the costs."""
+    clips = clips_in(folder)
+    made = set(read_json(model / "encoders.json"))
+
+    def extraction() -> None:
+        params = load_params()
+        with tempfile.TemporaryDirectory() as place:
+            for name in made:
+                encoder = build_encoder(name, params.encoders[name], Path(), params.media)
+                wanted = [Clip(name, path) for name, path in clips.items()]
+                extract(wanted, encoder, Path(place) / name, Path(place) / "work", max_skipped=1.0)
+
+    def prediction() -> None:
+        for _ in Predictor.load(model).predict(clips.values()):
+            pass
+
+    extraction(), prediction()  # imports, and the file cache
+    extracting, predicting = [], []
+    for _ in range(REPEATS):  # in turns, so that a busy moment hits both
+        extracting.append(seconds_of(extraction))
+        predicting.append(seconds_of(prediction))
+    both = statistics.median(extracting), statistics.median(predicting)
+    print(f"{len(clips)} clips: extraction {both[0]:.2f} s, prediction {both[1]:.2f} s, ratio {both[1] / both[0]:.2f}")
+    first, later = service(model, next(iter(clips.values())))
+    print(f"service: first answer {first:.0f} ms, later ones {later:.0f} ms (median of 10)")
+
+
+def seconds_of(work: Callable[[], None]) -> float:
+    """Wall-clock time."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def service(model: Path, clip: Path) -> tuple[float, float]:
+    """Milliseconds to the first answer of a service that has started, and the median of ten further ones."""
+    command = [sys.executable, "-m", "mer_pnao.cli", "serve", "--port", "0", "--model", str(model)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        url = re.search(r"http://\S+:\d+", process.stderr.readline())
+        assert url is not None
+        with urlopen(f"{url[0]}/health"):  # answers when the model is loaded
+            pass
+        head = b'--clip\r\nContent-Disposition: form-data; name="clip"; filename="clip.mp4"\r\n\r\n'
+        body = head + clip.read_bytes() + b"\r\n--clip--\r\n"
+        kind = {"Content-Type": "multipart/form-data; boundary=clip"}
+
+        def ask() -> None:
+            with urlopen(Request(f"{url[0]}/predict", body, kind)) as answer:
+                assert json.load(answer)["emotion"]
+
+        times = [1000 * seconds_of(ask) for _ in range(11)]
+    finally:
+        process.terminate()
+        process.wait()
+    return times[0], statistics.median(times[1:])
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else best_round_directory(Path("models/enf_pnao")))

@@ -1,0 +1,180 @@
+"""Commands that take clips to an answer."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mer_pnao.commands.project import ROOT
+from mer_pnao.console import BAD_INPUT, progress
+from mer_pnao.errors import InputError
+
+if TYPE_CHECKING:
+    from mer_pnao.predict import Prediction, Refusal
+
+Model = Annotated[
+    str, typer.Option(help="champion, candidate, a version's number, models:/… or a folder models/<system>/round-NN.")
+]
+
+
+def predict(
+    clips: Annotated[
+        list[str] | None,
+        typer.Argument(help="Clips, folders of clips, patterns; with --features names of clips.", metavar="CLIPS..."),
+    ] = None,
+    model: Model = "champion",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a clip.")] = False,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Folder of ready features, as `mer extract` or MERTools leave them; no clip is decoded."),
+    ] = None,
+) -> None:
+    """Say which emotion a clip shows, and how sure that is; exit code 2 when a clip could not be used."""
+    from mer_pnao.commands.clips import clips_of
+
+    if not clips and features is None:
+        raise InputError("no clips are named: give clips, folders of clips or patterns")
+    paths = clips_of(clips or []) if features is None else {}
+    directory, version = find_model(model)
+    if features is None:
+        answers, total = _of_clips(directory, version, list(paths.values())), len(paths)
+    else:
+        ready = _of_features(directory, version, features, [Path(name).stem for name in clips] if clips else None)
+        answers, total = iter(ready), len(ready)
+    if not _show(answers, total, paths, as_json):
+        raise typer.Exit(BAD_INPUT)
+
+
+def find_model(reference: str) -> tuple[Path, str]:
+    """Folder and version of an alias, a version, a URI or a folder. Raises InputError when there is no such model."""
+    if _is_folder(reference):
+        from mer_pnao.predict import read_model, version_of
+
+        return Path(reference), version_of(read_model(Path(reference)))
+    from mer_pnao.tracking.serving_model import find_registered  # MLflow takes seconds to import
+
+    return find_registered(ROOT, reference)
+
+
+def _is_folder(reference: str) -> bool:
+    return Path(reference).is_dir() or ("/" in reference and not reference.startswith("models:"))
+
+
+def _registered(reference: str) -> str:
+    from mer_pnao.tracking.serving_model import registered_version
+
+    return registered_version(ROOT, reference)
+
+
+def _of_clips(directory: Path, version: str, paths: list[Path]) -> "Iterator[Prediction | Refusal]":
+    from mer_pnao.predict import Predictor
+
+    return Predictor.load(directory, version, ROOT).predict(paths)
+
+
+def _of_features(directory: Path, version: str, folder: Path, names: list[str] | None) -> "list[Prediction | Refusal]":
+    from mer_pnao.features.ready import read_ready
+    from mer_pnao.predict import Refusal, decide, read_model
+
+    model = read_model(directory)
+    ready = read_ready(folder, model.blueprint.widths, names)
+    made = decide(model, version, ready.names, ready.vectors)
+    return [*made, *(Refusal(name, f"is not in the feature set {lacking}") for name, lacking in ready.lacking.items())]
+
+
+def _show(answers: "Iterable[Prediction | Refusal]", total: int, files: dict[str, Path], as_json: bool) -> bool:
+    """Print every answer, JSON lines as they come; refusals and remarks go to stderr. Whether every clip was used."""
+    from mer_pnao.predict import Refusal
+
+    predictions, refused = [], 0
+    with progress("predicting", total) as done:
+        for answer in answers:
+            done(1)
+            if isinstance(answer, Refusal):
+                refused += 1
+                print(f"{files.get(answer.name, answer.name)}: {answer.reason}", file=sys.stderr)
+                continue
+            if answer.remark:
+                print(f"{files.get(answer.name, answer.name)}: {answer.remark}", file=sys.stderr)
+            if as_json:
+                print(json.dumps(answer.answer()), flush=True)
+            else:
+                predictions.append(answer)
+    if predictions:
+        Console().print(_table(predictions))
+    if refused:
+        print(f"{refused} of {total} clips could not be used", file=sys.stderr)
+    return not refused
+
+
+def _table(predictions: "list[Prediction]") -> Table:
+    first = predictions[0]
+    branches = ", ".join(first.weights)
+    table = Table(title=f"model {first.model_version}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    table.caption, table.caption_justify = f"weights of the branches {branches}", "left"
+    table.add_column("clip", overflow="fold")
+    table.add_column("emotion")
+    for name in ("conf.", "valence", *first.posteriors):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("weights")
+    for one in predictions:
+        shares = [_share(value) for value in one.posteriors.values()]
+        weights = " ".join(_share(value) for value in one.weights.values())
+        table.add_row(one.name, one.emotion, _share(one.confidence), f"{one.valence:+.2f}", *shares, weights)
+    return table
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}".removeprefix("0")
+
+
+def serve(
+    model: Model = "champion",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; the service has no log-in.")] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Name that requests may call the service by; repeatable.")
+    ] = None,
+    max_megabytes: Annotated[float, typer.Option(help="Size of a clip at most.")] = 64.0,
+    max_seconds: Annotated[float, typer.Option(help="Length of a clip at most.")] = 60.0,
+    max_pixels: Annotated[int, typer.Option(help="Pixels of a frame at most.")] = 3840 * 2160,
+    decode_seconds: Annotated[float, typer.Option(help="Time to decode a clip at most.")] = 20.0,
+    upload_seconds: Annotated[float, typer.Option(help="Time for a clip to arrive at most.")] = 60.0,
+    at_once: Annotated[int, typer.Option(help="Clips worked on at a time; further ones get 429.")] = 4,
+    look_every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks for another champion.")] = 5.0,
+) -> None:
+    """Serve a page and an HTTP interface that take clips, until Ctrl-C; a newly promoted model takes over by itself."""
+    from mer_pnao.serving.limits import MIB, ServiceLimits
+    from mer_pnao.serving.server import in_url, listen, run
+
+    # What a person may have mistyped comes before what takes seconds.
+    try:
+        limits = ServiceLimits(
+            round(max_megabytes * MIB), max_seconds, max_pixels, decode_seconds, upload_seconds, at_once
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    with listen(host, port) as listening:
+        import torch
+
+        from mer_pnao.parallel import usable_cores
+        from mer_pnao.predict import Predictor
+        from mer_pnao.serving.app import make_app
+        from mer_pnao.serving.current_model import ModelSource
+
+        torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
+
+        def load(before: Predictor | None) -> Predictor:
+            return Predictor.load(*find_model(model), ROOT, before)
+
+        def latest(now: str) -> str:
+            return now if _is_folder(model) else _registered(model)
+
+        hosts = [in_url(host), *(allow_host or ())]  # an address, unlike a name, is nobody else's to point elsewhere
+        run(make_app(ModelSource(load, latest, look_every), ROOT, limits, hosts), listening)

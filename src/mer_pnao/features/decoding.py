@@ -1,0 +1,68 @@
+"""What an encoder takes of a clip: its sound, or the faces in some of its frames.
+
+Needs no deep-learning library, so that a process that only decodes is small and starts at once.
+
+Legend of shapes: n frames of a clip, S the side of a face crop.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from mer_pnao.media.corruption import ClipCorruption
+from mer_pnao.media.decode import MediaLimits, decode_audio
+from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """What an encoder takes of a clip: a waveform (samples,), or face crops (n, S, S, 3), held or cut on demand."""
+
+    content: NDArray[Any] | CropsOnDemand
+    whole_frame: bool = False  # no face was found, and the crops are the whole frames
+    face_share: float | None = None  # of the frames looked at, those with a face; of images only
+
+
+@dataclass(frozen=True)
+class DecodingPlan:
+    """All that decoding for an encoder depends on beside the clip, as plain values."""
+
+    kind: Literal["sound", "faces"]
+    limits: MediaLimits
+    frames: int = 0  # of faces only: how many of a clip at most
+    crop_side: int = 0  # of faces only, in pixels
+    per_second: float = 0.0  # of faces only: as many as that, within `frames`; 0: `frames` of every clip
+
+
+@dataclass(frozen=True)
+class ClipReader:
+    """Reads clips for one encoder; called from several threads."""
+
+    plan: DecodingPlan
+    faces: FaceReader | None = None  # of faces only
+
+    def __call__(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
+        """Raises ClipError with the reason for a useless clip."""
+        if self.faces is None:
+            waveform = decode_audio(path, self.plan.limits)
+            return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
+        blur = None if corruption is None else corruption.of_frames
+        faces = self.faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second)
+        return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)
+
+
+def clip_reader(plan: DecodingPlan, root: Path = Path(), threads: int = 1, batch: int = 1) -> ClipReader:
+    """The reader for a plan.
+
+    Args:
+        plan: what to read.
+        root: what the paths of a face detector or of ready crops are relative to.
+        threads: that share the memory of `plan.limits`.
+        batch: clips that each of them decodes before it encodes them.
+
+    Raises:
+        InputError: the detector or the folder of crops is absent, or the detector is none.
+    """
+    return ClipReader(plan, face_reader(plan.limits, root, threads, batch) if plan.kind == "faces" else None)

@@ -1,0 +1,262 @@
+"""The HTTP service: a clip in, its emotion out. It has no log-in and belongs behind 127.0.0.1 or a proxy."""
+
+import asyncio
+import base64
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import numpy as np
+from fastapi import FastAPI, File, HTTPException, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from mer_pnao.corpus.labelled_folder import EXTENSIONS
+from mer_pnao.errors import InputError
+from mer_pnao.features.decoding import DecodedClip
+from mer_pnao.media.decode import SAMPLE_RATE, ClipError
+from mer_pnao.parallel import usable_cores
+from mer_pnao.predict import Predictor, Refusal
+from mer_pnao.serving.current_model import CurrentModel, ModelSource
+from mer_pnao.serving.decoder_pool import DecoderPool
+from mer_pnao.serving.gate import RECORD, Gate, too_large
+from mer_pnao.serving.limits import ServiceLimits
+
+_SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
+
+
+class Answer(BaseModel):
+    """The prediction for a clip."""
+
+    name: str  # of the file that was sent, without its ending
+    emotion: str
+    posteriors: dict[str, float]
+    valence: float
+    confidence: float
+    weights: dict[str, float]
+    model_version: str
+    remark: str  # such as that no face was found; mostly empty
+
+
+class Problem(BaseModel):
+    """Why there is no prediction."""
+
+    detail: str
+
+
+class Health(BaseModel):
+    """That the service answers."""
+
+    status: str  # ok, or stale: another version was promoted and cannot be loaded, see the log
+    model_version: str
+
+
+class EncoderSummary(BaseModel):
+    """An encoder of the model."""
+
+    kind: str
+    checkpoint_sha256: str
+    sets: list[str]
+
+
+class ModelSummary(BaseModel):
+    """The model that answers, and what it takes."""
+
+    version: str
+    system: str
+    round: int
+    labels: list[str]
+    branches: list[str]
+    encoders: dict[str, EncoderSummary]
+    max_bytes: int
+    max_seconds: float
+    max_pixels: int
+
+
+_PROBLEMS = {
+    403: "sent by a page of another origin",
+    408: "arrived too slowly",
+    413: "too large",
+    422: "no clip, or one that cannot be used; the reason is in `detail`",
+    429: "enough clips are being worked on; `Retry-After` says when to try again",
+}
+
+
+def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequence[str] = ()) -> FastAPI:
+    """The service over a model.
+
+    Args:
+        source: of the model, which is loaded now.
+        root: what the path of a face detector is relative to.
+        limits: what is taken.
+        hosts: names beside those of this machine that a request may call the service by.
+
+    Raises:
+        InputError: the model cannot be used, or not on uploads.
+    """
+    current = CurrentModel(_for_uploads(source))
+    decoders = DecoderPool(min(limits.at_once, usable_cores()), limits.decode_seconds, root)
+    networks = ThreadPoolExecutor(1)  # which use every core themselves
+    folder = Path()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        nonlocal folder
+        with tempfile.TemporaryDirectory(prefix="mer-serve-") as uploads:
+            folder = Path(uploads)
+            await decoders.warm_up()
+            await asyncio.get_running_loop().run_in_executor(networks, _warm_up, current.predictor)
+            watching = asyncio.create_task(current.watch())
+            try:
+                yield
+            finally:
+                watching.cancel()
+                await decoders.close()
+                networks.shutdown()
+
+    async def decoded(clip: UploadFile, predictor: Predictor) -> dict[str, DecodedClip]:
+        suffix = Path(clip.filename or "").suffix.lower()
+        path = folder / f"{uuid4().hex}{suffix if suffix in EXTENSIONS else ''}"
+        try:
+            await asyncio.to_thread(_store, clip, path)
+            plans = {name: limits.tighten(plan) for name, plan in predictor.plans().items()}
+            return await decoders.decode(path, plans)
+        finally:
+            path.unlink(missing_ok=True)
+
+    app = FastAPI(title="mer-pnao", lifespan=lifespan, docs_url=None, redoc_url=None)  # those pages load from a CDN
+    app.add_middleware(Gate, limits=limits)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_HOSTS, *hosts], www_redirect=False)
+    app.add_exception_handler(RequestValidationError, _no_clip)
+    page, policy = _page()
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def index() -> HTMLResponse:
+        headers = {
+            "Content-Security-Policy": policy,
+            "X-Content-Type-Options": "nosniff",
+            "Referrer-Policy": "no-referrer",
+        }
+        return HTMLResponse(page, headers=headers)
+
+    @app.get("/health")
+    async def health() -> Health:
+        return Health(status="stale" if current.stale else "ok", model_version=current.predictor.version)
+
+    @app.get("/model")
+    async def model() -> ModelSummary:
+        return _summary(current.predictor, limits)
+
+    @app.post("/predict", responses={code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()})
+    async def predict(request: Request, clip: Annotated[UploadFile, File()]) -> Answer:
+        """The emotion of a clip, sent as the multipart field `clip`."""
+        predictor = current.predictor
+        record = request.scope.setdefault(RECORD, {})
+        record["model_version"] = predictor.version
+        if (clip.size or 0) > limits.max_bytes:
+            raise HTTPException(413, too_large(limits))
+        try:
+            contents = await decoded(clip, predictor)
+        except ClipError as reason:
+            raise HTTPException(422, f"the clip {reason}") from reason
+        record["seconds"] = _seconds(contents, predictor)
+        name = Path(clip.filename or "").stem
+        loop = asyncio.get_running_loop()
+        answer = await loop.run_in_executor(networks, predictor.predict_decoded, name, contents)
+        if isinstance(answer, Refusal):
+            raise HTTPException(422, f"the clip {answer.reason}")
+        return Answer(**answer.answer(), remark=answer.remark)
+
+    return app
+
+
+def _for_uploads(source: ModelSource) -> ModelSource:
+    """The source, which refuses a model that reads face crops of its own corpus only."""
+
+    def load(before: Predictor | None) -> Predictor:
+        predictor = source.load(before)
+        for name, plan in predictor.plans().items():
+            if plan.limits.crops:
+                called = f"the encoder {name} of model {predictor.version}"
+                raise InputError(f"{called} reads ready face crops, which an upload has none of")
+        return predictor
+
+    return replace(source, load=load)
+
+
+def _store(clip: UploadFile, path: Path) -> None:
+    with path.open("xb") as file:
+        shutil.copyfileobj(clip.file, file)
+
+
+def _seconds(contents: dict[str, DecodedClip], predictor: Predictor) -> float | None:
+    """How long a clip's sound is."""
+    heard = [contents[name].content for name, plan in predictor.plans().items() if plan.kind == "sound"]
+    return round(len(heard[0]) / SAMPLE_RATE, 2) if heard else None
+
+
+def _warm_up(predictor: Predictor) -> None:
+    """The first pass through a network costs more than the following ones."""
+    contents = {
+        name: DecodedClip(np.sin(np.arange(SAMPLE_RATE, dtype=np.float32)))
+        if plan.kind == "sound"
+        else DecodedClip(np.zeros((min(plan.frames, 8), plan.crop_side, plan.crop_side, 3), np.uint8))
+        for name, plan in predictor.plans().items()
+    }
+    predictor.predict_decoded("warm-up", contents)
+
+
+def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
+    plans = [limits.tighten(plan).limits for plan in predictor.plans().values()]
+    encoders = {
+        name: EncoderSummary(
+            kind=str(encoder.identity["kind"]),
+            checkpoint_sha256=str(encoder.identity["checkpoint_sha256"]),
+            sets=list(encoder.sets),
+        )
+        for name, encoder in predictor.encoders.items()
+    }
+    return ModelSummary(
+        version=predictor.version,
+        system=predictor.model.system,
+        round=predictor.model.number,
+        labels=list(predictor.model.labels),
+        branches=list(predictor.model.blueprint.branches()),
+        encoders=encoders,
+        max_bytes=limits.max_bytes,
+        max_seconds=min(plan.max_seconds for plan in plans),
+        max_pixels=min(plan.max_pixels for plan in plans),
+    )
+
+
+async def _no_clip(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "no clip was sent: it goes into the multipart field 'clip', as a file"}, 422)
+
+
+def _page() -> tuple[str, str]:
+    """The page and its Content-Security-Policy, which allows the page's own script and style and nothing else."""
+    page = files("mer_pnao.serving").joinpath("page.html").read_text(encoding="utf-8")
+
+    def allowed(tag: str) -> str:
+        inner = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inner)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    policy = (
+        f"default-src 'none'; script-src {allowed('script')}; style-src {allowed('style')}; media-src blob:; "
+        "img-src data:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    return page, policy

@@ -1,0 +1,82 @@
+"""The process that decodes uploads, so that a file that crashes, hangs or swells a decoder takes nothing else along.
+
+It reads requests from its standard input and writes answers to its standard output until the input ends. A message is
+its length in 4 bytes, big-endian, and so many bytes of JSON; an answer's arrays follow as plain bytes. Nothing is
+pickled: the service must not run what a subverted decoder sends.
+"""
+
+import json
+import os
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_pnao.errors import InputError
+from mer_pnao.features.decoding import ClipReader, DecodingPlan, clip_reader
+from mer_pnao.media.decode import ClipError, MediaLimits, reasons
+
+_MEMORY = 4 * 2**30  # of address space: several 4K frames fit, a bomb does not
+
+
+def request_of(path: Path, root: Path, plans: Mapping[str, DecodingPlan]) -> bytes:
+    """The message that asks for a clip to be decoded in several ways."""
+    request = {"path": str(path), "root": str(root), "plans": {name: asdict(plan) for name, plan in plans.items()}}
+    return message(request)
+
+
+def message(content: Mapping[str, Any]) -> bytes:
+    """A JSON object with its length before it."""
+    data = json.dumps(content).encode()
+    return len(data).to_bytes(4, "big") + data
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold a clip
+    cv2.setNumThreads(1)
+    # What a library prints must not get between the answers.
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    while head := sys.stdin.buffer.read(4):
+        request = json.loads(sys.stdin.buffer.read(int.from_bytes(head, "big")))
+        _answer(request, answers)
+        answers.flush()
+
+
+def _answer(request: Mapping[str, Any], out: BinaryIO) -> None:
+    contents: dict[str, tuple[NDArray[Any], bool]] = {}
+    try:
+        for name, plan in request["plans"].items():
+            clip = _reader(json.dumps(plan), request["root"])(Path(request["path"]))
+            with reasons():  # crops that are cut on demand are all cut now
+                held = clip.content if isinstance(clip.content, np.ndarray) else np.stack(list(clip.content))
+            contents[name] = np.ascontiguousarray(held), clip.whole_frame
+    except (ClipError, InputError) as error:
+        out.write(message({"reason": str(error), "refused": isinstance(error, ClipError)}))
+        return
+    head = {
+        name: {"dtype": str(content.dtype), "shape": content.shape, "whole_frame": whole_frame}
+        for name, (content, whole_frame) in contents.items()
+    }
+    out.write(message({"contents": head}))
+    for content, _ in contents.values():
+        out.write(content.tobytes())
+
+
+@cache
+def _reader(plan: str, root: str) -> ClipReader:
+    values = json.loads(plan)
+    return clip_reader(DecodingPlan(**{**values, "limits": MediaLimits(**values["limits"])}), Path(root))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The decoding processes of a service: asked one clip at a time, killed when they take too long."""
+
+import asyncio
+import contextlib
+import json
+import math
+import os
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mer_pnao.features.decoding import DecodedClip, DecodingPlan
+from mer_pnao.media.decode import SAMPLE_RATE, ClipError
+from mer_pnao.serving.decoder import request_of
+
+_MOST_HEADER = 2**20  # bytes
+
+
+class DecoderError(Exception):
+    """A decoding process that answered nothing, or nonsense."""
+
+
+class DecoderPool:
+    """So many processes at most, started when they are first needed and kept."""
+
+    def __init__(self, processes: int, seconds: float, root: Path) -> None:
+        """`seconds` is what one clip may take; `root` is what the plans' paths are relative to."""
+        self._seconds, self._root = seconds, root
+        self._idle: list[Process] = []
+        self._places = asyncio.Semaphore(processes)
+
+    async def decode(self, path: Path, plans: Mapping[str, DecodingPlan]) -> dict[str, DecodedClip]:
+        """A clip, decoded once for each plan. Raises ClipError with the reason for a useless clip."""
+        async with self._places:
+            process = await self._take()
+            sound = False  # whether the process may be asked again
+            try:
+                question = request_of(path, self._root, plans)
+                answer = await asyncio.wait_for(_ask(process, question, plans), self._seconds)
+                sound = True
+            except TimeoutError as error:
+                raise ClipError(f"takes more than {self._seconds:g} s to decode") from error
+            except (DecoderError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+                raise ClipError("makes the decoder fail") from error
+            finally:
+                if sound:
+                    self._idle.append(process)
+                else:  # also when the service stops meanwhile
+                    await _kill(process)
+        if isinstance(answer, ClipError):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        """Ends every process."""
+        while self._idle:
+            await _kill(self._idle.pop())
+
+    async def warm_up(self) -> None:
+        """Starts the first process before the first clip comes."""
+        if not self._idle:
+            self._idle.append(await self._start())
+
+    async def _take(self) -> Process:
+        while self._idle:
+            process = self._idle.pop()
+            if process.returncode is None:
+                return process
+        return await self._start()
+
+    async def _start(self) -> Process:
+        # In a session of its own: Ctrl-C is for the service, which lets running requests end.
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "mer_pnao.serving.decoder"),
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        )
+
+
+async def _ask(
+    process: Process, request: bytes, plans: Mapping[str, DecodingPlan]
+) -> dict[str, DecodedClip] | ClipError:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(request)
+    await process.stdin.drain()
+    length = int.from_bytes(await process.stdout.readexactly(4), "big")
+    if length > _MOST_HEADER:
+        raise DecoderError
+    answer = json.loads(await process.stdout.readexactly(length))
+    if "reason" in answer:
+        if not answer["refused"]:
+            raise DecoderError(answer["reason"])
+        return ClipError(answer["reason"])
+    contents = {}
+    for name, plan in plans.items():
+        told = answer["contents"][name]
+        dtype, shape = _form(plan, told)
+        data = await process.stdout.readexactly(math.prod(shape) * dtype.itemsize)
+        array = np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as PyTorch wants it
+        contents[name] = DecodedClip(array, bool(told["whole_frame"]))
+    return contents
+
+
+def _form(plan: DecodingPlan, told: Mapping[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """What an array may be by its plan. Raises DecoderError for anything else."""
+    shape = tuple(int(length) for length in told["shape"])
+    dtype: np.dtype[Any]
+    if plan.kind == "sound":
+        dtype, fits = np.dtype(np.float32), len(shape) == 1 and 0 < shape[0] <= plan.limits.max_seconds * SAMPLE_RATE
+    else:
+        side = plan.crop_side
+        dtype, fits = np.dtype(np.uint8), shape[1:] == (side, side, 3) and 0 < shape[0] <= plan.frames
+    if not fits or told["dtype"] != str(dtype):
+        raise DecoderError
+    return dtype, shape
+
+
+async def _kill(process: Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

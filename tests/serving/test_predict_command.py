@@ -1,0 +1,187 @@
+"""`mer predict`: a table or JSON lines, exit codes, and a sentence for each mistake."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mer_pnao.features.store import load_sets
+
+MODEL = "models/enf_pnao/round-00"
+
+
+def lines(out):
+    return {row["name"]: row for row in map(json.loads, out.splitlines())}
+
+
+def test_folder_glob_and_file_as_json_lines(mer, demo_project, recorded, assert_same):
+    rows = recorded(demo_project / MODEL)
+    for arguments in (["data/clips"], ["data/**/*.mp4"], [f"data/clips/{name}.mp4" for name in rows]):
+        code, out, err = mer(demo_project, "predict", *arguments, "--model", MODEL, "--json")
+        assert (code, err) == (0, "")
+        assert list(lines(out)) == list(rows)
+        for name, answer in lines(out).items():
+            assert_same(answer, rows[name])
+
+
+def test_the_table_shows_the_same(mer, demo_project, recorded):
+    code, out, _ = mer(demo_project, "predict", "data/clips", "--model", f"{MODEL}/")
+    assert code == 0
+    assert "model enf_pnao/round-00" in out
+    assert "hubert-18, hubert-20" in out
+    for name, row in recorded(demo_project / MODEL).items():
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == [name]]
+        shares = [row["confidence"], *(row[f"posterior_{label}"] for label in ("neutral", "angry", "happy"))]
+        assert line.split()[1] == row["discrete"]
+        assert all(f"{share:.2f}".removeprefix("0") in line for share in shares)
+
+
+def test_a_bad_clip_is_reported_and_the_others_go_on(mer, demo_project, damaged):
+    good = next((demo_project / "data/clips").glob("*.mp4"))
+    code, out, err = mer(
+        demo_project, "predict", str(damaged["text"]), str(good), str(damaged["empty"]), "--model", MODEL, "--json"
+    )
+    assert code == 2
+    assert list(lines(out)) == [good.stem]
+    assert err.splitlines()[1:] == [f"{damaged['empty']}: is empty", "2 of 3 clips could not be used"]
+    assert err.startswith(f"{damaged['text']}: is not a readable video file")
+
+
+def test_champion_candidate_version_and_uri(mer, registered, recorded, assert_same):
+    clip = sorted((registered / "data/clips").glob("*.mp4"))[0]
+    for reference, version, number in (
+        (None, "1", 0),
+        ("champion", "1", 0),
+        ("candidate", "2", 1),
+        ("2", "2", 1),
+        ("models:/mer-pnao@champion", "1", 0),
+        ("models:/mer-pnao/2", "2", 1),
+    ):
+        named = [] if reference is None else ["--model", reference]
+        code, out, err = mer(registered, "predict", str(clip), "--json", *named)
+        assert (code, err) == (0, "")
+        (answer,) = lines(out).values()
+        assert answer["model_version"] == version
+        assert_same(answer, recorded(registered / f"models/enf_pnao/round-0{number}")[clip.stem])
+
+
+@pytest.mark.parametrize(
+    ("reference", "sentence"),
+    [
+        ("previous", "mer-pnao has no previous: --model takes"),
+        ("9", "mer-pnao has no version 9"),
+        ("models:/other@champion", "'models:/other@champion' is no model of this project"),
+        ("models/enf_pnao/round-09", "models/enf_pnao/round-09 is not the folder of a model"),
+        ("data", "data is not the folder of a model"),
+    ],
+)
+def test_an_unknown_model_is_one_sentence(mer, registered, reference, sentence):
+    code, out, err = mer(registered, "predict", "data/clips", "--model", reference)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {sentence}")
+    assert len(err.splitlines()) == 1
+
+
+def test_without_a_champion_it_says_how_to_get_one(mer, registered, demo_project, tmp_path):
+    from mer_pnao.tracking.store import NAME, opened
+
+    project = Path(shutil.copytree(registered, tmp_path / "project"))
+    with opened(project) as store:
+        store.client.delete_registered_model_alias(NAME, "champion")
+    _, _, err = mer(project, "predict", "data/clips")
+    assert err.startswith("error: mer-pnao has no champion: promote one with `mer promote`; --model takes candidate")
+    assert mer(demo_project, "predict", "data/clips")[2].endswith("or a folder models/<system>/round-NN")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "no clips are named"),
+        (["gone.mp4"], "gone.mp4 does not exist"),
+        (["gone*"], "no clip (.mp4, .avi, .mkv, .mov, .webm, .flv) matches 'gone*'"),
+        (["models"], "models holds no clip"),
+        (["--features", "gone"], "gone is not a folder of features"),
+        (["--features", "models"], "models: no encoder has the feature set hubert-18"),
+    ],
+)
+def test_wrong_clips_are_one_sentence(mer, demo_project, arguments, sentence):
+    code, out, err = mer(demo_project, "predict", *arguments, "--model", MODEL)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"error: {sentence}")
+
+
+def test_one_name_for_two_clips_is_refused_and_one_clip_named_twice_is_not(mer, demo_project, tmp_path):
+    clip = next((demo_project / "data/clips").glob("*.mp4"))
+    code, out, _ = mer(demo_project, "predict", str(clip), "data/clips", "--model", MODEL, "--json")
+    assert code == 0
+    assert len(out.splitlines()) == 5
+    shutil.copyfile(clip, tmp_path / clip.name)
+    code, _, err = mer(demo_project, "predict", str(clip), str(tmp_path), "--model", MODEL)
+    assert code == 2
+    assert f"two clips are called '{clip.stem}'" in err
+
+
+@pytest.mark.parametrize("layout", ["extracted", "mertools"])
+def test_ready_features(mer, demo_project, tmp_path, recorded, assert_same, layout):
+    folder = demo_project / "data/features"
+    if layout == "mertools":
+        for name, part in load_sets(folder, ["hubert-18", "hubert-20", "manet"]).items():
+            (tmp_path / name).mkdir()
+            for clip, vector in zip(part.names, part.vectors, strict=True):
+                np.save(tmp_path / name / f"{clip}.npy", vector)
+        folder = tmp_path
+    rows = recorded(demo_project / MODEL)
+    code, out, err = mer(demo_project, "predict", "--features", str(folder), "--model", MODEL, "--json")
+    assert (code, err) == (0, "")
+    assert list(lines(out)) == list(rows)
+    for name, answer in lines(out).items():
+        assert_same(answer, rows[name])
+    first = next(iter(rows))
+    code, out, err = mer(
+        demo_project, "predict", "gone", f"{first}.mp4", "--features", str(folder), "--model", MODEL, "--json"
+    )
+    assert code == 2
+    assert list(lines(out)) == [first]
+    assert err == "gone: is not in the feature set hubert-18\n1 of 2 clips could not be used"
+
+
+def test_ready_features_of_another_width_are_refused(mer, demo_project, tmp_path):
+    for name, width in (("hubert-18", 128), ("hubert-20", 128), ("manet", 5)):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "a.npy", np.zeros(width, np.float32))
+    code, _, err = mer(demo_project, "predict", "--features", str(tmp_path), "--model", MODEL)
+    assert code == 2
+    assert err == "error: the feature set manet has the width 5, and model enf_pnao/round-00 reads 128"
+
+
+def test_a_version_whose_files_lie_on_a_server_is_fetched_once(registered, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    from mer_pnao.tracking import serving_model
+
+    project = Path(shutil.copytree(registered, tmp_path / "project"))
+    monkeypatch.chdir(project)
+    here = serving_model.find_registered(project, "2").directory
+    files = {path.name: path.read_bytes() for path in here.iterdir()}
+    server = here.parent.rename(tmp_path / "server")  # another folder stands for another machine
+    real, fetched = MlflowClient.get_logged_model, []
+
+    def elsewhere(client, model_id):
+        logged = real(client, model_id)
+        logged._artifact_location = server.as_uri()
+        return logged
+
+    def counted(*arguments, download=serving_model.download_artifacts, **named):
+        fetched.append(arguments)
+        return download(*arguments, **named)
+
+    monkeypatch.setattr(MlflowClient, "get_logged_model", elsewhere)
+    monkeypatch.setattr(serving_model, "download_artifacts", counted)
+    for _ in range(2):
+        found = serving_model.find_registered(project, "2")
+        assert found.directory.is_relative_to(project / "work/served")
+        assert {path.name: path.read_bytes() for path in found.directory.iterdir()} == files
+    assert len(fetched) == 1
+    assert [path.name for path in (project / "work/served").iterdir()] == [found.directory.parent.name]
