@@ -16,16 +16,13 @@ import pytest
 import requests
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 from requests.adapters import HTTPAdapter
-from sqlalchemy.exc import OperationalError
 from urllib3.util import Retry
 
 from mer_pnao import tracking
 from mer_pnao.errors import InputError
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import track
-from mer_pnao.tracking.stage import StageTracker, tracking_or_warning
 from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME, initialise, opened, tracking_uri
 from mer_pnao.tracking.ui import serve_ui
 
@@ -87,73 +84,6 @@ def closed_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def test_training_goes_on_without_mlflow_and_track_catches_up(
-    project: Path,
-    outs: SimpleNamespace,
-    closed_port: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    tracker = StageTracker(project)
-    directory = outs.write_round(project / "models", "enf", 0, 0.3, best=True)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
-    tracker.round(directory)
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("MLflow is not reachable (")
-    assert said.err.endswith("): training goes on; `mer track` catches up\n")
-    assert said.err.count("\n") == 1
-    with pytest.raises(InputError, match=f"MLflow cannot be reached: .*{closed_port}"):
-        track(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    track(project)
-    found = MlflowClient(f"sqlite:///{project / DATABASE}").search_runs(["1"])
-    assert {run.info.run_name for run in found} == {"enf", "enf round 00"}
-
-
-@pytest.mark.parametrize("error", [MlflowException("x"), OSError("x"), OperationalError("x", None, Exception("x"))])
-def test_what_mlflow_raises_is_said_to_be_unreachable(
-    error: Exception,
-    project: Path,
-    outs: SimpleNamespace,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with tracking_or_warning(project):
-        raise error
-    assert capsys.readouterr().err.startswith("MLflow is not reachable (")
-    outs.write_round(project / "models", "enf", 0, 0.3)
-    monkeypatch.setattr(MlflowClient, "search_runs", Mock(side_effect=error))
-    with pytest.raises(InputError, match="MLflow cannot be reached"):
-        track(project)
-
-
-def test_a_fault_of_ours_is_not_laid_on_mlflow(
-    project: Path, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tracker, directory = StageTracker(project), outs.write_round(project / "models", "enf", 0, 0.3)
-    monkeypatch.setattr("mer_pnao.tracking.stage.log_round", Mock(side_effect=ZeroDivisionError("our fault")))
-    tracker.round(directory)
-    log = project / "work/tracking-error.log"
-    assert capsys.readouterr().err == (
-        "tracking failed (ZeroDivisionError: our fault): training goes on; `mer track` catches up; "
-        f"the traceback is in {log}\n"
-    )
-    assert "Traceback (most recent call last)" in log.read_text()
-    assert "our fault" in log.read_text()
-
-
-def test_a_traceback_that_cannot_be_kept_does_not_stop_a_training(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (project / "work").write_text("a file where a folder belongs")
-    with tracking_or_warning(project):
-        raise ZeroDivisionError("our fault")
-    assert capsys.readouterr().err == (
-        "tracking failed (ZeroDivisionError: our fault): training goes on; `mer track` catches up\n"
-    )
 
 
 def test_one_process_at_a_time_on_every_platform(project: Path) -> None:
