@@ -138,6 +138,7 @@ def test_a_run_of_an_earlier_version_is_completed(
     after = runs_of(project)
     for name in ("enf", "enf round 00"):
         assert after[name].data.metrics.items() > before[name].data.metrics.items()
+        assert after[name].info.end_time == before[name].info.end_time
         assert "kept_nodes/branches.sound-1.gathering.modalities.face.inner" in after[name].data.metrics
     assert points_of(project, after["enf round 00"], "trainval_com") == [0.3]
 

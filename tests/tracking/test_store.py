@@ -2,7 +2,6 @@
 
 import ast
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -10,21 +9,15 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
-import requests
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from mer_pnao import tracking
-from mer_pnao.errors import InputError
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import track
 from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME, initialise, opened, tracking_uri
-from mer_pnao.tracking.ui import serve_ui
 
 
 def test_initialise_makes_what_is_promised_and_again_changes_nothing(empty: Path) -> None:
@@ -114,54 +107,3 @@ def test_the_lineage_names_commit_and_lock(tmp_path: Path, outs: SimpleNamespace
     assert lineage.tags()["git_dirty"] == "false"  # dvc.lock changes with every stage and has a tag of its own
     (root / "new.py").touch()
     assert read_lineage(root).tags()["git_dirty"] == "true"
-
-
-def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
-    with pytest.raises(InputError, match=r"mlruns/mlflow\.db is not there: run `make run` or `mer track` first"):
-        serve_ui(tmp_path)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"):
-            serve_ui(empty, port)
-
-
-def test_the_ui_does_not_serve_the_own_database_for_another(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    execve = Mock(side_effect=SystemExit)
-    monkeypatch.setattr(os, "execve", execve)
-    monkeypatch.chdir(empty)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI is http://tracking\.example:5000"):
-        serve_ui(empty, 0)
-    execve.assert_not_called()
-    for own in (LOCAL_URI, f"sqlite:///{empty / DATABASE}"):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
-        with pytest.raises(SystemExit):
-            serve_ui(empty, 0)
-
-
-@pytest.mark.slow
-def test_the_ui_serves_runs_and_artifacts_until_it_is_interrupted(tracked: Path, closed_port: int) -> None:
-    code = "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(closed_port)],
-        cwd=tracked,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            client = MlflowClient(f"http://127.0.0.1:{closed_port}")
-            retries = Retry(total=60, backoff_factor=0.5, backoff_max=1)
-            with requests.Session() as session:
-                session.mount("http://", HTTPAdapter(max_retries=retries))
-                assert session.get(f"http://127.0.0.1:{closed_port}/health").text == "OK"
-            (run,) = client.search_runs(["1"], "tags.system = 'pnao' AND tags.round = '1'")
-            address = f"http://127.0.0.1:{closed_port}/get-artifact"
-            answer = requests.get(address, {"path": "record.json", "run_uuid": run.info.run_id}, timeout=10)
-            assert answer.json()["system"] == "pnao"
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
-    with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{closed_port}/health", timeout=10)

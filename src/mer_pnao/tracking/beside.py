@@ -1,7 +1,8 @@
 """The process beside a training that tells MLflow what the training has finished, see `stage`.
 
 It reads a job a line from stdin, a JSON list `[kind, directory, lineage]`, and answers each on stdout with a JSON
-string: empty, or the sentence about why it did not work. The first answer says that it is ready. It ends with its input.
+string: empty, or the sentence about why it did not work. The first answer says that it is ready. It ends when its
+input does.
 """
 
 import json

@@ -136,7 +136,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
         store.client.log_batch(parent.info.run_id, metrics)
         store.client.log_inputs(parent.info.run_id, [_dataset(best, lineage)])
-        store.client.set_terminated(parent.info.run_id, _FINISHED)
+        store.client.set_terminated(parent.info.run_id, _FINISHED, _end_of(parent))
     if best.system in REGISTERED and best.of_record:
         set_candidate(store, directory.parent)
     return [parent, *runs]
@@ -203,6 +203,11 @@ def _complete(run: Run, finished: Finished) -> bool:
     return bool(run.info.status == _FINISHED) and finished.metrics().keys() <= run.data.metrics.keys()
 
 
+def _end_of(run: Run) -> int | None:
+    """When a finished run ended, in ms; None for now."""
+    return int(run.info.end_time) if run.info.status == _FINISHED else None
+
+
 def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str], lineage: Lineage) -> None:
     """Log everything into a run that is not complete, and finish it."""
     if _complete(run, finished):
@@ -224,7 +229,7 @@ def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str
         with suppress(Exception):  # the first failure is the one to tell
             client.set_terminated(identity, "FAILED")
         raise
-    client.set_terminated(identity, _FINISHED)
+    client.set_terminated(identity, _FINISHED, _end_of(run))
 
 
 def _log_artifact(store: Store, run: Run, path: Path, folder: str | None = None) -> None:

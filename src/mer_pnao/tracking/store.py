@@ -132,7 +132,7 @@ def one_line(error: Exception) -> str:
 
 def without_passwords(said: str) -> str:
     """The text with *** in the place of passwords in addresses."""
-    said = re.sub(r"(://[^\s:/@]*):[^\s/]*@", r"\1:***@", said)
+    said = re.sub(r"(://[^\s:/@]*):\S*@", r"\1:***@", said)
     return re.sub(r"(password=)[^\s&'\"]+", r"\1***", said)
 
 
