@@ -3,10 +3,10 @@
     python benchmarks/tracking.py [--size demo] [--repeats 3]
     python benchmarks/tracking.py --size mer2023 --repeats 1
 
-The features are random numbers with a weak signal. `demo` has the demo's clips, widths and parameters (a round of five
-folds takes two seconds, the worst case); `mer2023` has those of MER 2023, sets of 1024, for rounds 0 and 1 of six epochs
-each, a third of what a round there takes. Each training starts in a
-project of its own with a fresh database, made before the clock runs, as `make run` does.
+The features are random numbers with a weak signal. `demo` has the demo's clips, widths and parameters: a round of five
+folds takes two seconds, the worst case. `mer2023` has those of MER 2023, with sets of 1024, for rounds 0 and 1 of six
+epochs each, a third of what a round takes there. Each training starts in a project of its own with a fresh database,
+made before the clock runs, as `make run` does.
 """
 
 import argparse
