@@ -103,7 +103,10 @@ def write_finished_round(
         "folds": FOLDS,
         "network": {"hidden": 6, "width": 4},
         "training": {"epochs": EPOCHS, "learning_rate": 0.002},
-        "kept": {"branches.sound-1.gathering.modalities.face.inner": [3.5, 6], "other.outer": [4.0, 4]},
+        "kept": {
+            "branches.sound-1.gathering.modalities.face.inner": [3.5, 6],
+            "branches.sound-2.gathering.modalities.face.outer": [4.0, 4],
+        },
         "pruned_nodes": 5 * number,
         "nothing_pruned": False,
     }

@@ -4,8 +4,9 @@ import csv
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from mer_pnao.errors import InputError
-from mer_pnao.model_store import read_json
+from mer_pnao.model_store import read_json, read_round
 from mer_pnao.tracking.lineage import Lineage, read_lineage
+from mer_pnao.tracking.outs import Finished
 from mer_pnao.tracking.runs import finish_system, log_round, track, track_total
 from mer_pnao.tracking.stage import StageTracker
 from mer_pnao.tracking.store import DATABASE, NAME, opened
@@ -81,10 +83,93 @@ def test_scores_and_figures_are_the_records(tracked: Path) -> None:
     assert metrics["model_bytes"] == sum(path.stat().st_size for path in weights)
 
 
+def final_metrics(run: Run) -> dict[str, float]:
+    return {name: value for name, value in run.data.metrics.items() if not name.startswith("fold")}
+
+
+def series_of(run: Run) -> dict[str, float]:
+    """A round's figures as its parent bears them."""
+    return {f"rounds/{name}": value for name, value in final_metrics(run).items() if "/" not in name}
+
+
+def test_a_parents_charts_show_the_rounds(tracked: Path) -> None:
+    client, parent = client_of(tracked), runs_of(tracked)["enf_pnao"].info.run_id
+    for name, values in {"trainval_com": [0.31, 0.42, 0.41], "parameters_ratio": [1.0, 0.8, 0.7]}.items():
+        history = client.get_metric_history(parent, f"rounds/{name}")
+        assert sorted((point.step, point.value) for point in history) == list(enumerate(values))
+
+
+def test_what_is_kept_of_each_layer_is_in_its_file(tracked: Path) -> None:
+    metrics = runs_of(tracked)["enf_pnao round 01"].data.metrics
+    inner = "branches.sound-1.gathering.modalities.face.inner"
+    outer = "branches.sound-2.gathering.modalities.face.outer"
+    assert (metrics[f"kept_nodes/{inner}"], metrics[f"kept_nodes/{outer}"]) == (3.5, 4.0)
+    networks = read_round(tracked / "models/enf_pnao/round-01").networks
+    for layer in (inner, outer):
+        sizes = [
+            sum(
+                value.numel()
+                for name, value in network.state_dict().items()
+                if name in (f"{layer}.weight", f"{layer}.bias")
+            )
+            for network in networks
+        ]
+        assert metrics[f"kept_parameters/{layer}"] == sum(sizes) / len(sizes) > 0
+
+
+def test_a_damaged_file_of_weights_is_named(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
+    (directory / "fold-0.safetensors").write_bytes(b"not weights")
+    with pytest.raises(InputError, match=r"round-00/fold-0\.safetensors does not hold the weights"):
+        log_round(directory, lineage)
+
+
+def test_a_run_of_an_earlier_version_is_completed(
+    project: Path, lineage: Lineage, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outs.write_round(project / "models", "enf", 0, 0.3, best=True)
+    with monkeypatch.context() as patch:
+        metrics = Finished.metrics
+        patch.setattr(Finished, "metrics", lambda self: {n: v for n, v in metrics(self).items() if "kept" not in n})
+        track(project)
+    before = runs_of(project)
+    assert not any("kept" in name for name in before["enf round 00"].data.metrics)
+    track(project)
+    after = runs_of(project)
+    for name in ("enf", "enf round 00"):
+        assert after[name].data.metrics.items() > before[name].data.metrics.items()
+        assert after[name].info.end_time == before[name].info.end_time
+        assert "kept_nodes/branches.sound-1.gathering.modalities.face.inner" in after[name].data.metrics
+    assert points_of(project, after["enf round 00"], "trainval_com") == [0.3]
+
+
+def test_track_closes_what_a_killed_and_replaced_training_left(
+    project: Path, lineage: Lineage, outs: SimpleNamespace
+) -> None:
+    models = project / "models"
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
+    with opened(project) as store:
+        foreign = store.client.create_run(store.experiment, run_name="somebody else's").info.run_id
+    track(project)
+    assert runs_of(project)["enf"].info.status == "RUNNING"  # its outs are there: it may go on
+    shutil.rmtree(models / "enf")
+    outs.write_round(models, "enf", 0, 0.4, best=True, alpha=0.1)
+    track(project)
+    client = client_of(project)
+    assert client.get_run(foreign).info.status == "RUNNING"
+    parents = client.search_runs(["1"], "run_name = 'enf'")
+    assert {run.data.params["alpha"]: run.info.status for run in parents} == {"0.0005": "KILLED", "0.1": "FINISHED"}
+    shutil.rmtree(models / "enf")
+    outs.write_round(models, "enf", 0, 0.3, best=True)
+    track(project)
+    parents = client.search_runs(["1"], "run_name = 'enf'")
+    assert [run.info.status for run in parents] == ["FINISHED"] * 2
+
+
 def test_a_parent_bears_its_best_rounds_scores(tracked: Path) -> None:
     runs = runs_of(tracked)
     parent, best = runs["enf_pnao"], runs["enf_pnao round 01"]
-    assert {name: best.data.metrics[name] for name in parent.data.metrics} == parent.data.metrics
+    assert parent.data.metrics == final_metrics(best) | series_of(runs["enf_pnao round 02"])
     assert parent.data.metrics["trainval_com"] == 0.42
     assert parent.data.tags["best_round"] == "1"
     assert [runs[f"enf_pnao round 0{i}"].data.tags["best"] for i in range(3)] == ["false", "true", "false"]
@@ -147,7 +232,9 @@ def test_stages_and_track_meet_in_the_same_runs(project: Path, lineage: Lineage,
     for number in range(2):
         log_round(outs.write_round(models, "pnao", number, 0.3 + number / 10), lineage)
     parent = runs_of(project)["pnao"]
-    assert (parent.info.status, parent.data.metrics) == ("RUNNING", {})
+    assert parent.info.status == "RUNNING"
+    assert parent.data.metrics == series_of(runs_of(project)["pnao round 01"])
+    assert parent.data.params["naor"] == "0.05"
     outs.write_round(models, "pnao", 1, 0.4, best=True)
     finish_system(models / "pnao", lineage)
     runs = runs_of(project)
@@ -222,7 +309,7 @@ def test_lists_are_readable_parameters_and_part_of_the_identity(
         log_round(outs.write_round(models, "enf", 0, 0.3, **change), lineage)
     with opened(project) as store:
         assert len(store.client.search_runs([store.experiment], "run_name = 'enf'")) == 4
-        assert len(store.client.search_runs([store.experiment], "params.visual = ''")) == 1
+        assert len(store.client.search_runs([store.experiment], "params.visual = ''")) == 2  # a parent and its round
 
 
 def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
@@ -243,9 +330,9 @@ def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: Simpl
 
 def test_track_gives_the_lock_to_runs_and_versions(project: Path, outs: SimpleNamespace) -> None:
     models, lock = project / "models", project / "dvc.lock"
-    tracker = StageTracker(project)
-    tracker.round(outs.write_round(models, "pnao", 0, 0.3, best=True))
-    tracker.finished(models / "pnao")
+    lineage = replace(read_lineage(project), dvc_lock=None)  # as a stage's
+    log_round(outs.write_round(models, "pnao", 0, 0.3, best=True), lineage)
+    finish_system(models / "pnao", lineage)
     client = client_of(project)
 
     def locks() -> set[str | None]:
@@ -400,24 +487,81 @@ def killed_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return kill
 
 
-@pytest.mark.parametrize("method", ["log_inputs", "log_model_artifacts", "create_model_version"])
-def test_a_kill_anywhere_is_resumed_without_doubling(
-    method: str, project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
+@pytest.fixture
+def stop_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], list[str]]]:
+    """Let only so many of a client's requests that change something through, then be killed."""
+    methods = [
+        name
+        for name in vars(MlflowClient)
+        if name.startswith(("create_", "log_", "set_", "update_", "finalize_", "delete_")) and name != "log_artifact"
+    ]
+
+    def start(allowed: int) -> list[str]:
+        done: list[str] = []
+
+        def guard(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **more: Any) -> Any:
+                if len(done) == allowed:
+                    raise KeyboardInterrupt
+                result = method(*arguments, **more)
+                done.append(name)
+                return result
+
+            return call
+
+        for name in methods:
+            monkeypatch.setattr(MlflowClient, name, guard(name, originals[name]))
+        return done
+
+    originals = {name: getattr(MlflowClient, name) for name in methods}
+    return start
+
+
+def facts_of(root: Path) -> dict[str, Any]:
+    """What tracking comes to, without ids and times."""
+    client, runs = client_of(root), runs_of(root)
+    names = {run.info.run_id: name for name, run in runs.items()}
+    points = {
+        (name, metric): sorted(
+            (point.step, point.value) for point in client.get_metric_history(run.info.run_id, metric)
+        )
+        for name, run in runs.items()
+        for metric in run.data.metrics
+    }
+    versions = client.search_model_versions(f"name = '{NAME}'")
+    models = client.search_logged_models(["1"])
+    return {
+        "status": {name: run.info.status for name, run in runs.items()},
+        "points": points,
+        "params": {name: run.data.params for name, run in runs.items()},
+        "data": {name: len(run.inputs.dataset_inputs) for name, run in runs.items()},
+        "models": sorted((model.name, str(model.status)) for model in models),
+        "versions": sorted(names[version.run_id] for version in versions),
+        "candidate": names[client.get_model_version_by_alias(NAME, "candidate").run_id],
+        "artifacts": set(artifacts_of(root)),
+    }
+
+
+def test_a_kill_between_any_two_requests_is_resumed_without_doubling(
+    project: Path, outs: SimpleNamespace, tmp_path: Path, stop_after: Callable[[int], list[str]]
 ) -> None:
-    directory = outs.write_round(project / "models", "pnao", 1, 0.3)
-    killed_at(method, KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        log_round(directory, lineage)
-    log_round(directory, lineage)
-    runs = runs_of(project)
-    assert set(runs) == {"pnao", "pnao round 01"}
-    run = runs["pnao round 01"]
-    assert run.info.status == "FINISHED"
-    client = client_of(project)
-    assert len(client.get_metric_history(run.info.run_id, "fold0/com")) == outs.epochs
-    assert len(client.get_metric_history(run.info.run_id, "test_com")) == 1
-    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
-    assert len(client.search_logged_models([run.info.experiment_id])) == 1
+    outs.write_round(project / "models", "pnao", 0, 0.3, best=True)
+    whole = Path(shutil.copytree(project, tmp_path / "whole"))
+    requests = stop_after(1000)
+    track(whole)
+    stop_after(1000)
+    expected = facts_of(whole)
+    assert {"create_run", "log_batch", "log_inputs", "create_model_version", "set_terminated"} <= set(requests)
+    assert (expected["versions"], expected["candidate"]) == (["pnao round 00"], "pnao round 00")
+    for allowed in range(len(requests)):
+        root = Path(shutil.copytree(project, tmp_path / f"killed after {allowed}"))
+        done = stop_after(allowed)
+        with pytest.raises(KeyboardInterrupt):
+            track(root)
+        assert len(done) == allowed
+        stop_after(1000)
+        track(root)
+        assert facts_of(root) == expected, f"killed after {requests[:allowed]}"
 
 
 def test_a_failure_is_marked_and_then_repaired(

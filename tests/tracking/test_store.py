@@ -2,7 +2,6 @@
 
 import ast
 import os
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -10,24 +9,15 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
-import requests
 from filelock import FileLock, Timeout
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
-from requests.adapters import HTTPAdapter
-from sqlalchemy.exc import OperationalError
-from urllib3.util import Retry
 
 from mer_pnao import tracking
-from mer_pnao.errors import InputError
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import track
-from mer_pnao.tracking.stage import StageTracker, tracking_or_warning
 from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME, initialise, opened, tracking_uri
-from mer_pnao.tracking.ui import serve_ui
 
 
 def test_initialise_makes_what_is_promised_and_again_changes_nothing(empty: Path) -> None:
@@ -89,73 +79,6 @@ def closed_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def test_training_goes_on_without_mlflow_and_track_catches_up(
-    project: Path,
-    outs: SimpleNamespace,
-    closed_port: int,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    tracker = StageTracker(project)
-    directory = outs.write_round(project / "models", "enf", 0, 0.3, best=True)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{closed_port}")
-    tracker.round(directory)
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("MLflow is not reachable (")
-    assert said.err.endswith("): training goes on; `mer track` catches up\n")
-    assert said.err.count("\n") == 1
-    with pytest.raises(InputError, match=f"MLflow cannot be reached: .*{closed_port}"):
-        track(project)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    track(project)
-    found = MlflowClient(f"sqlite:///{project / DATABASE}").search_runs(["1"])
-    assert {run.info.run_name for run in found} == {"enf", "enf round 00"}
-
-
-@pytest.mark.parametrize("error", [MlflowException("x"), OSError("x"), OperationalError("x", None, Exception("x"))])
-def test_what_mlflow_raises_is_said_to_be_unreachable(
-    error: Exception,
-    project: Path,
-    outs: SimpleNamespace,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with tracking_or_warning(project):
-        raise error
-    assert capsys.readouterr().err.startswith("MLflow is not reachable (")
-    outs.write_round(project / "models", "enf", 0, 0.3)
-    monkeypatch.setattr(MlflowClient, "search_runs", Mock(side_effect=error))
-    with pytest.raises(InputError, match="MLflow cannot be reached"):
-        track(project)
-
-
-def test_a_fault_of_ours_is_not_laid_on_mlflow(
-    project: Path, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tracker, directory = StageTracker(project), outs.write_round(project / "models", "enf", 0, 0.3)
-    monkeypatch.setattr("mer_pnao.tracking.stage.log_round", Mock(side_effect=ZeroDivisionError("our fault")))
-    tracker.round(directory)
-    log = project / "work/tracking-error.log"
-    assert capsys.readouterr().err == (
-        "tracking failed (ZeroDivisionError: our fault): training goes on; `mer track` catches up; "
-        f"the traceback is in {log}\n"
-    )
-    assert "Traceback (most recent call last)" in log.read_text()
-    assert "our fault" in log.read_text()
-
-
-def test_a_traceback_that_cannot_be_kept_does_not_stop_a_training(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (project / "work").write_text("a file where a folder belongs")
-    with tracking_or_warning(project):
-        raise ZeroDivisionError("our fault")
-    assert capsys.readouterr().err == (
-        "tracking failed (ZeroDivisionError: our fault): training goes on; `mer track` catches up\n"
-    )
-
-
 def test_one_process_at_a_time_on_every_platform(project: Path) -> None:
     with opened(project), pytest.raises(Timeout):
         FileLock(project / "mlruns/tracking.lock", timeout=0).acquire()
@@ -184,54 +107,3 @@ def test_the_lineage_names_commit_and_lock(tmp_path: Path, outs: SimpleNamespace
     assert lineage.tags()["git_dirty"] == "false"  # dvc.lock changes with every stage and has a tag of its own
     (root / "new.py").touch()
     assert read_lineage(root).tags()["git_dirty"] == "true"
-
-
-def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
-    with pytest.raises(InputError, match=r"mlruns/mlflow\.db is not there: run `make run` or `mer track` first"):
-        serve_ui(tmp_path)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"):
-            serve_ui(empty, port)
-
-
-def test_the_ui_does_not_serve_the_own_database_for_another(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    execve = Mock(side_effect=SystemExit)
-    monkeypatch.setattr(os, "execve", execve)
-    monkeypatch.chdir(empty)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
-    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI is http://tracking\.example:5000"):
-        serve_ui(empty, 0)
-    execve.assert_not_called()
-    for own in (LOCAL_URI, f"sqlite:///{empty / DATABASE}"):
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
-        with pytest.raises(SystemExit):
-            serve_ui(empty, 0)
-
-
-@pytest.mark.slow
-def test_the_ui_serves_runs_and_artifacts_until_it_is_interrupted(tracked: Path, closed_port: int) -> None:
-    code = "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(closed_port)],
-        cwd=tracked,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        try:
-            client = MlflowClient(f"http://127.0.0.1:{closed_port}")
-            retries = Retry(total=60, backoff_factor=0.5, backoff_max=1)
-            with requests.Session() as session:
-                session.mount("http://", HTTPAdapter(max_retries=retries))
-                assert session.get(f"http://127.0.0.1:{closed_port}/health").text == "OK"
-            (run,) = client.search_runs(["1"], "tags.system = 'pnao' AND tags.round = '1'")
-            address = f"http://127.0.0.1:{closed_port}/get-artifact"
-            answer = requests.get(address, {"path": "record.json", "run_uuid": run.info.run_id}, timeout=10)
-            assert answer.json()["system"] == "pnao"
-        finally:
-            server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
-    with pytest.raises(requests.ConnectionError):
-        requests.get(f"http://127.0.0.1:{closed_port}/health", timeout=10)

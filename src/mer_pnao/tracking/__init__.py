@@ -14,6 +14,5 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
-with warnings.catch_warnings():  # MLflow warns about its own type hints while it is imported
-    warnings.simplefilter("ignore")
-    import mlflow.pyfunc  # noqa: F401
+# MLflow warns about its own type hints while it is imported, which is left to those who need it: it takes a second.
+warnings.filterwarnings("ignore", ".*Any type hint is inferred as AnyType", UserWarning)

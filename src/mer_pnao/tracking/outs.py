@@ -7,10 +7,13 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
+
+from safetensors import SafetensorError, safe_open
 
 from mer_pnao.errors import InputError
 from mer_pnao.layout import is_further_seed
@@ -87,7 +90,11 @@ class Finished:
         return _digest([self.system_identity(), self.number, self.record["key"]])
 
     def metrics(self) -> dict[str, float]:
-        """Scores of each split (`trainval_com`), size, latency, nodes kept; what is unknown is left out."""
+        """Scores of each split (`trainval_com`), size, latency, nodes and parameters kept; unknown ones are left out.
+
+        Of each prunable layer: `kept_nodes/<layer>` and `kept_parameters/<layer>`, means over the folds. Raises
+        InputError when a file of weights is damaged.
+        """
         values = {
             f"{split}_{name}": value
             for split, scores in self.record["scores"].items()
@@ -97,7 +104,10 @@ class Finished:
         if kept := self.record.get("kept"):
             values["kept_nodes"], dense = (sum(layer[i] for layer in kept.values()) for i in (0, 1))
             values["kept_nodes_ratio"] = values["kept_nodes"] / dense
-        if weights := list(self.directory.glob("*.safetensors")):
+            values |= {f"kept_nodes/{layer}": nodes for layer, (nodes, _) in kept.items()}
+        if weights := sorted(self.directory.glob("*.safetensors")):
+            sizes = [_layer_sizes(path, kept or {}) for path in weights]
+            values |= {f"kept_parameters/{layer}": fmean(size[layer] for size in sizes) for layer in sizes[0]}
             values["model_bytes"] = sum(path.stat().st_size for path in weights)
         return {name: float(value) for name, value in values.items() if value is not None}
 
@@ -127,6 +137,18 @@ def read_finished(directory: Path) -> Finished:
     except (OSError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise InputError(f"{path} is not the record of a finished round or system: {error!r}") from error
     return finished
+
+
+def _layer_sizes(path: Path, layers: Iterable[str]) -> dict[str, int]:
+    """How many weights and biases each layer has in a network's file, of which only the header is read."""
+    try:
+        with safe_open(path, "numpy") as file:
+            return {
+                layer: sum(math.prod(file.get_slice(f"{layer}.{part}").get_shape()) for part in ("weight", "bias"))
+                for layer in layers
+            }
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} does not hold the weights of the layers that its record names: {error}") from error
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,7 +6,7 @@ same step and time (the run's start) is one point in MLflow.
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +18,13 @@ from mer_pnao.model_store import round_directories
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.outs import Finished, read_finished
 from mer_pnao.tracking.registry import REGISTERED, register_round, set_candidate, tag_versions
-from mer_pnao.tracking.store import UNREACHABLE, Store, one_line, opened
+from mer_pnao.tracking.store import Store, opened, reached
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
 _FILES = ("config.json", "curves.csv", "weights.csv", PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
+_SERIES = "rounds/"  # prefix of the parent's metrics whose step is the round
 
 
 def log_round(directory: Path, lineage: Lineage) -> None:
@@ -61,16 +62,16 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
     if not found:
         raise InputError(f"{models} holds no finished system: run `make run` or `dvc pull` first")
     lineage, figures = read_lineage(project), project.resolve() / "reports/figures"
-    try:
-        with opened(project) as store:
-            for name in found:
-                runs = _finish_system(store, models / name, lineage, progress)
-                if lineage.dvc_lock is not None:  # while a stage runs, dvc.lock does not know its outs yet
-                    _tag_lock(store, runs, lineage.dvc_lock)
-                for kind in _FIGURES:  # drawn from the first seed's rounds
-                    _log_artifact(store, runs[0], figures / f"{kind}_{name}.png", "figures")
-    except UNREACHABLE as error:
-        raise InputError(f"MLflow cannot be reached: {one_line(error)}") from error
+    present: set[str] = set()
+    with reached(project) as store:
+        for name in found:
+            runs = _finish_system(store, models / name, lineage, progress)
+            present |= {run.info.run_id for run in runs}
+            if lineage.dvc_lock is not None:  # while a stage runs, dvc.lock does not know its outs yet
+                _tag_lock(store, runs, lineage.dvc_lock)
+            for kind in _FIGURES:  # drawn from the first seed's rounds
+                _log_artifact(store, runs[0], figures / f"{kind}_{name}.png", "figures")
+        _close_abandoned(store, present)
 
 
 def _trainings(system: Path) -> list[Path]:
@@ -92,6 +93,8 @@ def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
         "round_key": str(finished.record["key"]),
     }
     run = _find_or_create(store, finished.identity(), f"{finished.title} round {finished.number:02d}", tags)
+    if not _complete(run, finished):
+        _log_series(store, parent, finished)
     _fill(store, run, finished, {**finished.settings(), "round": str(finished.number)}, lineage)
     if finished.system in REGISTERED and finished.of_record:
         register_round(store, run.info.run_id, finished, lineage)
@@ -131,12 +134,32 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     if changed or parent.info.status != _FINISHED:
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
-        store.client.log_batch(parent.info.run_id, metrics, _params(best.settings()))
+        store.client.log_batch(parent.info.run_id, metrics)
         store.client.log_inputs(parent.info.run_id, [_dataset(best, lineage)])
-        store.client.set_terminated(parent.info.run_id, _FINISHED)
+        store.client.set_terminated(parent.info.run_id, _FINISHED, _end_of(parent))
     if best.system in REGISTERED and best.of_record:
         set_candidate(store, directory.parent)
     return [parent, *runs]
+
+
+def _log_series(store: Store, parent: Run, finished: Finished) -> None:
+    """Log a round's figures into its parent, too, with the round as the step: the parent's charts show the rounds."""
+    figures = {
+        name: value for name, value in finished.metrics().items() if "/" not in name
+    }  # those of the whole network
+    start = parent.info.start_time
+    metrics = [Metric(f"{_SERIES}{name}", value, start, finished.number) for name, value in figures.items()]
+    store.client.log_batch(parent.info.run_id, metrics, _params(finished.settings()))
+
+
+def _close_abandoned(store: Store, present: Container[str]) -> None:
+    """Nobody finishes a run that a kill left running and whose outs another training has replaced.
+
+    The same training, should it ever be repeated, finds its run by its identity and finishes it.
+    """
+    for run in store.client.search_runs([store.experiment], "attributes.status = 'RUNNING'"):
+        if "identity" in run.data.tags and run.info.run_id not in present:
+            store.client.set_terminated(run.info.run_id, "KILLED")
 
 
 def _mark_best(store: Store, parent: Run, best: Run) -> None:
@@ -175,9 +198,19 @@ def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, s
     return store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
 
 
+def _complete(run: Run, finished: Finished) -> bool:
+    """Whether the run is finished; an earlier version of this project may have finished it with fewer metrics."""
+    return bool(run.info.status == _FINISHED) and finished.metrics().keys() <= run.data.metrics.keys()
+
+
+def _end_of(run: Run) -> int | None:
+    """When a finished run ended, in ms; None for now."""
+    return int(run.info.end_time) if run.info.status == _FINISHED else None
+
+
 def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str], lineage: Lineage) -> None:
-    """Log everything into a run that is not finished, and finish it."""
-    if run.info.status == _FINISHED:
+    """Log everything into a run that is not complete, and finish it."""
+    if _complete(run, finished):
         return
     client, identity, start = store.client, run.info.run_id, run.info.start_time
     try:
@@ -196,7 +229,7 @@ def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str
         with suppress(Exception):  # the first failure is the one to tell
             client.set_terminated(identity, "FAILED")
         raise
-    client.set_terminated(identity, _FINISHED)
+    client.set_terminated(identity, _FINISHED, _end_of(run))
 
 
 def _log_artifact(store: Store, run: Run, path: Path, folder: str | None = None) -> None:

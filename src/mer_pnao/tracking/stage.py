@@ -1,40 +1,23 @@
-"""What a training stage tells MLflow as it goes. A training never fails because of MLflow."""
+"""What a training stage tells MLflow as it goes. A training neither fails because of MLflow nor waits long for it.
 
+A process beside the training, `beside`, does the logging, so that the next round is trained meanwhile.
+"""
+
+import json
+import subprocess
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+import time
+import weakref
+from dataclasses import asdict, replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 
 from mer_pnao.tracking.lineage import read_lineage
-from mer_pnao.tracking.runs import finish_system, log_round
-from mer_pnao.tracking.store import UNREACHABLE, one_line
-from mer_pnao.workspace import work_folder
 
-_CATCH_UP = "training goes on; `mer track` catches up"
-
-
-@contextmanager
-def tracking_or_warning(project: Path) -> Iterator[None]:
-    """Turn any failure inside into one sentence on stderr; everything can be caught up from the outs.
-
-    A failure that is not MLflow's is a fault of ours: its traceback goes to `work/tracking-error.log`.
-    """
-    try:
-        yield
-    except UNREACHABLE as error:
-        print(f"MLflow is not reachable ({one_line(error)}): {_CATCH_UP}", file=sys.stderr)
-    except Exception as error:  # whatever it is, hours of training weigh more
-        sentence = f"tracking failed ({type(error).__name__}: {one_line(error)}): {_CATCH_UP}"
-        log = work_folder(project) / "tracking-error.log"
-        try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(traceback.format_exc(), encoding="utf-8")
-        except OSError:  # then there is no more to say than the sentence does
-            print(sentence, file=sys.stderr)
-        else:
-            print(f"{sentence}; the traceback is in {log}", file=sys.stderr)
+CATCH_UP = "training goes on; `mer track` catches up"
+_PATIENCE = 15.0  # seconds after the last success that the end of a system waits for MLflow
+_READY = 60.0  # seconds that the process beside the training may need to import its libraries
 
 
 class StageTracker:
@@ -44,13 +27,96 @@ class StageTracker:
         """Take the lineage of the project's root. Raises InputError when its params.yaml is wrong."""
         # The dvc.lock that a stage meets tells of the outs before; `mer track` tags the one that DVC writes after it.
         self.lineage = replace(read_lineage(project), dvc_lock=None)
+        self._answers: SimpleQueue[str | None] = SimpleQueue()  # None: there will be no more
+        self._due = 1  # answers that are still to come; the first says that the process is ready
+        self._ready = self._failed = False
+        self._said = ""
+        self._process: subprocess.Popen[str] | None = None
+        command, pipe = [sys.executable, "-P", "-m", "mer_pnao.tracking.beside"], subprocess.PIPE
+        try:
+            # In a session of its own: Ctrl-C ends the training, and the end of the training ends the process.
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        except OSError as error:
+            self._give_up(f"no process can be started that logs ({error.strerror})")
+            return
+        self._process = process
+        Thread(target=_read, args=(process, self._answers), daemon=True).start()
+        weakref.finalize(self, _end, process)
 
     def round(self, directory: Path) -> None:
-        """A round is finished: `models/<system>/round-NN/` is written."""
-        with tracking_or_warning(self.lineage.project):
-            log_round(directory, self.lineage)
+        """A round is finished: `models/<system>/round-NN/` is written. Does not wait."""
+        while self._due and not self._answers.empty():
+            self._settle(0.0)
+        if not self._failed:  # otherwise the end of the system sends what is missing, in one more attempt
+            self._send("round", directory)
 
     def finished(self, directory: Path) -> None:
-        """A system is finished: `models/<system>/` is complete, with its best round marked."""
-        with tracking_or_warning(self.lineage.project):
-            finish_system(directory, self.lineage)
+        """A system is finished: `models/<system>/` is complete, with its best round marked.
+
+        Waits until everything so far is logged, but no longer than `_PATIENCE` after the last success.
+        """
+        self._send("system", directory)
+        deadline = time.monotonic() + (_PATIENCE if self._ready else _READY)
+        while self._due:
+            if self._settle(max(0.0, deadline - time.monotonic())):
+                deadline = time.monotonic() + _PATIENCE
+
+    def _send(self, kind: str, directory: Path) -> None:
+        if self._process is None:
+            return
+        job = [kind, str(directory.resolve()), {**asdict(self.lineage), "project": str(self.lineage.project)}]
+        assert self._process.stdin is not None
+        try:
+            print(json.dumps(job), file=self._process.stdin, flush=True)
+        except OSError:
+            self._give_up("the process that logs is gone")
+        else:
+            self._due += 1
+
+    def _settle(self, patience: float) -> bool:
+        """Take the next answer and say what it has to say; returns whether it is a success."""
+        try:
+            sentence = self._answers.get(timeout=patience)
+        except Empty:
+            self._give_up(f"MLflow does not answer within {_PATIENCE if self._ready else _READY:.0f} s")
+            return False
+        if sentence is None:
+            self._give_up("the process that logs is gone")
+            return False
+        self._due -= 1
+        self._ready, self._failed = True, bool(sentence)
+        self._say(sentence)
+        return not sentence
+
+    def _give_up(self, reason: str) -> None:
+        self._due, self._failed = 0, True
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+        self._say(f"{reason}: {CATCH_UP}")
+
+    def _say(self, sentence: str) -> None:
+        """On stderr; the same sentence only once in a row."""
+        if sentence and sentence != self._said:
+            print(sentence, file=sys.stderr)
+            self._said = sentence
+
+
+def _read(process: "subprocess.Popen[str]", answers: "SimpleQueue[str | None]") -> None:
+    """Hand the process's answers on, as they come."""
+    assert process.stdout is not None
+    with process.stdout as lines:
+        for line in lines:
+            answers.put(json.loads(line))
+    answers.put(None)
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """Let the process log what it was sent, for a while, and end."""
+    assert process.stdin is not None
+    try:
+        process.stdin.close()
+        process.wait(_PATIENCE)
+    except (OSError, subprocess.TimeoutExpired):
+        process.kill()
+        process.wait()

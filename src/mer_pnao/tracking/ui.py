@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import NoReturn
 
 from mer_pnao.errors import InputError
-from mer_pnao.tracking.store import ARTIFACTS, DATABASE, LOCAL_URI, own_uri, tracking_root, tracking_uri
+from mer_pnao.tracking.store import (
+    ARTIFACTS,
+    DATABASE,
+    is_database,
+    own_uri,
+    reached,
+    tracking_root,
+    tracking_uri,
+    without_passwords,
+)
 
 HOST = "127.0.0.1"  # the server has no log-in
 
@@ -15,13 +24,14 @@ HOST = "127.0.0.1"  # the server has no log-in
 def serve_ui(project: Path, port: int = 5000) -> NoReturn:
     """Become MLflow's server on 127.0.0.1, in the foreground until Ctrl-C.
 
-    Raises InputError when MLFLOW_TRACKING_URI names another store, when nothing has been tracked yet and when
-    the port is taken.
+    Raises InputError when MLFLOW_TRACKING_URI names a server, when nothing has been tracked yet, when the database
+    cannot be read by this MLflow and when the port is taken.
     """
     root = tracking_root(project)
-    if (uri := tracking_uri(root)) != own_uri(root):
-        raise InputError(f"MLFLOW_TRACKING_URI is {uri}, and this serves the project's own database only: unset it")
-    if not (root / DATABASE).is_file():
+    uri = tracking_uri(root)
+    if not is_database(uri):
+        raise InputError(f"MLFLOW_TRACKING_URI is {without_passwords(uri)}, which has a UI of its own: open it there")
+    if uri == own_uri(root) and not (root / DATABASE).is_file():
         raise InputError(f"{root / DATABASE} is not there: run `make run` or `mer track` first")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -29,22 +39,17 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
             probe.bind((HOST, port))
         except OSError as error:
             raise InputError(f"port {port} of {HOST} cannot be used: {error.strerror}; choose another one") from error
+    with reached(project) as store:  # what is wrong with the database is a sentence here, and a traceback there
+        page = f"http://{HOST}:{port}/#/experiments/{store.experiment}/runs?workflowType=machine_learning"
     # One worker and no job execution: half the memory. Locations are relative to the root.
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        HOST,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += ["--backend-store-uri", LOCAL_URI, "--artifacts-destination", str(ARTIFACTS)]
-    command += ["--uvicorn-opts", "--log-level warning"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
-    print(f"MLflow is at http://{HOST}:{port} in a moment; Ctrl-C ends it", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command += ["--artifacts-destination", str(ARTIFACTS), "--uvicorn-opts", "--log-level warning"]
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": uri,  # which may hold a password: anybody can read a command line
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONWARNINGS": "ignore",
+    }
+    print(f"MLflow is at {page} in a moment; Ctrl-C ends it", file=sys.stderr, flush=True)
     os.chdir(root)
     os.execve(sys.executable, command, environment)  # not a child: whoever stops this process stops the server

@@ -1,0 +1,187 @@
+"""`mer ui`: the MLflow UI over a project, as a process and in a browser."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import requests
+from mlflow import MlflowClient
+
+from mer_pnao.errors import InputError
+from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME
+from mer_pnao.tracking.ui import serve_ui
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SERVE = "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(address, timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@contextmanager
+def serving(root: Path, **environment: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """`mer ui` over the project; yields the process and the server's address once it answers."""
+    port = free_port()
+    command = [sys.executable, "-c", SERVE, str(port)]
+    with subprocess.Popen(
+        command, cwd=root, env=os.environ | environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as server:
+        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        try:
+            while not answers(f"{address}/health"):
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            yield server, address
+        finally:
+            if server.poll() is None:
+                server.send_signal(signal.SIGINT)
+            server.communicate(timeout=30)
+
+
+def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
+    with pytest.raises(InputError, match=r"mlruns/mlflow\.db is not there: run `make run` or `mer track` first"):
+        serve_ui(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"):
+            serve_ui(empty, port)
+
+
+def test_the_ui_does_not_serve_the_own_database_for_another(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    execve = Mock(side_effect=SystemExit)
+    monkeypatch.setattr(os, "execve", execve)
+    monkeypatch.chdir(empty)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
+    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI is http://tracking\.example:5000, which has a UI"):
+        serve_ui(empty, 0)
+    execve.assert_not_called()
+    for own in (LOCAL_URI, f"sqlite:///{empty / DATABASE}"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
+        with pytest.raises(SystemExit):
+            serve_ui(empty, 0)
+
+
+def test_the_ui_says_what_is_wrong_with_a_database(empty: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(empty, tmp_path / "project"))
+    with closing(sqlite3.connect(root / DATABASE)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'of another MLflow'")
+    with pytest.raises(InputError, match=r"reached at sqlite:///.*out-of-date database schema .found version"):
+        serve_ui(root, free_port())
+
+
+def processes_of(session: int) -> list[int]:
+    """The live processes of a session, by Linux's /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, own = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # it has just ended
+            continue
+        if int(own) == session and state != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_serves_runs_and_artifacts_until_it_is_stopped(stop: signal.Signals, tracked: Path) -> None:
+    started = time.monotonic()
+    with serving(tracked) as (server, address):
+        assert time.monotonic() - started < 40  # 15 s on an idle machine, see docs/tracking.md
+        client = MlflowClient(address)
+        (run,) = client.search_runs(["1"], "tags.system = 'pnao' AND tags.round = '1'")
+        query = {"path": "record.json", "run_uuid": run.info.run_id}
+        assert requests.get(f"{address}/get-artifact", query, timeout=10).json()["system"] == "pnao"
+        foreign = requests.get(f"{address}/ajax-api/2.0/mlflow/experiments/get?experiment_id=1",
+                               headers={"Host": "evil.example"}, timeout=10)  # fmt: skip
+        assert foreign.status_code == 403
+        if Path("/proc/self").exists():
+            assert server.pid in processes_of(server.pid)
+        server.send_signal(stop)
+        _, said = server.communicate(timeout=30)
+    assert said.startswith(
+        f"MLflow is at {address}/#/experiments/1/runs?workflowType=machine_learning in a moment; Ctrl-C ends it\n"
+    )
+    assert "Traceback" not in said
+    assert processes_of(server.pid) == []
+    assert not answers(f"{address}/health")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_browser_shows_systems_rounds_and_versions(tracked: Path, tmp_path: Path) -> None:
+    with serving(tracked) as (_, address):
+        look(address, tmp_path)
+
+
+def look(address: str, pictures: Path) -> None:
+    """Open the pages that people compare rounds on, and picture each."""
+    from playwright.sync_api import expect, sync_playwright
+
+    rounds = MlflowClient(address).search_runs(["1"], "tags.system = 'enf_pnao' AND tags.round LIKE '%'")
+    rounds = sorted(rounds, key=lambda run: run.info.run_name)[-2:]
+    names = [run.info.run_name for run in rounds]
+    options = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    more = "--disable-component-update --disable-sync"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=f"{options} {more}".split())
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(30_000)
+        expect.set_options(timeout=30_000)
+        try:
+            page.goto(f"{address}/#/experiments/1/runs?workflowType=machine_learning")
+            for system in ("linear_probe", "baseline", "pnao", "enf_pnao", "final"):
+                expect(page.get_by_role("link", name=system, exact=True).first).to_be_visible()
+            expect(page.get_by_role("link", name=names[0])).to_have_count(0)
+            page.screenshot(path=pictures / "systems.png")
+            row = page.get_by_role("row").filter(has=page.get_by_role("link", name="enf_pnao", exact=True)).first
+            row.get_by_role("button").first.click()
+            for name in names:
+                expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible()
+            page.screenshot(path=pictures / "rounds.png")
+
+            ids = json.dumps([run.info.run_id for run in rounds])
+            page.goto(f'{address}/#/compare-runs?runs={ids}&experiments=["1"]&workflowType=machine_learning')
+            expect(page.get_by_text("Comparing 2 Runs from 1 Experiment")).to_be_visible()
+            naor = page.get_by_role("row").filter(has=page.get_by_text("naor", exact=True)).first
+            expect(naor).to_contain_text("0.05")
+            page.get_by_role("tab", name="Scatter Plot").click()
+            for axis, metric in (("x-axis-selector", "parameters_ratio"), ("y-axis-selector", "trainval_com")):
+                page.locator(f"#{axis}").click()
+                page.get_by_role("option", name=metric, exact=True).click()
+            plot = page.locator(".js-plotly-plot")
+            expect(plot.locator(".xtitle, .ytitle")).to_have_text(["parameters_ratio", "trainval_com"])
+            drawn = plot.evaluate("plot => plot.data[0].x.map((x, i) => [x, plot.data[0].y[i]])")
+            expected = [[run.data.metrics[name] for name in ("parameters_ratio", "trainval_com")] for run in rounds]
+            assert sorted(drawn) == sorted(expected)
+            page.screenshot(path=pictures / "compared.png")
+
+            page.goto(f"{address}/#/models/{NAME}")
+            expect(page.get_by_text("candidate").first).to_be_visible()
+            page.screenshot(path=pictures / "model.png")
+        finally:
+            browser.close()
