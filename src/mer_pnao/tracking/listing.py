@@ -17,8 +17,8 @@ from mer_pnao.params import Params, load_params
 from mer_pnao.tracking.aliases import FORCED, PROMOTED, ROLLED_BACK, repair
 from mer_pnao.tracking.evidence import recorded_predictions
 from mer_pnao.tracking.gates import Unknown
-from mer_pnao.tracking.promotion import GATES, registry
-from mer_pnao.tracking.store import NAME, Store
+from mer_pnao.tracking.promotion import GATES
+from mer_pnao.tracking.store import NAME, Store, reached
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def list_versions(project: Path) -> tuple[list[Row], str | None]:
     Raises InputError when MLflow cannot be reached.
     """
     params = load_params(project / "params.yaml")
-    with registry(project) as store:
+    with reached(project) as store:
         repaired = repair(store)
         aliases = defaultdict(list)
         for alias, number in store.client.get_registered_model(NAME).aliases.items():

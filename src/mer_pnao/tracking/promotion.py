@@ -4,8 +4,6 @@ All of it happens within `opened`, whose lock lets one process in at a time: two
 another, and the second one is judged against the first one's champion.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,7 @@ from mer_pnao.tracking.aliases import CANDIDATE, Change, change_champion, find_n
 from mer_pnao.tracking.evidence import Reload, gather
 from mer_pnao.tracking.gates import Evidence, Gate, judge
 from mer_pnao.tracking.reload import reload as reload_afresh
-from mer_pnao.tracking.store import NAME, UNREACHABLE, Store, one_line, opened
+from mer_pnao.tracking.store import NAME, Store, reached
 
 GATES, GATES_REPORT = "gates", "gates_report"  # tags of a version: the last verdict, and where its report is
 
@@ -60,7 +58,7 @@ def promote(
     Raises InputError when there is no such version or candidate, or MLflow cannot be reached.
     """
     params = load_params(project / "params.yaml")
-    with registry(project) as store:
+    with reached(project) as store:
         repaired = repair(store)
         held = standing(store)
         chosen = _chosen(store, version, held.candidate)
@@ -83,7 +81,7 @@ def roll_back(project: Path) -> Rollback:
 
     So a second call takes back the first. Raises InputError when there is no previous one, or no MLflow.
     """
-    with registry(project) as store:
+    with reached(project) as store:
         repaired = repair(store)
         held = standing(store)
         before = None if held.previous is None else find_number(store, held.previous)
@@ -92,16 +90,6 @@ def roll_back(project: Path) -> Rollback:
         number = int(before.version)
         change_champion(store, Change("rollback", number, held.champion, held.previous, _now()))
         return Rollback(number, title_of(before), held.champion, repaired)
-
-
-@contextmanager
-def registry(project: Path) -> Iterator[Store]:
-    """`opened`, for commands. Raises InputError when MLflow cannot be reached."""
-    try:
-        with opened(project) as store:
-            yield store
-    except UNREACHABLE as error:
-        raise InputError(f"MLflow cannot be reached: {one_line(error)}") from error
 
 
 def title_of(version: ModelVersion) -> str:

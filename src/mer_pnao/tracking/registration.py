@@ -9,10 +9,9 @@ from mer_pnao.model_store import round_directories
 from mer_pnao.tracking.aliases import repair, standing
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.outs import Finished, read_finished
-from mer_pnao.tracking.promotion import registry
 from mer_pnao.tracking.registry import REGISTERED, find_version, set_candidate
 from mer_pnao.tracking.runs import log_round
-from mer_pnao.tracking.store import UNREACHABLE, one_line
+from mer_pnao.tracking.store import failures_named, reached
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,15 @@ def register(
     Raises InputError when MLflow cannot be reached.
     """
     lineage, models = read_lineage(project), project.resolve() / "models"
-    with registry(project) as store:
+    with reached(project) as store:
         repair(store)
         missing = [each for each in rounds if find_version(store, each) is None]
     progress(len(rounds) - len(missing))
     for each in missing:  # each takes the lock of its own, so that a training beside this does not wait for long
-        try:
+        with failures_named(project):
             log_round(each.directory, lineage)
-        except UNREACHABLE as error:
-            raise InputError(f"MLflow cannot be reached: {one_line(error)}") from error
         progress(1)
-    with registry(project) as store:
+    with reached(project) as store:
         set_candidate(store, models)
         made = [(version, each) for each in missing if (version := find_version(store, each)) is not None]
         return Registration(

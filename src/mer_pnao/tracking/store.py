@@ -148,9 +148,15 @@ def initialise(project: Path) -> None:
 @contextmanager
 def reached(project: Path) -> Iterator[Store]:
     """As `opened`, for people: raises InputError naming the place when MLflow fails."""
+    with failures_named(project), opened(project) as store:
+        yield store
+
+
+@contextmanager
+def failures_named(project: Path) -> Iterator[None]:
+    """Raise InputError naming the place when MLflow fails."""
     try:
-        with opened(project) as store:
-            yield store
+        yield
     except UNREACHABLE as error:
         place = without_passwords(tracking_uri(tracking_root(project)))
         raise InputError(f"MLflow cannot be reached at {place}: {one_line(error)}") from error
