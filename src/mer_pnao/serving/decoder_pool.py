@@ -5,6 +5,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Mapping
@@ -124,6 +125,8 @@ def _form(plan: DecodingPlan, told: Mapping[str, Any]) -> tuple[np.dtype[Any], t
 
 
 async def _kill(process: Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.kill()
+    # Not by process.kill(), which would take the exit status of one that has just died away from the event loop.
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
     await process.wait()
