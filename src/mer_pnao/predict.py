@@ -29,6 +29,8 @@ from mer_pnao.model_store import RoundModel, read_json, read_round
 from mer_pnao.parallel import usable_cores
 from mer_pnao.trained_encoders import load_encoders, read_record
 
+# Batches that a core takes before answers are given: while the last of them are encoded, the other cores wait.
+_BATCHES = 4
 _WHOLE_FRAME = f"{NO_FACE}, so the whole frame was used"
 
 
@@ -89,14 +91,14 @@ class Predictor:
         return cls(model, version, load_encoders(record, called, root, like.encoders if like else None))
 
     def predict(self, clips: Iterable[Path]) -> Iterator[Prediction | Refusal]:
-        """Predictions in the order of the clips, a batch a core at a time; however many clips there are, no more than
-        that are looked at ahead.
+        """Predictions in the order of the clips, a few batches a core at a time; however many clips there are, no more
+        than that are looked at ahead.
 
         A clip that cannot be used is a Refusal, and the others go on. Without a face the whole frame is used, with a
         remark.
         """
         engines = {name: on_this_machine(encoder) for name, encoder in self.encoders.items()}
-        at_once = usable_cores() * max(encoder.batch for encoder in self.encoders.values())
+        at_once = _BATCHES * usable_cores() * max(encoder.batch for encoder in self.encoders.values())
         coming = iter(clips)
         while paths := list(islice(coming, at_once)):
             yield from self._answers(paths, engines.values())
