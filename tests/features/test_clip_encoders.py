@@ -89,7 +89,8 @@ def test_face_vectors_are_means_over_the_clips_own_frames(demo, monkeypatch):
     assert encoder.encode([])["manet"].shape == (0, 128)
 
 
-def test_crops_cut_on_demand_give_the_vectors_of_those_held(demo, media):
+def test_crops_cut_on_demand_give_the_vectors_of_those_held(demo, media, monkeypatch):
+    monkeypatch.setenv("MER_WORKERS", "2")  # which share the memory
     clip = media / "clips" / "01-01-01-01-01-01.mp4"
     config = EncoderConfig("manet", "manet.safetensors", precision="fp32", frames=1000, frames_per_second=5.0)
     held, again = (
