@@ -1,6 +1,5 @@
 """optuna-dashboard over the project's studies."""
 
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from optuna_dashboard import run_server
 
 from mer_pnao.errors import InputError
+from mer_pnao.ports import refuse_taken_port
 from mer_pnao.search.storage import JOURNAL, open_storage
 
 HOST = "127.0.0.1"  # the server has no log-in and looks at no Host header
@@ -21,12 +21,7 @@ def serve_dashboard(project: Path, url: str | None, port: int) -> None:
     if url is None and not (project / JOURNAL).is_file():
         raise InputError(f"{project / JOURNAL} is not there: run `mer search` or `make search` first")
     storage, _ = open_storage(project, url)
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise InputError(f"port {port} of {HOST} cannot be used: {error.strerror}; choose another one") from error
+    refuse_taken_port(HOST, port)
     print(f"optuna-dashboard is at http://{HOST}:{port}; Ctrl-C ends it", file=sys.stderr, flush=True)
     with suppress(KeyboardInterrupt):
         run_server(storage, host=HOST, port=port)

@@ -40,40 +40,26 @@ def track_study(
     """
     try:
         with opened(project) as store:
-            _track(store, project, name, params, tags, metrics, trials)
+            shared = {**read_lineage(project).tags(), **tags, "study": name}
+            source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
+            parent = _find_or_create(store, f"study {name}", f"search {name}", {**shared, **source})
+            run = parent.info.run_id
+            nested = {**shared, **source, "mlflow.parentRunId": run}
+            versions = _versions(store)
+            for trial in trials:
+                _log_trial(store, name, trial, nested, versions.get(trial.round_key))
+            changed = {key: value for key, value in metrics.items() if parent.data.metrics.get(key) != value}
+            now = time.time_ns() // 1_000_000
+            known = parent.data.params
+            store.client.log_batch(
+                run,
+                [Metric(key, value, now, len(trials)) for key, value in changed.items()],
+                [Param(key, value) for key, value in params.items() if key not in known],
+            )
+            store.client.set_terminated(run, _FINISHED)
     except UNREACHABLE as error:
-        sentence = (
-            f"MLflow is not reachable ({one_line(error)}): the study is kept, and the next `mer search` catches up"
-        )
-        print(sentence, file=sys.stderr)
-
-
-def _track(
-    store: Store,
-    project: Path,
-    name: str,
-    params: Mapping[str, str],
-    tags: Mapping[str, str],
-    metrics: Mapping[str, float],
-    trials: Sequence[TrackedTrial],
-) -> None:
-    shared = {**read_lineage(project).tags(), **tags, "study": name}
-    source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
-    parent = _find_or_create(store, f"study {name}", f"search {name}", {**shared, **source})
-    run = parent.info.run_id
-    nested = {**shared, **source, "mlflow.parentRunId": run}
-    versions = _versions(store)
-    for trial in trials:
-        _log_trial(store, name, trial, nested, versions.get(trial.round_key))
-    changed = {key: value for key, value in metrics.items() if parent.data.metrics.get(key) != value}
-    now = time.time_ns() // 1_000_000
-    known = parent.data.params
-    store.client.log_batch(
-        run,
-        [Metric(key, value, now, len(trials)) for key, value in changed.items()],
-        [Param(key, value) for key, value in params.items() if key not in known],
-    )
-    store.client.set_terminated(run, _FINISHED)
+        sentence = "the study is kept, and the next `mer search` catches up"
+        print(f"MLflow is not reachable ({one_line(error)}): {sentence}", file=sys.stderr)
 
 
 def _log_trial(store: Store, study: str, trial: TrackedTrial, tags: Mapping[str, str], version: str | None) -> None:

@@ -1,12 +1,12 @@
 """The MLflow UI over the project's runs and models."""
 
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from mer_pnao.errors import InputError
+from mer_pnao.ports import refuse_taken_port
 from mer_pnao.tracking.store import (
     ARTIFACTS,
     DATABASE,
@@ -33,12 +33,7 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
         raise InputError(f"MLFLOW_TRACKING_URI is {without_passwords(uri)}, which has a UI of its own: open it there")
     if uri == own_uri(root) and not (root / DATABASE).is_file():
         raise InputError(f"{root / DATABASE} is not there: run `make run` or `mer track` first")
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            raise InputError(f"port {port} of {HOST} cannot be used: {error.strerror}; choose another one") from error
+    refuse_taken_port(HOST, port)
     with reached(project) as store:  # what is wrong with the database is a sentence here, and a traceback there
         page = f"http://{HOST}:{port}/#/experiments/{store.experiment}/runs?workflowType=machine_learning"
     # One worker and no job execution: half the memory. Locations are relative to the root.

@@ -1,0 +1,18 @@
+"""Ports of this machine."""
+
+import socket
+
+from mer_pnao.errors import InputError
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """For servers that start too slowly, or too wordily, to find it out by themselves.
+
+    Raises InputError when nobody can listen there.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InputError(f"port {port} of {host} cannot be used: {error.strerror}; choose another one") from error
