@@ -2,6 +2,7 @@
 
     python benchmarks/extraction.py CLIPS [--only manet] [--most 6]        # both ways, ratio, how far vectors differ
     python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
+    python benchmarks/extraction.py CLIPS --parts [--most 6]               # where the time goes
 
 The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
 25 frames a second. The reference takes one file at a time, in float32, with all cores for each operation: all 24 layers
@@ -180,6 +181,34 @@ def compare(clips: Sequence[Path], names: Sequence[str], repeats: int, rate: flo
     console.print(table)
 
 
+def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Console) -> None:
+    """Seconds a clip of each step, one after another in one thread."""
+    torch.set_num_threads(1)
+    table = Table("encoder", "decoding", "faces", "encoder", title="s a clip, one thread")
+    with tempfile.TemporaryDirectory() as place:
+        write_checkpoints(Path(place))
+        for name in names:
+            encoder = build_encoder(name, configs("auto", rate)[name], Path(place), LIMITS)
+            spent = np.zeros(3)
+            encoder.encode([encoder.decode(clips[0])])
+            for clip in clips:
+                marks = [time.perf_counter()]
+                if name == "hubert":
+                    decode_audio(clip, LIMITS)
+                    marks += [time.perf_counter()] * 2
+                else:
+                    frames = decode_frames(clip, 100_000, LIMITS, rate)
+                    marks.append(time.perf_counter())
+                    crop_faces(frames, manet.IMAGE_SIZE)
+                    marks.append(time.perf_counter())
+                content = encoder.decode(clip)
+                start = time.perf_counter()
+                encoder.encode([content])
+                spent += [*np.diff(marks), time.perf_counter() - start]
+            table.add_row(name, *(f"{seconds:.3f}" for seconds in spent / len(clips)))
+    console.print(table)
+
+
 def precisions() -> list[Precision]:
     """Those worth measuring here."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -262,6 +291,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--growth", type=int, nargs="+", metavar="CLIPS")
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--parts", action="store_true")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # checkpoints, out, clips: what growth calls
     asked = parser.parse_args()
     clips = sorted(path for path in asked.clips.iterdir() if path.suffix in (".mp4", ".avi", ".mkv", ".flv"))[
@@ -277,7 +307,9 @@ def main() -> None:
     able = torch.cpu.get_capabilities()
     does = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if able.get(name)]
     console.print(f"{where}, {usable_cores()} cores ({', '.join(does)}), torch {torch.__version__}; {len(clips)} clips")
-    if asked.growth:
+    if asked.parts:
+        parts(clips, names, asked.rate, console)
+    elif asked.growth:
         call = [sys.executable, __file__, str(asked.clips), "--rate", str(asked.rate)]
         growth(call, names, asked.growth, asked.kills, console)
     else:
