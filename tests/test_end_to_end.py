@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -48,6 +49,10 @@ def run(project: Path, *command: str, expect: int = 0) -> str:
     )
     assert done.returncode == expect, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout + done.stderr
+
+
+def first_json(said: str) -> Any:
+    return json.JSONDecoder().raw_decode(said.lstrip())[0]
 
 
 def commit(project: Path) -> None:
@@ -182,6 +187,19 @@ def test_push_and_pull_bring_the_products_to_another_clone(project: Path, tmp_pa
         assert (clone / path).read_bytes() == (project / path).read_bytes()
     assert len(list((clone / "data/demo/clips").glob("*.mp4"))) == 96
     assert "Running stage" not in run(clone, "dvc", "repro")
+
+    run(clone, "mer", "track")
+    versions = first_json(run(clone, "mer", "registry", "--json"))
+    assert len(versions) == 2 * 4
+    (candidate,) = (version for version in versions if version["aliases"] == ["candidate"])
+    recorded = pd.read_csv(clone / f"models/{candidate['system']}/round-{candidate['round']:02d}/predictions.csv")
+    of_clip = recorded[recorded["split"] == "test"].iloc[0]
+    clip = f"data/demo/clips/{of_clip['name']}.mp4"
+    answer = first_json(run(clone, "mer", "predict", clip, "--model", "candidate", "--json"))
+    assert answer["emotion"] == of_clip["discrete"]
+    assert answer["valence"] == pytest.approx(of_clip["valence"], abs=1e-5)
+    for emotion, posterior in answer["posteriors"].items():
+        assert posterior == pytest.approx(of_clip[f"posterior_{emotion}"], abs=1e-5)
 
 
 def test_killed_during_pnao_it_goes_on_at_its_round_with_the_same_numbers(project: Path) -> None:
