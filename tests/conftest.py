@@ -1,5 +1,6 @@
 """A small separable corpus that networks can learn in a second, and the network written out in numpy."""
 
+import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig
 
 torch.set_num_threads(1)
+# A shell starts its background jobs with Ctrl-C ignored, and so would the processes be that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 WIDTHS = {"a": 12, "b": 10, "v": 8}
 
 
