@@ -5,8 +5,8 @@
 
 The features are random numbers with a weak signal. `demo` has the demo's clips, widths and parameters: a round of five
 folds takes two seconds, the worst case. `mer2023` has those of MER 2023, with sets of 1024, for rounds 0 and 1 of 18
-epochs each, as many as a round takes there until its early stop. Each training starts in a project of its own with a fresh database,
-made before the clock runs, as `make run` does.
+epochs each, as many as a round takes there until its early stop. Each training starts in a project of its own with a
+fresh database, made before the clock runs, as `make run` does.
 """
 
 import argparse
