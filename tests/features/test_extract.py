@@ -54,7 +54,10 @@ def test_clips_that_are_skipped_or_lack_a_face_are_listed_with_the_reason(tmp_pa
 
 
 @pytest.mark.parametrize("dies_after", [0, 2, 3, 5])
-def test_a_killed_extraction_goes_on_at_its_shard_with_the_same_bytes(tmp_path, stub, write_clips, dies_after):
+def test_a_killed_extraction_goes_on_at_its_shard_with_the_same_bytes(
+    tmp_path, stub, write_clips, dies_after, monkeypatch
+):
+    monkeypatch.setenv("MER_WORKERS", "1")  # one after another, so that it is known which clips it dies over
     clips = write_clips(TEXTS)
     extract(clips, stub(), tmp_path / "undisturbed", tmp_path / "work1", 2, max_skipped=0.2)
 
