@@ -2,13 +2,15 @@
 
     python benchmarks/extraction.py CLIPS [--only manet] [--most 6]        # both ways, ratio, how far vectors differ
     python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
+    python benchmarks/extraction.py CLIPS --growth 100 --engine ray        # the same on local workers of Ray
     python benchmarks/extraction.py CLIPS --parts [--most 6]               # where the time goes
 
 The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
 25 frames a second. The reference takes one file at a time, in float32, with all cores for each operation: all 24 layers
 of HuBERT, and all frames of a clip in one batch. Both ways start from the video files and end with files of vectors;
 loading the encoder is not counted. Growth repeats the clips under other names, in a process of its own for each number,
-then kills the largest extraction at random moments, starts it again each time, and compares the bytes.
+then kills the largest extraction at random moments, starts it again each time, and compares the bytes. The time on Ray
+includes its start; the peak memory is that of the largest process.
 """
 
 import argparse
@@ -36,7 +38,9 @@ from transformers import HubertConfig, HubertModel
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.features.clip_encoders import build_encoder
+from mer_pnao.features.engine import on_this_machine
 from mer_pnao.features.extract import extract
+from mer_pnao.features.ray_engine import Recipe, on_ray
 from mer_pnao.features.shards import Clip
 from mer_pnao.features.store import load_sets
 from mer_pnao.media.decode import MediaLimits, decode_audio, decode_frames
@@ -215,14 +219,19 @@ def precisions() -> list[Precision]:
     return ["fp32", "bf16"] if number_type("auto", device) == torch.bfloat16 else ["fp32"]
 
 
-def extract_repeated(clips: Sequence[Path], name: str, checkpoints: Path, out: Path, count: int, rate: float) -> None:
+def extract_repeated(
+    clips: Sequence[Path], name: str, checkpoints: Path, out: Path, count: int, rate: float, on: str
+) -> None:
     """Extract so many clips, the given ones again and again, and print seconds and peak memory as JSON."""
-    encoder = build_encoder(name, configs("auto", rate)[name], checkpoints, LIMITS)
+    recipe = Recipe(name, configs("auto", rate)[name], checkpoints, LIMITS)
+    encoder = recipe.build()
+    engine = on_ray(recipe, encoder) if on == "ray" else on_this_machine(encoder, usable_cores())
     many = [Clip(f"clip-{number:06d}", clips[number % len(clips)]) for number in range(count)]
     start = time.perf_counter()
-    extract(many, encoder, out / name, out / "work", SHARD)
+    extract(many, encoder, out / name, out / "work", SHARD, engine=engine)
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps({"seconds": seconds, "mb": peak / 1024}))
 
 
 def growth(call: Sequence[str], names: Sequence[str], counts: Sequence[int], kills: int, console: Console) -> None:
@@ -291,6 +300,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--growth", type=int, nargs="+", metavar="CLIPS")
     parser.add_argument("--kills", type=int, default=3)
+    parser.add_argument("--engine", choices=("local", "ray"), default="local", help="of --growth")
     parser.add_argument("--parts", action="store_true")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # checkpoints, out, clips: what growth calls
     asked = parser.parse_args()
@@ -300,7 +310,7 @@ def main() -> None:
     names = [asked.only] if asked.only else list(ENCODERS)
     if asked.one:
         checkpoints, out, count = asked.one
-        extract_repeated(clips, asked.only, Path(checkpoints), Path(out), int(count), asked.rate)
+        extract_repeated(clips, asked.only, Path(checkpoints), Path(out), int(count), asked.rate, asked.engine)
         return
     console = Console()
     where = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
@@ -310,7 +320,7 @@ def main() -> None:
     if asked.parts:
         parts(clips, names, asked.rate, console)
     elif asked.growth:
-        call = [sys.executable, __file__, str(asked.clips), "--rate", str(asked.rate)]
+        call = [sys.executable, __file__, str(asked.clips), "--rate", str(asked.rate), "--engine", asked.engine]
         growth(call, names, asked.growth, asked.kills, console)
     else:
         compare(clips, names, asked.repeats, asked.rate, console)

@@ -1,13 +1,15 @@
 """A small separable corpus that networks can learn in a second, and the network written out in numpy."""
 
 import signal
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from mer_pnao.cli import main
 from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
 from mer_pnao.params import Params, load_params
 from mer_pnao.training.examples import Examples
@@ -18,6 +20,15 @@ torch.set_num_threads(1)
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 WIDTHS = {"a": 12, "b": 10, "v": 8}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_settings() -> Iterator[None]:
+    """Settings of whoever runs the tests do not count."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MER_SEARCH_STORAGE", "DVC_ROOT"):
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture
@@ -53,6 +64,23 @@ def small_profile() -> Params:
             "training": TrainingConfig(epochs=3, batch=16, learning_rate=5e-3),
         }
     )
+
+
+Mer = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def mer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mer:
+    """Call `mer` in this process and the working directory; returns exit code, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mer", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
 
 
 Arrays = Mapping[str, np.ndarray]

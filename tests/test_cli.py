@@ -3,34 +3,22 @@
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from mer_pnao.cli import main
 
 ROOT = Path(__file__).parents[1]
 PROFILES = ", ".join(sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
 Mer = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def mer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mer:
-    """Call `mer` in a fresh project on the demo profile; returns exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh project on the demo profile, which is the working directory."""
     shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
     shutil.copyfile(ROOT / "profiles/demo.yaml", tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mer", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def test_without_arguments_it_prints_its_help(mer: Mer) -> None:

@@ -80,8 +80,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = write_project(tmp_path / "project")
     monkeypatch.chdir(root)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("DVC_ROOT", raising=False)
-    monkeypatch.delenv("MER_SEARCH_STORAGE", raising=False)
     return root
 
 

@@ -114,15 +114,6 @@ def damaged(tmp_path: Path, demo_project: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.mp4" for name in contents}
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_settings() -> Iterator[None]:
-    """MLflow's and DVC's settings of whoever runs the tests do not count."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
-        yield
-
-
 @pytest.fixture(scope="session")
 def registered(demo_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with both models registered as versions 1 and 2, and version 1 as champion. Tests copy it."""
@@ -148,22 +139,17 @@ Mer = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def mer(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mer:
+def mer(mer: Mer, monkeypatch: pytest.MonkeyPatch) -> Mer:
     """Call `mer` in a project; returns exit code, stdout and stderr without the progress bar."""
-    from mer_pnao.cli import main
-
     monkeypatch.setenv("COLUMNS", "160")
 
     def call(project: Path, *arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(project)
-        monkeypatch.setattr(sys, "argv", ["mer", *arguments])
         threads = torch.get_num_threads()
-        with pytest.raises(SystemExit) as stopped:
-            main()
+        code, out, err = mer(*arguments)
         torch.set_num_threads(threads)
-        captured = capsys.readouterr()
-        told = [line for line in captured.err.splitlines() if not line.startswith("predicting")]
-        return int(stopped.value.code or 0), captured.out, "\n".join(told)
+        told = [line for line in err.splitlines() if not line.startswith("predicting")]
+        return code, out, "\n".join(told)
 
     return call
 

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -145,15 +144,6 @@ def outs() -> SimpleNamespace:
         epochs=EPOCHS,
         folds=FOLDS,
     )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def no_settings() -> Iterator[None]:
-    """MLflow's and DVC's settings of whoever runs the tests do not count."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
-            patch.delenv(name, raising=False)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ from mer_pnao.console import progress
 from mer_pnao.errors import InputError
 
 if TYPE_CHECKING:
+    from mer_pnao.features.clip_encoders import ClipEncoder
+    from mer_pnao.features.engine import Engine
     from mer_pnao.features.shards import Clip
     from mer_pnao.params import Params
 
@@ -50,7 +52,7 @@ def extract(
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
     from mer_pnao.commands.clips import clips_of
     from mer_pnao.features.engine import on_this_machine
-    from mer_pnao.features.extract import extract, extract_part
+    from mer_pnao.features.extract import extract, extract_part, refuse_foreign_folder
     from mer_pnao.features.ray_engine import Recipe, on_ray
     from mer_pnao.features.shards import Clip, Part, parse_part
     from mer_pnao.features.store import Listed, write_listed
@@ -68,38 +70,49 @@ def extract(
     else:
         wanted = _own_clips(params)
     out = out or Path("work/extracted")
+    if clips:
+        for name in names:
+            refuse_foreign_folder(out / name)
     share = params.corpus.max_skipped if max_skipped is None else max_skipped
-    console = Console()
+    console, work = Console(), work_folder(ROOT)
+    recipes = [Recipe(name, params.encoders[name], ROOT, params.media) for name in names]
+
+    def engine_of(recipe: Recipe, built: "ClipEncoder") -> "Engine":
+        return on_ray(recipe, built, workers) if engine is EngineName.RAY else on_this_machine(built, threads)
+
+    if shard or not clips:
+        for recipe in recipes:
+            built = recipe.build()
+            with progress(f"extracting {recipe.name}", part.clips(len(wanted))) as done:
+                missing = extract_part(wanted, built, work, part, progress=done, engine=engine_of(recipe, built))
+            state = f"this part is done; {missing} shard(s) of other parts are not there yet"
+            everything = "all shards are there" + ("" if clips else "; `dvc repro` takes them from work/")
+            console.print(f"{recipe.name}: {state if missing else everything}")
+    if not clips:
+        return
     listed: list[Listed] = []
-    for name in names:
-        recipe = Recipe(name, params.encoders[name], ROOT, params.media)
+    # Looked at once every encoder's part is done: of several machines, the last to come here finds all shards.
+    for recipe in recipes:
         built = recipe.build()
-        computes = on_ray(recipe, built, workers) if engine is EngineName.RAY else on_this_machine(built, threads)
-        with progress(f"extracting {name}", part.clips(len(wanted))) as done:
-            missing = 0
-            if shard or not clips:
-                missing = extract_part(wanted, built, work_folder(ROOT), part, progress=done, engine=computes)
-                done = _silent
-            if clips and not missing:
-                report = extract(
-                    wanted, built, out / name, work_folder(ROOT), max_skipped=share, progress=done, engine=computes
-                )
-                listed += report.listed
-        if missing:
-            console.print(f"{name}: this part is done; {missing} shard(s) of other parts are not there yet")
-        elif not clips:
-            console.print(f"{name}: all shards are there; `dvc repro` takes them from work/")
-        else:
-            sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
-            console.print(f"{name}: {len(wanted) - report.skipped} of {len(wanted)} clips -> {out / name}: {sets}")
-    if clips and not missing:
-        write_listed(out / "skipped_clips.csv", listed)
+        if shard and extract_part(wanted, built, work, part):
+            return  # whoever ends later publishes
+        with progress(f"extracting {recipe.name}", len(wanted)) as done:
+            report = extract(
+                wanted,
+                built,
+                out / recipe.name,
+                work,
+                max_skipped=share,
+                progress=done,
+                engine=engine_of(recipe, built),
+            )
+        listed += report.listed
+        sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
+        used = len(wanted) - report.skipped
+        console.print(f"{recipe.name}: {used} of {len(wanted)} clips -> {out / recipe.name}: {sets}")
+    write_listed(out / "skipped_clips.csv", listed)
     if listed:
         console.print(f"{len({entry.name for entry in listed})} clip(s) with remarks: {out / 'skipped_clips.csv'}")
-
-
-def _silent(clips: int) -> None:
-    """For work that has been counted already."""
 
 
 def _encoders(params: "Params", asked: list[str] | None) -> list[str]:

@@ -58,7 +58,7 @@ def extract(
         InputError: no clips, a clip twice or missing, an `out` that holds anything else or cannot be made, vectors
             that are not finite, or too many clips skipped, naming the table that lists them.
     """
-    _refuse_foreign_folder(out)
+    refuse_foreign_folder(out)
     shards = _filled(clips, encoder, work, shard_size, Part(), progress, engine)
     listed = tuple(entry for folder in shards for entry in read_listed(folder / "skipped.csv"))
     report = ExtractionReport(len(clips), dict(encoder.sets), listed)
@@ -95,6 +95,20 @@ def extract_part(
     return sum(not folder.is_dir() for folder in shards)
 
 
+def refuse_foreign_folder(out: Path) -> None:
+    """Before hours of work: the folder will be replaced, so it must be one that an extraction made, empty, or absent.
+
+    Raises InputError for any other, and for one that cannot be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        foreign = out.exists() and not (out / "identity.json").is_file() and any(out.iterdir())
+    except OSError as error:
+        raise InputError(f"{out} cannot be made: {error.strerror}") from error
+    if foreign:
+        raise InputError(f"{out} holds something else than features, and would be replaced; name another folder")
+
+
 def _filled(
     clips: Sequence[Clip],
     encoder: ClipEncoder,
@@ -124,17 +138,6 @@ def _refuse_bad_list(clips: Sequence[Clip], encoder: str) -> None:
     for clip in clips:
         if not clip.path.is_file():
             raise InputError(f"{clip.path}: the file of the clip {clip.name} is missing")
-
-
-def _refuse_foreign_folder(out: Path) -> None:
-    """Before hours of work: the folder will be replaced, so it must be one that an extraction made, or none."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        foreign = out.exists() and not (out / "identity.json").is_file() and any(out.iterdir())
-    except OSError as error:
-        raise InputError(f"{out} cannot be made: {error.strerror}") from error
-    if foreign:
-        raise InputError(f"{out} holds something else than features, and would be replaced; name another folder")
 
 
 def _publish(

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from mer_pnao.cli import main
 from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
 from mer_pnao.tracking.aliases import CHANGE, Change
 from mer_pnao.tracking.promotion import promote
@@ -20,24 +18,13 @@ from mer_pnao.tracking.store import NAME
 Mer = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def mer(
-    shop: Path, registry_tools: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Mer:
-    """Call `mer` in a project of three versions, reloading in this process; returns exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def three_versions(shop: Path, registry_tools: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project of three versions, which is the working directory; `mer promote` reloads in this process."""
     monkeypatch.chdir(shop)
     monkeypatch.setenv("COLUMNS", "80")
     patched = partial(promote, reload=registry_tools.in_process(shop))
     monkeypatch.setattr("mer_pnao.tracking.promotion.promote", patched)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mer", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def words(text: str) -> str:
