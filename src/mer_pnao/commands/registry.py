@@ -16,6 +16,7 @@ from mer_pnao.console import REFUSED, progress
 from mer_pnao.errors import InputError
 
 if TYPE_CHECKING:
+    from mer_pnao.tracking.aliases import Repair
     from mer_pnao.tracking.gates import Gate
     from mer_pnao.tracking.listing import Row
 
@@ -75,7 +76,7 @@ def promote(
 
 
 def rollback() -> None:
-    """Let champion and previous change places; a second call takes it back."""
+    """Let champion and previous change places; a second call takes it back, or finishes one that was cut short."""
     from mer_pnao.tracking.promotion import roll_back
 
     result = roll_back(ROOT)
@@ -101,9 +102,9 @@ def registry(
     _print_versions(rows)
 
 
-def _tell_repair(repaired: str | None) -> None:
+def _tell_repair(repaired: "Repair | None") -> None:
     if repaired is not None:
-        print(repaired, file=sys.stderr)
+        print(repaired.sentence, file=sys.stderr)
 
 
 def _print_gates(gates: "tuple[Gate, ...]") -> None:

@@ -42,6 +42,14 @@ class Change:
     reason: str | None = None  # of one that was forced
 
 
+@dataclass(frozen=True)
+class Repair:
+    """What was done about a change that had been cut short."""
+
+    sentence: str
+    finished: Change | None = None  # the change, where it is done now
+
+
 def standing(store: Store) -> Standing:
     """Who holds the aliases now."""
     aliases = store.client.get_registered_model(NAME).aliases
@@ -64,8 +72,8 @@ def change_champion(store: Store, change: Change) -> None:
     _carry_out(store, change)
 
 
-def repair(store: Store) -> str | None:
-    """Finish a change that was cut short, or take it back where its new champion has been deleted; tells which."""
+def repair(store: Store) -> Repair | None:
+    """Finish a change that was cut short, or take it back where its new champion has been deleted; None without one."""
     written = store.client.get_registered_model(NAME).tags.get(CHANGE)
     if written is None:
         return None
@@ -73,19 +81,19 @@ def repair(store: Store) -> str | None:
         change = Change(**json.loads(written))
     except (TypeError, ValueError):  # not written by us: it says nothing that could be done
         store.client.delete_registered_model_tag(NAME, CHANGE)
-        return f"removed the tag {CHANGE!r} of {NAME}, which is not readable"
+        return Repair(f"removed the tag {CHANGE!r} of {NAME}, which is not readable")
     what = f"a {change.kind} that was cut short at {change.when}"
     champion = standing(store).champion
     if champion not in (change.old, change.new, None):
         store.client.delete_registered_model_tag(NAME, CHANGE)
-        return f"gave up {what}: version {champion} has been made champion since, by other means"
+        return Repair(f"gave up {what}: version {champion} has been made champion since, by other means")
     if find_number(store, change.new) is not None:
         _carry_out(store, change)
-        return f"finished {what}: version {change.new} is champion"
+        return Repair(f"finished {what}: version {change.new} is champion", change)
     _point(store, CHAMPION, change.old)
     _point(store, PREVIOUS, change.previous)
     store.client.delete_registered_model_tag(NAME, CHANGE)
-    return f"took back {what}: version {change.new} has been deleted since"
+    return Repair(f"took back {what}: version {change.new} has been deleted since")
 
 
 def _carry_out(store: Store, change: Change) -> None:

@@ -14,7 +14,7 @@ from mer_pnao.corpus.manifest import read_manifest
 from mer_pnao.errors import InputError
 from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
 from mer_pnao.params import Params, load_params
-from mer_pnao.tracking.aliases import FORCED, PROMOTED, ROLLED_BACK, repair
+from mer_pnao.tracking.aliases import FORCED, PROMOTED, ROLLED_BACK, Repair, repair
 from mer_pnao.tracking.evidence import recorded_predictions
 from mer_pnao.tracking.gates import Unknown
 from mer_pnao.tracking.promotion import GATES
@@ -44,7 +44,7 @@ class Row:
     forced: str | None  # the reason
 
 
-def list_versions(project: Path) -> tuple[list[Row], str | None]:
+def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
     """Every version, the oldest first, and what an earlier promotion had left to repair.
 
     Raises InputError when MLflow cannot be reached.

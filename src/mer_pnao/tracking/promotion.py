@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.errors import InputError
 from mer_pnao.params import Params, load_params
-from mer_pnao.tracking.aliases import CANDIDATE, Change, change_champion, find_number, repair, standing
+from mer_pnao.tracking.aliases import CANDIDATE, Change, Repair, change_champion, find_number, repair, standing
 from mer_pnao.tracking.evidence import Reload, gather
 from mer_pnao.tracking.gates import Evidence, Gate, judge
 from mer_pnao.tracking.reload import reload as reload_afresh
@@ -31,7 +31,7 @@ class Promotion:
     gates: tuple[Gate, ...]  # none where the version is the champion already
     promoted: bool
     report: str | None  # artifact of the version's run
-    repaired: str | None  # what an earlier call had left
+    repaired: Repair | None  # what an earlier call had left
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Rollback:
     champion: int
     title: str
     previous: int | None
-    repaired: str | None
+    repaired: Repair | None
 
 
 def promote(
@@ -79,11 +79,16 @@ def promote(
 def roll_back(project: Path) -> Rollback:
     """Let champion and previous change places, without gates: the previous one has passed them.
 
-    So a second call takes back the first. Raises InputError when there is no previous one, or no MLflow.
+    So a second call takes back the first; but where the first was cut short, it only finishes that one, since whoever
+    calls again wants what the first did not bring. Raises InputError when there is no previous one, or no MLflow.
     """
     with reached(project) as store:
         repaired = repair(store)
         held = standing(store)
+        if repaired and repaired.finished and repaired.finished.kind == "rollback":
+            champion = find_number(store, repaired.finished.new)
+            assert champion is not None
+            return Rollback(int(champion.version), title_of(champion), held.previous, repaired)
         before = None if held.previous is None else find_number(store, held.previous)
         if before is None:
             raise InputError(f"{NAME} has no previous champion to go back to; `mer registry` lists the versions")

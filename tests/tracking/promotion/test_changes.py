@@ -51,7 +51,8 @@ def tags_of(tools: SimpleNamespace, root: Path, number: int) -> dict[str, str]:
 
 def mend(root: Path) -> str | None:
     with opened(root) as store:
-        return repair(store)
+        repaired = repair(store)
+        return repaired.sentence if repaired else None
 
 
 def intent_of(tools: SimpleNamespace, root: Path) -> str | None:
@@ -136,9 +137,11 @@ def test_every_command_repairs_before_it_acts(shop: Path, registry_tools: Simple
     assert result.repaired is not None
     assert (result.promoted, result.gates) == (False, ())  # it is the champion already
     interrupt(shop, Change("rollback", 1, 2, 1, "now"), writes)
-    back = roll_back(shop)  # a rollback that was cut short, and then one more: back where it was
-    assert (back.champion, back.previous, back.repaired is not None) == (2, 1, True)
-    assert t.aliases_of(shop) == {"champion": 2, "previous": 1}
+    back = roll_back(shop)  # which finishes the one that was cut short, and does not take it back
+    assert (back.champion, back.previous, back.repaired is not None) == (1, 2, True)
+    assert t.aliases_of(shop) == {"champion": 1, "previous": 2}
+    back = roll_back(shop)
+    assert (back.champion, back.previous, back.repaired) == (2, 1, None)
 
 
 @pytest.mark.parametrize("writes", [1, 2, 3])
