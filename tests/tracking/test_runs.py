@@ -227,6 +227,28 @@ def test_tracking_twice_changes_nothing(tracked: Path, tmp_path: Path) -> None:
     assert sorted(path.relative_to(root) for path in (root / "mlruns/artifacts").rglob("*")) == files
 
 
+def test_a_parent_that_was_deleted_is_made_again_with_its_rounds_below(tracked: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(tracked, tmp_path / "project"))
+    client, old = client_of(root), runs_of(root)["enf_pnao"]
+    client.delete_run(old.info.run_id)
+    track(root)
+    runs = runs_of(root)
+    assert runs["enf_pnao"].info.run_id != old.info.run_id
+    assert runs["enf_pnao"].data.metrics == old.data.metrics
+    assert runs["enf_pnao"].data.params == old.data.params
+    for number in range(3):
+        assert runs[f"enf_pnao round {number:02d}"].data.tags[PARENT] == runs["enf_pnao"].info.run_id
+    for name in ("trainval_com", "parameters_ratio"):
+        before, after = (
+            [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, f"rounds/{name}")]
+            for run in (old, runs["enf_pnao"])
+        )
+        assert after == before
+    again = rows_of(root)
+    track(root)
+    assert rows_of(root) == again
+
+
 def test_stages_and_track_meet_in_the_same_runs(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
     models = project / "models"
     for number in range(2):

@@ -93,7 +93,10 @@ def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
         "round_key": str(finished.record["key"]),
     }
     run = _find_or_create(store, finished.identity(), f"{finished.title} round {finished.number:02d}", tags)
-    if not _complete(run, finished):
+    moved = run.data.tags.get("mlflow.parentRunId") != parent.info.run_id  # the former parent has been deleted
+    if moved:
+        _set_tags(store, run, {"mlflow.parentRunId": parent.info.run_id})
+    if moved or not _complete(run, finished):
         _log_series(store, parent, finished)
     _fill(store, run, finished, {**finished.settings(), "round": str(finished.number)}, lineage)
     if finished.system in REGISTERED and finished.of_record:
