@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from mer_pnao.errors import InputError
@@ -133,7 +133,8 @@ def write_round(directory: Path, model: RoundModel) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for fold, network in enumerate(model.networks):
         state = {name: value.contiguous() for name, value in network.state_dict().items()}
-        save_file(state, directory / f"fold-{fold}.safetensors")
+        # Not `save_file`, whose files are closed to other users, such as the one that a server runs as.
+        (directory / f"fold-{fold}.safetensors").write_bytes(save(state))
     config = {
         "system": model.system,
         "round": model.number,

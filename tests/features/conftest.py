@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mer_pnao.encoders.demo import write_demo_checkpoints
 from mer_pnao.features.decoding import DecodedClip
@@ -35,6 +36,10 @@ class StubEncoder:
     @property
     def sets(self) -> dict[str, int]:
         return {"stub-a": 3, "stub-b": 3}
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
 
     @property
     def identity(self) -> dict[str, object]:

@@ -1,15 +1,18 @@
 import json
+import os
 from concurrent.futures import Future
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mer_pnao.encoders.checkpoints import digest
 from mer_pnao.errors import InputError
 from mer_pnao.features.engine import on_this_machine
 from mer_pnao.features.extract import extract
-from mer_pnao.features.shards import Clip
+from mer_pnao.features.shards import Clip, shard_folders
 from mer_pnao.features.store import load_sets, read_listed, read_set
 
 
@@ -51,6 +54,28 @@ def test_clips_that_are_skipped_or_lack_a_face_are_listed_with_the_reason(tmp_pa
         ("clip3", "stub", "skipped", "is damaged"),
     ]
     assert json.loads((tmp_path / "out" / "identity.json").read_text()) == stub().identity
+
+
+def test_shards_of_other_libraries_or_another_device_are_not_taken(tmp_path, stub, write_clips, monkeypatch):
+    clips = write_clips(TEXTS)
+    folders = [set(shard_folders(clips, stub(), tmp_path))]
+    assert folders[0] == set(shard_folders(clips, stub(), tmp_path))
+    monkeypatch.setattr(stub, "device", torch.device("cuda"))
+    folders.append(set(shard_folders(clips, stub(), tmp_path)))
+    monkeypatch.setattr("mer_pnao.features.shards.version", lambda name: "0" if name == "av" else version(name))
+    folders.append(set(shard_folders(clips, stub(), tmp_path)))
+    assert len(set.union(*folders)) == sum(map(len, folders)), "no folder in common"
+
+
+def test_other_users_may_read_finished_shards(tmp_path, stub, write_clips):
+    before = os.umask(0o022)
+    try:
+        extract(write_clips(TEXTS), stub(), tmp_path / "out", tmp_path / "work", 3, max_skipped=0.2)
+    finally:
+        os.umask(before)
+    made = [path for path in tmp_path.rglob("*") if "clips" not in path.parts and path.suffix != ".lock"]
+    assert len(made) > 10
+    assert {path.stat().st_mode & 0o777 for path in made} == {0o755, 0o644}
 
 
 @pytest.mark.parametrize("dies_after", [0, 2, 3, 5])

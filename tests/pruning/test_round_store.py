@@ -1,5 +1,6 @@
 """Rounds on disk: whole or not at all, and nothing damaged is taken for a round."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,16 @@ def test_a_round_comes_back_to_the_last_digit(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(got.held_out, want.held_out, strict=True))
 
 
+def test_other_users_may_read_a_round(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        DiskRoundStore(tmp_path / "rounds").save("k", folds())
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "rounds").rglob("*")}
+    assert modes == {"k": 0o755, "fold-0.safetensors": 0o644, "folds.json": 0o644}
+
+
 def test_unknown_and_damaged_rounds_are_not_there(tmp_path: Path) -> None:
     store = DiskRoundStore(tmp_path)
     assert store.load("k") is None
@@ -58,7 +69,7 @@ def test_an_interrupted_write_leaves_no_round(tmp_path: Path, monkeypatch) -> No
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("mer_pnao.pruning.round_store.save_file", full)
+    monkeypatch.setattr("mer_pnao.pruning.round_store.save", full)
     store = DiskRoundStore(tmp_path)
     with pytest.raises(OSError, match="No space"):
         store.save("k", folds())

@@ -52,6 +52,10 @@ class ClipEncoder(Protocol):
         """Clips to encode together."""
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    @property
     def plan(self) -> DecodingPlan:
         """How clips are decoded for it, for a process that does only that."""
 
@@ -75,6 +79,10 @@ class SpeechEncoder:
     @property
     def sets(self) -> Mapping[str, int]:
         return {f"{self.name}-{layer}": self.layers.width for layer in self.layers.layers}
+
+    @property
+    def device(self) -> torch.device:
+        return self.layers.device
 
     @property
     def plan(self) -> DecodingPlan:

@@ -7,11 +7,12 @@ it has the vectors that it would have computed itself.
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,11 @@ from mer_pnao.features.face_shares import Row, write_face_shares
 from mer_pnao.features.store import Listed, write_listed, write_shard
 from mer_pnao.media.corruption import ClipCorruption
 
+if TYPE_CHECKING:
+    import torch
+
 SHARD_SIZE = 64  # clips: what a kill can cost at most
+_LIBRARIES = ("av", "numpy", "opencv-python-headless", "torch", "transformers")  # another version, another last bit
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,9 @@ class EncoderFacts(Protocol):
 
     @property
     def batch(self) -> int: ...
+
+    @property
+    def device(self) -> "torch.device": ...
 
 
 @dataclass(frozen=True)
@@ -100,8 +108,8 @@ def of_part(shards: Mapping[Path, Sequence[Clip]], part: Part) -> dict[Path, Seq
 
 def write_shard_folder(folder: Path, shard: Shard) -> None:
     """Write a shard beside its place and move it there: whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
+    partial = folder.with_name(f".{uuid4().hex}")  # not `mkdtemp`, whose folders are closed to other users
+    partial.mkdir(parents=True)
     for name, vectors in shard.vectors.items():
         write_shard(partial / f"{name}.parquet", shard.names, vectors)
     write_listed(partial / "skipped.csv", shard.listed)
@@ -122,6 +130,8 @@ def _key(clips: Sequence[Clip], encoder: EncoderFacts, shard_size: int) -> str:
         "encoder": encoder.name,
         "identity": dict(encoder.identity),
         "batch": encoder.batch,
+        "device": encoder.device.type,
+        "libraries": {name: version(name) for name in _LIBRARIES},
         "shard_size": shard_size,
         "clips": [[clip.name, _content(clip.path)] for clip in clips],
         "corrupted": {

@@ -3,11 +3,11 @@
 import json
 import shutil
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
+from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mer_pnao.network.emotion_network import Prediction
@@ -43,8 +43,9 @@ class DiskRoundStore:
 
     def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
         """Write a round whole or not at all; of two writers of one key, whose bytes are equal, either may win."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        beside = Path(mkdtemp(prefix=f".{key[:12]}-", dir=self.root))
+        # Neither `mkdtemp` nor `save_file`: what they make is closed to the other users of a shared disk.
+        beside = self.root / f".{key[:12]}-{uuid4().hex}"
+        beside.mkdir(parents=True)
         try:
             self._write(beside, folds)
             self._put_into_place(beside, key)
@@ -55,7 +56,8 @@ class DiskRoundStore:
         for number, fold in enumerate(folds):
             tensors = {f"{_STATE}{name}": value for name, value in fold.state.items()}
             tensors |= {f"{_HELD_OUT}{name}": value for name, value in fold.held_out._asdict().items()}
-            save_file({k: v.contiguous() for k, v in tensors.items()}, beside / f"fold-{number}.safetensors")
+            content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+            (beside / f"fold-{number}.safetensors").write_bytes(content)
         facts = [{"pruned": fold.pruned, "curves": [list(epoch) for epoch in fold.curves]} for fold in folds]
         (beside / "folds.json").write_text(json.dumps(facts))
 
