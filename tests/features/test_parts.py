@@ -94,21 +94,21 @@ if __name__ == "__main__":
     clips = [Clip(path.stem, path) for path in map(Path, json.loads(sys.argv[3]))]
     config = EncoderConfig("hubert", "hubert", layers=(18, 20), precision=sys.argv[4], batch=2)
     recipe = Recipe("hubert", config, Path(sys.argv[1]), MediaLimits())
-    engine = on_ray(recipe, recipe.build(), workers=2)
+    engine = on_ray(recipe, recipe.build(), workers=9)  # more than there is room for
     finished, killed = [], []
 
     def watched(missing, progress):
         for folder, shard in engine(missing, progress):
             finished.append(folder.name)
-            if len(finished) == 3:  # both workers have a shard in hand
-                own = psutil.Process().children(recursive=True)
-                workers = [child for child in own if "_Worker" in " ".join(child.cmdline())]
-                os.kill(workers[0].pid, signal.SIGKILL)
-                killed.append(len(workers))
+            own = psutil.Process().children(recursive=True)
+            busy = [child for child in own if "_Worker.shard" in " ".join(child.cmdline())]
+            if len(finished) >= 3 and busy and not killed:
+                os.kill(busy[0].pid, signal.SIGKILL)
+                killed.append(busy[0].pid)
             yield folder, shard
 
     extract(clips, recipe.build(), Path(sys.argv[2]) / "ray", Path(sys.argv[2]) / "work", 1, engine=watched)
-    print(json.dumps({"finished": finished, "workers": killed}))
+    print(json.dumps({"finished": finished, "killed": len(killed)}))
 """
 
 
@@ -128,7 +128,7 @@ def test_rays_workers_leave_what_one_machine_does_though_one_is_killed(demo, tmp
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["workers"] == [2]
+    assert told["killed"] == 1
     assert sorted(told["finished"]) == [f"part-{number:05d}" for number in range(len(clips))]  # all, none twice
     ours, rays = tree(tmp_path / "alone"), tree(tmp_path / "ray")
     assert ours.keys() == rays.keys()

@@ -5,6 +5,7 @@ so that only the machine that asks needs to write.
 """
 
 import logging
+import math
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ from mer_pnao.features.engine import Engine, Progress, on_this_machine
 from mer_pnao.features.shards import Clip, Shard
 from mer_pnao.media.decode import MediaLimits
 
+_PATIENCE = 600  # seconds for the first worker to start
 _TRIES = 3  # more of a shard whose worker dies; a clip that always kills its worker is told of
 # Read when Ray is imported and started. A value that the user has set stays.
 _ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
@@ -92,8 +94,8 @@ def on_ray(recipe: Recipe, encoder: ClipEncoder, workers: int = 0, cores: int = 
             at = f" at {address}" if address else ""
             raise InputError(f"Ray's cluster{at} cannot be reached: {str(error).splitlines()[0]}") from error
         try:
-            started = _started(ray, recipe, encoder, workers, cores, len(missing))
-            yield from _dealt(ray, started, missing, progress)
+            asked = _asked_for(ray, recipe, encoder, workers, cores, len(missing))
+            yield from _dealt(ray, asked, recipe.name, missing, progress)
         finally:
             ray.shutdown()
 
@@ -107,33 +109,37 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _started(ray: Any, recipe: Recipe, encoder: ClipEncoder, workers: int, cores: int, most: int) -> list[Any]:
-    """The workers, which have loaded their encoders."""
+def _asked_for(ray: Any, recipe: Recipe, encoder: ClipEncoder, workers: int, cores: int, most: int) -> list[Any]:
+    """The workers, no more than the cluster can hold; each starts when others leave it room."""
     there = ray.cluster_resources()
-    gpus = int(there.get("GPU", 0))
-    count = min(most, workers or gpus or max(1, int(there.get("CPU", 1)) // cores))
-    of_gpu = min(1.0, gpus / count)  # workers may share one
+    gpus, room = int(there.get("GPU", 0)), max(1, int(there.get("CPU", 1)) // cores)
+    count = min(most, workers or gpus or room, room)
+    of_gpu = 1 / math.ceil(count / gpus) if gpus else 0.0  # workers may share one
     options = {"num_cpus": cores, "num_gpus": of_gpu, "max_restarts": -1, "max_task_retries": _TRIES}
     worker = ray.remote(**options)(_Worker)
     absolute = replace(recipe, root=recipe.root.resolve())
-    started = [worker.remote(absolute, dict(encoder.identity), cores) for _ in range(count)]
+    return [worker.remote(absolute, dict(encoder.identity), cores) for _ in range(count)]
+
+
+def _refuse(ray: Any, loaded: Any, encoder: str) -> None:
+    """Raises InputError for a worker that could not load its encoder, or has another one."""
     try:
-        refusals = ray.get([each.refusal.remote() for each in started])
+        refusal = ray.get(loaded)
     except ray.exceptions.RayError as error:
-        raise InputError(f"a worker cannot load {recipe.name}: {str(error).strip().splitlines()[-1]}") from error
-    for refusal in filter(None, refusals):
+        raise InputError(f"a worker cannot load {encoder}: {str(error).strip().splitlines()[-1]}") from error
+    if refusal:
         raise InputError(
-            f"a worker's {recipe.name} {refusal}: set the encoder's precision to fp32 or bf16, and give all machines "
+            f"a worker's {encoder} {refusal}: set the encoder's precision to fp32 or bf16, and give all machines "
             "the same checkpoint"
         )
-    return started
 
 
 def _dealt(
-    ray: Any, workers: Sequence[Any], missing: Mapping[Path, Sequence[Clip]], progress: Progress
+    ray: Any, workers: Sequence[Any], encoder: str, missing: Mapping[Path, Sequence[Clip]], progress: Progress
 ) -> Iterator[tuple[Path, Shard]]:
-    """Each worker has one shard at a time, and the next one when it is done."""
+    """Each worker has one shard at a time, the first one when it has loaded, and the next one when it is done."""
     waiting = list(missing.items())[::-1]
+    loading = {worker.refusal.remote(): worker for worker in workers}
     running: dict[Any, tuple[Any, Path]] = {}
 
     def hand(worker: Any) -> None:
@@ -141,10 +147,19 @@ def _dealt(
             folder, clips = waiting.pop()
             running[worker.shard.remote([_anywhere(clip) for clip in clips])] = (worker, folder)
 
-    for worker in workers:
-        hand(worker)
-    while running:
-        (done, *_), _ = ray.wait(list(running))
+    while waiting or running:
+        idle = len(loading) == len(workers)
+        ready, _ = ray.wait([*loading, *running], timeout=_PATIENCE if idle else None)
+        if not ready:
+            raise InputError(
+                f"no worker of Ray has started within {_PATIENCE // 60} minutes: its cluster is busy, or {encoder} "
+                "takes that long to load"
+            )
+        (done,) = ready
+        if done in loading:
+            _refuse(ray, done, encoder)
+            hand(loading.pop(done))
+            continue
         worker, folder = running.pop(done)
         names = [clip.name for clip in missing[folder]]
         try:
