@@ -5,7 +5,12 @@ import socket
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -78,6 +83,111 @@ def test_a_cluster_that_does_not_answer_is_told_of_at_once(stub, write_clips, tm
         engine = on_ray(Recipe("stub", EncoderConfig("manet", "x"), tmp_path, MediaLimits()), stub())
         with pytest.raises(InputError, match=f"Ray's cluster at {address} cannot be reached: .*refused"):
             list(engine({tmp_path / "part-00000": write_clips(["one"])}, lambda _: None))
+
+
+class Cluster:
+    """What `on_ray` uses of Ray, in this process: actors work at once, those beyond `starting` never."""
+
+    def __init__(self, starting: int = 99, **resources: float) -> None:
+        self.resources, self.starting = resources, starting
+        self.asked: list[dict[str, object]] = []  # the options of every worker
+        self.exceptions = SimpleNamespace(RayError=ArithmeticError, RayTaskError=KeyError, RayActorError=LookupError)
+        self.waited: list[float | None] = []
+
+    def init(self, **_: object) -> None: ...
+
+    def shutdown(self) -> None: ...
+
+    def cluster_resources(self) -> dict[str, float]:
+        return self.resources
+
+    def remote(self, **options: object) -> Callable[[type], SimpleNamespace]:
+        def start(kind: type, *arguments: object) -> SimpleNamespace:
+            self.asked.append(options)
+            ready, worker = len(self.asked) <= self.starting, kind(*arguments)
+            calls = {name: partial(self.call, ready, getattr(worker, name)) for name in ("refusal", "shard")}
+            return SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
+
+        return lambda kind: SimpleNamespace(remote=partial(start, kind))
+
+    def call(self, ready: bool, method: Callable[..., object], *arguments: object) -> "Pending":
+        return Pending(ready, method(*arguments) if ready else None)
+
+    def wait(self, futures: "list[Pending]", timeout: float | None) -> "tuple[list[Pending], list[Pending]]":
+        self.waited.append(timeout)
+        ready = [future for future in futures if future.ready][:1]
+        assert ready or timeout is not None, "this would wait for ever"
+        return ready, []
+
+    def get(self, future: "Pending") -> object:
+        return future.result
+
+
+@dataclass(eq=False)
+class Pending:
+    ready: bool
+    result: object
+
+
+@pytest.fixture
+def cluster(monkeypatch, stub):
+    """Makes a cluster of these resources, whose workers' encoders are stubs of this version."""
+    from mer_pnao.features.ray_engine import Recipe
+
+    def make(version: int = 1, starting: int = 99, **resources: float) -> Cluster:
+        made = Cluster(starting, **resources)
+        monkeypatch.setitem(sys.modules, "ray", made)
+        monkeypatch.setattr(Recipe, "build", lambda recipe: stub(recipe.name, version=version))
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        return made
+
+    return make
+
+
+def extract_on(tmp_path: Path, encoder: Any, clips: list[Clip], workers: int = 0) -> list[str]:
+    """The names of the shards, of one clip each, in the order of their arrival."""
+    from mer_pnao.features.ray_engine import Recipe, on_ray
+
+    engine = on_ray(Recipe("stub", EncoderConfig("manet", "x"), tmp_path, MediaLimits()), encoder, workers)
+    missing = {tmp_path / clip.name: [clip] for clip in clips}
+    return [folder.name for folder, _ in engine(missing, lambda _: None)]
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "count", "gpus"),
+    [
+        ({"CPU": 2}, 0, 2, 0.0),
+        ({"CPU": 2}, 9, 2, 0.0),  # the others would never start
+        ({"CPU": 32, "GPU": 2}, 0, 2, 1.0),
+        ({"CPU": 32, "GPU": 2}, 3, 3, 0.5),  # thirds of two GPUs would leave no room for the third
+        ({"CPU": 1, "GPU": 2}, 0, 1, 1.0),
+        ({"CPU": 32}, 0, 5, 0.0),  # no more than there are shards
+    ],
+)
+def test_a_cluster_is_asked_for_what_it_can_hold(tmp_path, cluster, stub, write_clips, resources, workers, count, gpus):
+    there = cluster(**resources)
+    clips = write_clips([f"text {n}" for n in range(5)])
+    assert sorted(extract_on(tmp_path, stub(), clips, workers)) == sorted(clip.name for clip in clips)
+    assert [(asked["num_cpus"], asked["num_gpus"]) for asked in there.asked] == [(1, gpus)] * count
+
+
+def test_workers_that_never_start_leave_the_work_to_the_others(tmp_path, cluster, stub, write_clips):
+    cluster(starting=1, CPU=3)
+    clips = write_clips([f"text {n}" for n in range(5)])
+    assert sorted(extract_on(tmp_path, stub(), clips)) == sorted(clip.name for clip in clips)
+
+
+def test_a_cluster_in_which_nobody_starts_is_told_of(tmp_path, cluster, stub, write_clips):
+    there = cluster(starting=0, CPU=3)
+    with pytest.raises(InputError, match="no worker of Ray has started within 10 minutes: its cluster is busy"):
+        extract_on(tmp_path, stub(), write_clips(["one", "two", "three"]))
+    assert there.waited == [600]
+
+
+def test_a_worker_with_another_encoder_is_refused(tmp_path, cluster, stub, write_clips):
+    cluster(version=2, CPU=1)
+    with pytest.raises(InputError, match="a worker's stub has the version 2, and here it is 1: set the encoder's"):
+        extract_on(tmp_path, stub(), write_clips(["one"]))
 
 
 RAY = """
