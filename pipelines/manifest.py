@@ -12,17 +12,7 @@ from mer_pnao.params import load_params
 def main() -> None:
     """Read the labels of the profile's corpus and write `data/<profile>/manifest.csv`."""
     params = load_params()
-    corpus = params.corpus
-    table = read_corpus(
-        corpus.kind,
-        Path(corpus.root),
-        corpus.labels,
-        corpus.label_file,
-        corpus.intensities,
-        corpus.test_share,
-        corpus.test_speakers,
-        params.seed,
-    )
+    table = read_corpus(params.corpus, Path(params.corpus.root), params.seed)
     write_manifest(with_noisy_twins(table, params.corruption), params.data / "manifest.csv")
 
 

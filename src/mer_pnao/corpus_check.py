@@ -58,16 +58,7 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
     """
     corpus, place = params.corpus, root / params.corpus.root
     try:
-        table = read_corpus(
-            corpus.kind,
-            place,
-            corpus.labels,
-            corpus.label_file,
-            corpus.intensities,
-            corpus.test_share,
-            corpus.test_speakers,
-            params.seed,
-        )
+        table = read_corpus(corpus, place, params.seed)
     except InputError as error:
         nothing = pd.DataFrame(columns=["name", "discrete", "valence", "speaker", "split", "seconds"])
         return CorpusReport(nothing, corpus.labels, {}, (), faults_of(error))

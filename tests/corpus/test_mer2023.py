@@ -13,6 +13,7 @@ from mer_pnao.corpus.mer2023 import read_release
 from mer_pnao.corpus.sources import read_corpus
 from mer_pnao.errors import InputError
 from mer_pnao.media.decode import MediaLimits, check_clip
+from mer_pnao.params import CorpusParams
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 COUNTS = {  # of the published label files, in the order of LABELS
@@ -88,7 +89,7 @@ def test_further_test_sets_may_be_absent_but_not_train_or_multi(small: Path) -> 
 
 def test_without_labels_of_multi_a_part_of_train_is_the_test_split(small: Path) -> None:
     (small / "test1-label.csv").unlink()
-    table = read_corpus("mer2023", small, LABELS, "labels.csv", (), 0.5, (), 0)
+    table = read_corpus(CorpusParams(kind="mer2023", root="x", labels=LABELS, test_share=0.5), small, 0)
     assert table["split"].value_counts().to_dict() == {"train": 6, "test": 6, "multi": 12, "noise": 12, "semi": 12}
     for split in ("train", "test"):  # of two clips each one is drawn
         assert table.loc[table["split"] == split, "discrete"].value_counts().to_dict() == dict.fromkeys(LABELS, 1)
