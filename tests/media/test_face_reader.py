@@ -1,5 +1,6 @@
 """Ready crops, and which way to a face the profile's values choose."""
 
+import tracemalloc
 import unicodedata
 from pathlib import Path
 
@@ -71,6 +72,26 @@ def test_a_clip_that_is_decoded_again_for_each_pass_has_the_crops_of_one_held(cl
     assert (held.share == 0) == (clip == "no_face_720p.mp4")
     for _ in range(2):
         np.testing.assert_array_equal(list(again.crops), held.crops)
+
+
+def test_no_more_of_a_long_clip_is_in_memory_than_allowed(make_clip, tone, numbered):
+    """The peak of what NumPy holds, over frames of 10.8 kB and crops of 6.9 kB."""
+    frames, frame, crop = 200, 80 * 45 * 3, 48 * 48 * 3
+    clip = make_clip("long.mp4", numbered(frames, 80, 45), tone(8.0))
+
+    def peak(most_held: int, most_crops: int) -> int:
+        reader = FaceReader(MediaLimits(), most_held=most_held, most_crops=most_crops)
+        reader(clip, frames, 48)  # what is imported and kept for ever
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in reader(clip, frames, 48).crops) == frames
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(frames * frame, frames * crop) > frames * (frame + crop)
+    assert frames * crop < peak(frames * frame - 1, frames * crop) < frames * frame + frames * crop
+    assert peak(frames * frame - 1, frames * crop - 1) < frames * crop / 2
 
 
 def test_ready_crops_are_read_one_by_one_where_they_are_many(make_clip, tone, numbered, tmp_path):
