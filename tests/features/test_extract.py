@@ -67,6 +67,13 @@ def test_shards_of_other_libraries_or_another_device_are_not_taken(tmp_path, stu
     assert len(set.union(*folders)) == sum(map(len, folders)), "no folder in common"
 
 
+def test_no_more_than_a_batch_of_a_shard_is_encoded_together(tmp_path, stub, write_clips, monkeypatch):
+    sizes, encode = [], stub.encode
+    monkeypatch.setattr(stub, "encode", lambda self, clips: sizes.append(len(clips)) or encode(self, clips))
+    extract(write_clips([f"text {n}" for n in range(9)]), stub(batch=3), tmp_path / "out", tmp_path / "work", 5)
+    assert sorted(sizes) == [1, 2, 3, 3]  # of five clips and of four
+
+
 def test_other_users_may_read_finished_shards(tmp_path, stub, write_clips):
     before = os.umask(0o022)
     try:
