@@ -1,13 +1,15 @@
 """What a model of several folds decides, and the confidence that every prediction carries."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 import torch
 
-from mer_pnao.model_store import Decisions, RoundModel, predictions_table
+from mer_pnao.model_store import Decisions, RoundModel, predictions_table, read_round, write_round
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
 
 
@@ -56,6 +58,25 @@ def test_a_model_decides_by_the_mean_of_its_folds(
     np.testing.assert_allclose(got.weights, sum(p["weights"].T for p in said) / 3, atol=1e-6)
     of_branches = sum(np.exp(p["log_posteriors"]) for p in said) / 3  # (M, B, C)
     np.testing.assert_allclose(got.branches, of_branches.transpose(1, 0, 2), atol=1e-6)
+
+
+def test_a_round_comes_back_to_the_last_digit(blueprint: Blueprint, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    networks = tuple(EmotionNetwork(blueprint).eval() for _ in range(2))
+    model = RoundModel("enf", 3, blueprint, ("x", "y", "z"), networks)
+    before = os.umask(0o022)
+    try:
+        write_round(tmp_path / "round-03", model)
+    finally:
+        os.umask(before)
+    read = read_round(tmp_path / "round-03")
+    assert (read.system, read.number, read.blueprint, read.labels) == ("enf", 3, blueprint, ("x", "y", "z"))
+    for network, again in zip(networks, read.networks, strict=True):
+        want, got = network.state_dict(), again.state_dict()
+        assert want.keys() == got.keys()
+        assert all(torch.equal(got[name], value) for name, value in want.items())
+    files = list((tmp_path / "round-03").iterdir())
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}, "a server of another user reads them"
 
 
 def test_rounding_takes_no_confidence_past_its_bounds() -> None:
