@@ -13,6 +13,7 @@ from mer_pnao.search.objective import load_task
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.search.runner import open_search, run_workers
 from mer_pnao.search.space import SECTIONS
+from mer_pnao.search.storage import failures_told
 from mer_pnao.tracking.study import TrackedTrial, track_study
 
 REPORT = Path("reports/search")
@@ -39,20 +40,21 @@ def search_profile(
     def say(text: str) -> None:
         console.print(text, highlight=False, soft_wrap=True)
 
-    search = open_search(project, task, storage, trials, resume, say)
-    done(min(search.finished, trials))
+    with failures_told(storage):
+        search = open_search(project, task, storage, trials, resume, say)
+        done(min(search.finished, trials))
 
-    def tell(trial: TrialRecord) -> None:
-        say(line(trial))
-        done(1)
+        def tell(trial: TrialRecord) -> None:
+            say(line(trial))
+            done(1)
 
-    try:
-        if search.finished < trials:
-            run_workers(search, workers, tell)
-    finally:
-        record = search.record()
-        if record.trials:
-            _track(project, record)
+        try:
+            if search.finished < trials:
+                run_workers(search, workers, tell)
+        finally:
+            record = search.record()
+            if record.trials:
+                _track(project, record)
     write_search(record, project / REPORT)
     write_best(record, project / BEST)
     print_search(record, console)

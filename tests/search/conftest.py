@@ -8,12 +8,14 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from ruamel.yaml import YAML
+from sqlalchemy import create_engine, text
 
 from mer_pnao.corpus.manifest import COLUMNS, write_manifest
 from mer_pnao.features.store import write_shard
@@ -134,3 +136,36 @@ def postgres() -> Iterator[str]:
             yield f"postgresql://mer@/postgres?host={folder}"
         finally:
             call(pg_ctl, "-D", f"{folder}/data", "-m", "immediate", "stop")
+
+
+class Database:
+    """An empty database of the server's, whose connections can be cut and refused."""
+
+    def __init__(self, server: str) -> None:
+        self._engine = create_engine(server.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+        self.name = f"t{uuid4().hex}"
+        self.url = server.replace("/postgres?", f"/{self.name}?")
+        self._execute(f"CREATE DATABASE {self.name}")
+
+    def cut(self) -> None:
+        """End every session, as a restart does."""
+        self._execute(f"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = '{self.name}'")
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        self._execute(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS false")
+        self.cut()
+
+    def open(self) -> None:
+        """Let everybody in again."""
+        self._execute(f"ALTER DATABASE {self.name} ALLOW_CONNECTIONS true")
+
+    def _execute(self, statement: str) -> None:
+        with self._engine.connect() as session:
+            session.execute(text(statement))
+        self._engine.dispose()
+
+
+@pytest.fixture
+def database(postgres: str) -> Database:
+    return Database(postgres)

@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from optuna.study import create_study, load_study
@@ -53,6 +54,18 @@ def test_a_worker_is_present_until_it_is_killed(opened: Callable[[], Desk]) -> N
     with desk.attend("worker-3"):
         assert opened().present("worker-3")
     assert not opened().present("worker-3")
+
+
+def test_a_worker_whose_session_was_cut_takes_its_place_again(tmp_path: Path, database: SimpleNamespace) -> None:
+    desk, other = (open_storage(tmp_path, database.url)[1] for _ in range(2))
+    with desk.attend("worker-1") as stay:
+        for _ in range(2):
+            database.cut()
+            assert not other.present("worker-1")
+            stay()
+            stay()
+            assert other.present("worker-1")
+    assert not other.present("worker-1")
 
 
 def test_a_process_killed_at_the_desk_lets_the_next_one_in(opened: Callable[[], Desk]) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,7 @@ from mer_pnao.search.storage import Desk, open_storage, shown
 from mer_pnao.search.study import FINISHED, OBJECTIVES, differences, find_or_create, finished_trials, give_back_lost
 
 _LOOK = 0.2  # seconds between two looks at the workers and the study
-_PATIENCE = 30.0  # seconds for a worker to end by itself
+_PATIENCE = 30.0  # seconds for the workers to end by themselves
 _STRIKES = 3  # workers killed without a finished round in between: then something kills them all
 
 
@@ -100,9 +100,10 @@ def run_workers(search: Search, workers: int, finished: Callable[[TrialRecord], 
 
 
 def _watch(search: Search, workers: int, look: Callable[[], None]) -> None:
-    running = [_start(search) for _ in range(min(workers, search.trials - search.finished))]
+    running: list[subprocess.Popen[bytes]] = []
     strikes, rounds = 0, _rounds(search.study)
     try:
+        running.extend(_start(search) for _ in range(min(workers, search.trials - search.finished)))
         while running:
             time.sleep(_LOOK)
             look()
@@ -136,12 +137,15 @@ def _environment(url: str | None) -> Mapping[str, str]:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Let them end by themselves, and kill those that take too long: their trials are given back all the same."""
     for process in processes:
         assert process.stdin is not None
         process.stdin.close()
+    deadline = time.monotonic() + _PATIENCE
     try:
-        for process in processes:
-            process.wait(_PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            for process in processes:
+                process.wait(max(0.0, deadline - time.monotonic()))
     finally:
         for process in processes:
             process.kill()

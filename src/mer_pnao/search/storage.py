@@ -7,22 +7,24 @@ system or the database server frees it when the process or its connection is gon
 import hashlib
 import json
 import os
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from mer_pnao.errors import InputError
 
 JOURNAL = Path("mlruns/optuna.journal")
-LOCKS = Path("mlruns/optuna.locks")
+_LOCKS = "optuna.locks"  # beside it
+FAILURES = (SQLAlchemyError, StorageInternalError)  # what a PostgreSQL server's storage and desk fail with
 _DRIVER = "postgresql+psycopg"
 _KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}  # seconds, times
 
@@ -34,8 +36,11 @@ class Desk(Protocol):
         """Only one process at a time gets in; one that is killed inside lets the next one in."""
         ...
 
-    def attend(self, worker: str) -> AbstractContextManager[None]:
-        """Be seen as present under this name, which nobody had before, until the end of the block or of the process."""
+    def attend(self, worker: str) -> AbstractContextManager[Callable[[], None]]:
+        """Be seen as present under this name, which nobody had before, until the end of the block or of the process.
+
+        Gives what makes sure of it, to be called before each trial: a server that restarts forgets who was there.
+        """
         ...
 
     def present(self, worker: str) -> bool:
@@ -57,11 +62,11 @@ class FileDesk:
             yield
 
     @contextmanager
-    def attend(self, worker: str) -> Iterator[None]:
+    def attend(self, worker: str) -> Iterator[Callable[[], None]]:
         """See Desk."""
         path = self.folder / f"{worker}.lock"
         with FileLock(path):
-            yield
+            yield lambda: None
         path.unlink(missing_ok=True)
 
     def present(self, worker: str) -> bool:
@@ -84,21 +89,34 @@ class PostgresDesk:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """See Desk."""
-        with self._session() as session:
-            session.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key("desk")})
+        with self._locked("desk"):
             yield
 
     @contextmanager
-    def attend(self, worker: str) -> Iterator[None]:
+    def attend(self, worker: str) -> Iterator[Callable[[], None]]:
         """See Desk."""
-        with self._session() as session:
-            session.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(worker)})
-            yield
+        with ExitStack() as sessions:
+            session = sessions.enter_context(self._locked(worker))
+
+            def stay() -> None:
+                nonlocal session
+                try:
+                    session.execute(text("SELECT 1"))
+                except DBAPIError:  # the session is gone, and the lock with it
+                    session = sessions.enter_context(self._locked(worker))
+
+            yield stay
 
     def present(self, worker: str) -> bool:
         """See Desk."""
         with self._session() as session:  # which gives the lock back when it ends
             return not session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _key(worker)}).scalar_one()
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[Connection]:
+        with self._session() as session:
+            session.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
+            yield session
 
     @contextmanager
     def _session(self) -> Iterator[Connection]:
@@ -118,12 +136,24 @@ def shown(url: str | None) -> str:
     return str(JOURNAL) if url is None else make_url(url).render_as_string(hide_password=True)
 
 
+@contextmanager
+def failures_told(url: str | None) -> Iterator[None]:
+    """Raise InputError naming the storage when its server fails."""
+    try:
+        yield
+    except FAILURES as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
+        said = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+        raise InputError(f"the storage {shown(url)} cannot be reached: {said}") from error
+
+
 def _open_journal(project: Path) -> tuple[BaseStorage, Desk]:
     path = project / JOURNAL
+    locks = path.with_name(_LOCKS)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        desk = FileDesk(project / LOCKS)
-        lock = _JournalLock(path, project / LOCKS / "journal.lock")
+        desk = FileDesk(locks)
+        lock = _JournalLock(path, locks / "journal.lock")
         with desk.exclusive():
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock)), desk  # type: ignore[arg-type]
     except OSError as error:
@@ -181,14 +211,11 @@ def _open_server(url: str) -> tuple[BaseStorage, Desk]:
         # A connection for each step and none between them costs little beside a round, and outlives a server's restart.
         options = {"poolclass": NullPool, "connect_args": {"connect_timeout": 10}}
         desk = PostgresDesk(create_engine(whole, **options))
-        with desk.exclusive():  # of two processes that make the tables at once, one would fail
+        with failures_told(url), desk.exclusive():  # of two processes that make the tables at once, one would fail
             storage = RDBStorage(whole, engine_kwargs=options)
         return storage, desk
     except ModuleNotFoundError as error:
         raise InputError(f"{shown(url)} needs the package psycopg: pip install 'mer-pnao[postgresql]'") from error
-    except SQLAlchemyError as error:
-        said = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise InputError(f"the storage {shown(url)} cannot be reached: {said}") from error
 
 
 def _key(name: str) -> int:

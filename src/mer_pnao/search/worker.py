@@ -24,7 +24,7 @@ from mer_pnao.errors import InputError
 from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search.objective import CountingStore, Task, load_task, objective
-from mer_pnao.search.storage import Desk, open_storage
+from mer_pnao.search.storage import FAILURES, Desk, failures_told, open_storage
 from mer_pnao.search.study import ERROR, OBJECTIVES, claim, finished_trials, open_study, study_name, tell
 from mer_pnao.workspace import work_folder
 
@@ -35,8 +35,9 @@ _PAUSE = 0.5  # seconds between two looks at trials that others run
 def work(study: Study, desk: Desk, budget: int, task: Task, store: CountingStore) -> None:
     """Run trials until so many are finished; waits while others run the last ones, for one of them may be lost."""
     worker = uuid4().hex
-    with desk.attend(worker):
+    with desk.attend(worker) as stay:
         while finished_trials(study) < budget:
+            stay()  # a trial that is taken by somebody who is not there is given back at once
             trial = claim(study, desk, worker, budget)
             if trial is None:
                 time.sleep(_PAUSE)
@@ -45,13 +46,18 @@ def work(study: Study, desk: Desk, budget: int, task: Task, store: CountingStore
 
 
 def run_trial(study: Study, trial: Trial, task: Task, store: CountingStore) -> None:
-    """Run a trial and tell the study. A failure is told, too, and raised: it would meet the next trial as well."""
+    """Run a trial and tell the study. A failure is told, too, and raised: it would meet the next trial as well.
+
+    A failure of the storage is none of the trial's, which is then found as lost and done again.
+    """
     try:
         values = objective(trial, task, store)
     except TrialPruned:
         tell(study, trial.number, TrialState.PRUNED)
     except UpdateFinishedTrialError:  # cut off from the server, and replaced
         return
+    except FAILURES:
+        raise
     except Exception as error:
         with suppress(UpdateFinishedTrialError):
             trial.set_user_attr(ERROR, f"{type(error).__name__}: {error}"[:1000])
@@ -68,14 +74,17 @@ def main() -> None:
     parser.add_argument("--objectives", required=True, choices=OBJECTIVES)
     parser.add_argument("--trials", required=True, type=int)
     wanted = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script's `mer search &` has started it
     torch.set_num_threads(1)
     with input_errors(), suppress(KeyboardInterrupt):
         Thread(target=_end_with_input, daemon=True).start()
         task = load_task(load_params(), OBJECTIVES[wanted.objectives])
         if study_name(task) != wanted.study:
             raise InputError(f"params.yaml or the data have changed since the study {wanted.study} was started")
-        storage, desk = open_storage(Path(), os.environ.get(STORAGE))
-        work(open_study(storage, task), desk, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
+        url = os.environ.get(STORAGE)
+        storage, desk = open_storage(Path(), url)
+        with failures_told(url):
+            work(open_study(storage, task), desk, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
 
 
 def _end_with_input() -> None:
