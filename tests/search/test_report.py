@@ -1,6 +1,7 @@
 """What a search leaves: figures, trials.csv, the page's section, MLflow's runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +18,8 @@ from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import find_or_create, open_study
 from mer_pnao.search.worker import work
 from mer_pnao.search_run import _track, line
+from mer_pnao.tracking.lineage import read_lineage
+from mer_pnao.tracking.study import track_study
 
 PNG = b"\x89PNG"
 
@@ -62,6 +65,21 @@ def test_importances_add_up_and_name_the_knobs(record: StudyRecord) -> None:
     if record.importances:
         assert set(record.importances) <= {knob.name for knob in record.knobs}
         assert sum(record.importances.values()) == pytest.approx(1)
+
+
+def test_an_experiment_in_a_copy_is_tracked_with_its_own_lineage(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    root.mkdir()
+    shutil.copyfile(project / "params.yaml", root / "params.yaml")
+    for each in (project, root):
+        (each / "dvc.lock").write_text(f"# {each.name}")
+    own = read_lineage(project).tags()["dvc_lock"]
+    monkeypatch.setenv("DVC_ROOT", str(root))
+    track_study(Path(), "s", {}, {}, {}, [])
+    (run,) = MlflowClient(tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db").search_runs(["1"])
+    assert run.data.tags["dvc_lock"] == own
 
 
 def test_mlflow_has_a_run_a_study_and_a_nested_run_a_trial_once(record: StudyRecord, project: Path) -> None:

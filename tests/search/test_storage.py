@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from optuna.study import create_study, load_study
+from optuna.study import create_study, get_all_study_names, load_study
 
 from mer_pnao.errors import InputError
 from mer_pnao.search.storage import JOURNAL, Desk, open_storage, shown
@@ -66,6 +66,14 @@ def test_a_worker_whose_session_was_cut_takes_its_place_again(tmp_path: Path, da
             stay()
             assert other.present("worker-1")
     assert not other.present("worker-1")
+
+
+def test_an_experiment_in_a_copy_searches_where_dvc_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    create_study(study_name="s", storage=open_storage(tmp_path / "copy", None)[0])
+    assert not (tmp_path / "copy").exists()
+    monkeypatch.delenv("DVC_ROOT")
+    assert get_all_study_names(open_storage(tmp_path / "project", None)[0]) == ["s"]
 
 
 def test_a_process_killed_at_the_desk_lets_the_next_one_in(opened: Callable[[], Desk]) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from mer_pnao.errors import InputError
+from mer_pnao.workspace import work_folder
 
 JOURNAL = Path("mlruns/optuna.journal")
 _LOCKS = "optuna.locks"  # beside it
@@ -136,6 +137,11 @@ def shown(url: str | None) -> str:
     return str(JOURNAL) if url is None else make_url(url).render_as_string(hide_password=True)
 
 
+def journal_of(project: Path) -> Path:
+    """The project's journal, also from the copy in which `dvc exp run --temp` runs, which is thrown away."""
+    return work_folder(project).parent / JOURNAL
+
+
 @contextmanager
 def failures_told(url: str | None) -> Iterator[None]:
     """Raise InputError naming the storage when its server fails."""
@@ -148,7 +154,7 @@ def failures_told(url: str | None) -> Iterator[None]:
 
 
 def _open_journal(project: Path) -> tuple[BaseStorage, Desk]:
-    path = project / JOURNAL
+    path = journal_of(project)
     locks = path.with_name(_LOCKS)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

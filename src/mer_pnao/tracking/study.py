@@ -39,8 +39,9 @@ def track_study(
     A failure of MLflow is one sentence on stderr: Optuna holds the study, and the next `mer search` catches up.
     """
     try:
+        lineage = read_lineage(project)  # before `opened` leaves the working directory
         with opened(project) as store:
-            shared = {**read_lineage(project).tags(), **tags, "study": name}
+            shared = {**lineage.tags(), **tags, "study": name}
             source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
             parent = _find_or_create(store, f"study {name}", f"search {name}", {**shared, **source})
             run = parent.info.run_id
