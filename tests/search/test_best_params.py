@@ -4,11 +4,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mer_pnao.errors import InputError
+from mer_pnao.features.store import write_shard
 from mer_pnao.params import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.search import best_params
 from mer_pnao.search.best_params import BEST, apply_best, write_best
 from mer_pnao.search.objective import COM, Task, load_task, objective
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
@@ -34,7 +37,7 @@ def record_of(root: Path, *trials: TrialRecord, **change: object) -> StudyRecord
         "com_at_least": 0.0,
         "knobs": knobs,
         "settings": settings_of(params, knobs),
-        "data_digest": "d",
+        "data_digest": change.get("data_digest") or load_task(params, ()).train.digest(),
         "trials": trials,
         "importances": {},
         "lost": 0,
@@ -58,13 +61,15 @@ def test_the_highest_com_is_chosen_and_at_a_tie_what_is_smaller(project: Path) -
     assert [each.number for each in none.front] == [0, 1]
 
 
-def test_applied_values_are_all_that_changes(project: Path) -> None:
+def test_applied_values_are_all_that_changes(project: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(best_params, "load_task", lambda *_: task)  # the profiles' clips are not here
+    digest = task.train.digest()
     for profile in sorted((ROOT / "profiles").glob("*.yaml")):
         shutil.copyfile(profile, project / "params.yaml")
         text = (project / "params.yaml").read_text().replace("  rounds:", "  # of the paper\n  rounds:", 1)
         (project / "params.yaml").write_text(text)
         before = load_params(project / "params.yaml")
-        write_best(record_of(project, trial(7, 0.6, rounds=3, naor=0.123)), project / BEST)
+        write_best(record_of(project, trial(7, 0.6, rounds=3, naor=0.123), data_digest=digest), project / BEST)
         changed = apply_best(project)
         assert changed == [
             ("pnao.naor", before.pnao.naor, 0.123),
@@ -146,6 +151,43 @@ def test_changed_params_are_told(
         InputError, match=rf"was found with {section}\.{name} = {then}, and .*params\.yaml has {value}: search again"
     ):
         apply_best(project)
+
+
+def test_other_training_clips_features_or_code_are_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_best(record_of(project, trial(7, 0.6)), project / BEST)
+    before, manifest = (project / "params.yaml").read_bytes(), project / "data/tiny/manifest.csv"
+    clips, features = manifest.read_text(), project / "data/tiny/features"
+    other_clips = r"best_params\.yaml was found with other training clips or features than data/tiny has: search again"
+
+    manifest.write_text(clips.replace(",r3,", ",r33,"))
+    with pytest.raises(InputError, match=other_clips):
+        apply_best(project)
+    manifest.write_text(clips)
+
+    shard = features / "v/v/part-00000.parquet"
+    vectors = shard.read_bytes()
+    names = [f"clip{i:02d}" for i in range(60)]
+    write_shard(shard, names, np.ones((60, 4), np.float32))
+    with pytest.raises(InputError, match=other_clips):
+        apply_best(project)
+    shard.write_bytes(vectors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(best_params, "algorithm_version", lambda: "another")
+        with pytest.raises(InputError, match=r"best_params\.yaml was found with other code of the science than this"):
+            apply_best(project)
+
+    shutil.rmtree(features)
+    with pytest.raises(InputError, match="features"):
+        apply_best(project)
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_other_test_clips_change_nothing(project: Path) -> None:
+    write_best(record_of(project, trial(7, 0.6)), project / BEST)
+    manifest = project / "data/tiny/manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",e3,", ",e33,"))
+    assert apply_best(project)
 
 
 def test_a_missing_file_says_what_to_run(project: Path) -> None:

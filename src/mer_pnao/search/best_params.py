@@ -12,13 +12,15 @@ from ruamel.yaml import YAML
 
 from mer_pnao.errors import InputError
 from mer_pnao.params import load_params, read_mapping
+from mer_pnao.pruning.pnao import algorithm_version
+from mer_pnao.search.objective import load_task
 from mer_pnao.search.record import StudyRecord
 from mer_pnao.search.space import SECTIONS, Knob, Value, settings_of
 
 BEST = Path("best_params.yaml")
 _HEAD = """\
 # What `mer search` found. `mer search apply` writes `values` into params.yaml; `searched_with` is what else they were
-# found with, and has to stand there still.
+# found with, and has to stand there still; the digests are of the training clips and of the science's code.
 """
 
 
@@ -34,6 +36,8 @@ class BestParams(BaseModel):
     parameters: int
     values: dict[str, dict[str, Value]]  # section -> name -> value
     searched_with: dict[str, Any]
+    training_data: str
+    code: str
 
 
 def write_best(record: StudyRecord, path: Path) -> None:
@@ -52,6 +56,8 @@ def write_best(record: StudyRecord, path: Path) -> None:
         parameters=chosen.best.parameters,
         values=values,
         searched_with=_plain(record.settings),
+        training_data=record.data_digest,
+        code=algorithm_version(),
     )
     text = io.StringIO()
     yaml = YAML()
@@ -63,7 +69,8 @@ def apply_best(root: Path) -> list[tuple[str, Value, Value]]:
     """Write the values of `best_params.yaml` into `params.yaml`, whose comments and order stay.
 
     Returns what has changed: key, value before, value now. Raises InputError, and changes nothing, when there is no
-    such file, when it is another profile's, or when params.yaml says anything else than it did during the search.
+    such file, when it is another profile's, or when anything that the values depend on is not as it was during the
+    search: the rest of params.yaml, the training clips, the code of the science.
     """
     path, params_file = root / BEST, root / "params.yaml"
     if not path.exists():
@@ -80,6 +87,10 @@ def apply_best(root: Path) -> list[tuple[str, Value, Value]]:
                 f"{path} was found with {key} = {then.get(key)}, and {params_file} has {now.get(key)}: "
                 "search again, or set it back"
             )
+    if algorithm_version() != best.code:
+        raise InputError(f"{path} was found with other code of the science than this: search again")
+    if load_task(params, ()).train.digest() != best.training_data:
+        raise InputError(f"{path} was found with other training clips or features than {params.data} has: search again")
     return _change(params_file, best, path)
 
 
