@@ -1,8 +1,12 @@
-"""Ports of this machine."""
+"""Ports and names of this machine."""
 
 import socket
 
 from mer_pnao.errors import InputError
+
+# What a request to a server of this machine calls it. Another name that leads here may be a foreign page's own, which
+# its browser would let it speak to.
+OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 def refuse_taken_port(host: str, port: int) -> None:

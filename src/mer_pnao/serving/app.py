@@ -27,6 +27,7 @@ from mer_pnao.errors import InputError
 from mer_pnao.features.decoding import DecodedClip
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
 from mer_pnao.parallel import usable_cores
+from mer_pnao.ports import OWN_HOSTS
 from mer_pnao.predict import Predictor, Refusal
 from mer_pnao.serving.current_model import CurrentModel, ModelSource
 from mer_pnao.serving.decoder_pool import DecoderPool
@@ -34,7 +35,6 @@ from mer_pnao.serving.gate import RECORD, Gate, too_large
 from mer_pnao.serving.limits import ServiceLimits
 
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-OWN_HOSTS = ("127.0.0.1", "localhost", "[::1]")
 
 
 class Answer(BaseModel):
