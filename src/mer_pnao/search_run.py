@@ -113,4 +113,6 @@ def _tracked(trial: TrialRecord, chosen: bool) -> TrackedTrial:
         },
         tags,
         best.key,
+        trial.started,
+        trial.seconds,
     )

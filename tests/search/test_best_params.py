@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def trial(number: int, com: float, parameters: int = 100, rounds: int = 2, **values: object) -> TrialRecord:
     drawn = {"naor": 0.8, "alpha": 0.002, "rounds": rounds, **values}
     each = tuple(RoundRecord(f"key{i}", parameters, com + 0.1, 0.4, com) for i in range(rounds + 1))
-    return TrialRecord(number, True, drawn, each, 200, 1, rounds, 2.0, None, number == 0)  # type: ignore[arg-type]
+    return TrialRecord(number, True, drawn, each, 200, 1, rounds, 1e9, 2.0, None, number == 0)  # type: ignore[arg-type]
 
 
 def record_of(root: Path, *trials: TrialRecord, **change: object) -> StudyRecord:

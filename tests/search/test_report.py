@@ -19,7 +19,7 @@ from mer_pnao.search.study import find_or_create, open_study
 from mer_pnao.search.worker import work
 from mer_pnao.search_run import _track, line
 from mer_pnao.tracking.lineage import read_lineage
-from mer_pnao.tracking.study import track_study
+from mer_pnao.tracking.study import TrackedTrial, track_study
 
 PNG = b"\x89PNG"
 
@@ -77,9 +77,9 @@ def test_an_experiment_in_a_copy_is_tracked_with_its_own_lineage(
         (each / "dvc.lock").write_text(f"# {each.name}")
     own = read_lineage(project).tags()["dvc_lock"]
     monkeypatch.setenv("DVC_ROOT", str(root))
-    track_study(Path(), "s", {}, {}, {}, [])
-    (run,) = MlflowClient(tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db").search_runs(["1"])
-    assert run.data.tags["dvc_lock"] == own
+    track_study(Path(), "s", {}, {}, {}, [TrackedTrial(0, {}, {}, {}, {}, "key", 1e9, 1.0)])
+    runs = MlflowClient(tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db").search_runs(["1"])
+    assert [run.data.tags["dvc_lock"] for run in runs] == [own] * 2
 
 
 def test_mlflow_has_a_run_a_study_and_a_nested_run_a_trial_once(record: StudyRecord, project: Path) -> None:
@@ -106,6 +106,11 @@ def test_mlflow_has_a_run_a_study_and_a_nested_run_a_trial_once(record: StudyRec
             [each.com for each in trial.rounds]
         )
         assert run.info.status == "FINISHED"
+        assert run.info.end_time - run.info.start_time == pytest.approx(1000 * trial.seconds, abs=1)
+    spans = [(run.info.start_time, run.info.end_time) for run in runs if run not in parents]
+    (whole,) = [(run.info.start_time, run.info.end_time) for run in parents]
+    assert whole == (min(start for start, _ in spans), max(end for _, end in spans))
+    assert whole[1] - whole[0] == pytest.approx(1000 * record.seconds, abs=1)
 
 
 def test_mlflow_that_cannot_be_reached_is_one_sentence(

@@ -38,8 +38,9 @@ def read_record(study: Study, task: Task) -> StudyRecord:
 
 def read_trial(trial: FrozenTrial) -> TrialRecord:
     """A finished trial."""
-    outcome = trial.user_attrs[OUTCOME]
-    duration = trial.duration
+    outcome, start, end = trial.user_attrs[OUTCOME], trial.datetime_start, trial.datetime_complete
+    assert start
+    assert end
     return TrialRecord(
         trial.number,
         trial.state == TrialState.COMPLETE,
@@ -48,7 +49,8 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
         outcome["dense"],
         outcome["hits"],
         outcome["misses"],
-        duration.total_seconds() if duration else 0.0,
+        start.timestamp(),
+        (end - start).total_seconds(),
         trial.user_attrs.get(REPLACES),
         OWN in trial.user_attrs,
     )

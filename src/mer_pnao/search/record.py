@@ -30,6 +30,7 @@ class TrialRecord:
     dense: int  # parameters before the first pruning
     hits: int  # rounds that the store knew
     misses: int
+    started: float  # in seconds since 1970
     seconds: float
     replaces: int | None  # the trial whose worker was lost
     own: bool  # the profile's own values

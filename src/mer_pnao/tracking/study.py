@@ -24,6 +24,8 @@ class TrackedTrial:
     curves: Mapping[str, Sequence[float]]  # a value a round
     tags: Mapping[str, str]
     round_key: str  # of its best round: a registered round with the same key is the same model
+    started: float  # in seconds since 1970
+    seconds: float
 
 
 def track_study(
@@ -43,7 +45,8 @@ def track_study(
         with opened(project) as store:
             shared = {**lineage.tags(), **tags, "study": name}
             source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
-            parent = _find_or_create(store, f"study {name}", f"search {name}", {**shared, **source})
+            start, end = _span(trials)
+            parent = _find_or_create(store, f"study {name}", f"search {name}", {**shared, **source}, start)
             run = parent.info.run_id
             nested = {**shared, **source, "mlflow.parentRunId": run}
             versions = _versions(store)
@@ -57,25 +60,31 @@ def track_study(
                 [Metric(key, value, now, len(trials)) for key, value in changed.items()],
                 [Param(key, value) for key, value in params.items() if key not in known],
             )
-            store.client.set_terminated(run, _FINISHED)
+            store.client.set_terminated(run, _FINISHED, end)
     except UNREACHABLE as error:
         sentence = "the study is kept, and the next `mer search` catches up"
         print(f"MLflow is not reachable ({one_line(error)}): {sentence}", file=sys.stderr)
 
 
 def _log_trial(store: Store, study: str, trial: TrackedTrial, tags: Mapping[str, str], version: str | None) -> None:
-    run = _find_or_create(store, f"study {study} trial {trial.number}", f"trial {trial.number:03d}", tags)
+    start, end = _span([trial])
+    run = _find_or_create(store, f"study {study} trial {trial.number}", f"trial {trial.number:03d}", tags, start)
     wanted = dict(trial.tags) | ({} if version is None else {"registered_version": version})
     fresh = [RunTag(key, value) for key, value in wanted.items() if run.data.tags.get(key) != value]
     if run.info.status == _FINISHED:  # a version may have been registered since, and another trial chosen
         if fresh:
             store.client.log_batch(run.info.run_id, tags=fresh)
         return
-    start = run.info.start_time
     points = [Metric(key, value, start, 0) for key, value in trial.metrics.items()]
     points += [Metric(key, value, start, i) for key, values in trial.curves.items() for i, value in enumerate(values)]
     store.client.log_batch(run.info.run_id, points, [Param(key, value) for key, value in trial.params.items()], fresh)
-    store.client.set_terminated(run.info.run_id, _FINISHED)
+    store.client.set_terminated(run.info.run_id, _FINISHED, end)
+
+
+def _span(trials: Sequence[TrackedTrial]) -> tuple[int, int]:
+    """When the first of them began and the last one ended, as MLflow counts time: it is told of them later."""
+    ends = [each.started + each.seconds for each in trials]
+    return round(1000 * min(each.started for each in trials)), round(1000 * max(ends))
 
 
 def _versions(store: Store) -> dict[str, str]:
@@ -85,10 +94,6 @@ def _versions(store: Store) -> dict[str, str]:
     return {key: str(runs[run]) for run, key in keys.items() if key}
 
 
-def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str]) -> Run:
+def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str], start: int) -> Run:
     found = store.client.search_runs([store.experiment], f"tags.identity = '{identity}'", max_results=1)
-    return (
-        found[0]
-        if found
-        else store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
-    )
+    return found[0] if found else store.client.create_run(store.experiment, start, {**tags, "identity": identity}, name)
