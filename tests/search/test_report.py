@@ -2,14 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.report.search import write_search
+from mer_pnao.report import search_figures
+from mer_pnao.report.search import sentences, write_search
+from mer_pnao.report.search_figures import contours, history
 from mer_pnao.report.search_section import read_search
 from mer_pnao.search.objective import Task
 from mer_pnao.search.reading import read_record
@@ -59,6 +64,38 @@ def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyReco
     (out / "study.json").write_text(json.dumps([]))
     assert read_search(out, "tiny") is None
     assert all(line(each).startswith(f"trial {each.number:>3}  Com {each.best.com:.4f}") for each in record.trials)
+
+
+def test_figures_show_the_whole_grid_and_name_what_they_hold(
+    record: StudyRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+
+    def keep(width: float, height: float, draw: Callable[[Figure], None]) -> bytes:
+        figures.append(Figure(figsize=(width, height), layout="constrained"))
+        draw(figures[-1])
+        return b""
+
+    monkeypatch.setattr(search_figures, "as_png", keep)
+    tried = [each for each in record.trials if each.complete and each.values["naor"] == 0.8]
+    contours(tried, [knob for knob in record.knobs if knob.name in ("naor", "alpha")])
+    axes = figures[-1].axes[0]
+    for (low, high), grid in ((axes.get_xlim(), record.knobs[0].grid), (axes.get_ylim(), record.knobs[1].grid)):
+        assert low < 0 < len(grid) - 1 < high
+    for trials, named in ((record.trials, True), ([each for each in record.trials if each.complete], False)):
+        history(replace(record, trials=tuple(trials)))
+        assert ("given up early" in [text.get_text() for text in figures[-1].legends[0].get_texts()]) == named
+
+
+def test_the_chosen_trial_is_told(record: StudyRecord) -> None:
+    told = " ".join(sentences(record))
+    assert record.chosen is not None
+    assert record.own is not None
+    assert not record.chosen.own, "else the gain is not tested"
+    gain = record.chosen.best.com - record.own.best.com
+    assert f"Trial {record.chosen.number} is chosen: Com {gain:+.4f} against the {record.own.best.com:.4f} of" in told
+    told = " ".join(sentences(replace(record, trials=(record.own,))))
+    assert f"Trial {record.own.number} is chosen: the values that the profile had." in told
 
 
 def test_importances_add_up_and_name_the_knobs(record: StudyRecord) -> None:

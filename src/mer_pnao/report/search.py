@@ -109,8 +109,9 @@ def sentences(record: StudyRecord) -> list[str]:
     if record.lost:
         said.append(f"{record.lost} lost their worker and were done again.")
     if record.chosen and record.own:
-        gain = record.chosen.best.com - record.own.best.com
-        said.append(f"The values that the profile had reach {record.own.best.com:.4f}: {gain:+.4f}.")
+        before = record.own.best.com
+        gain = "" if record.chosen.own else f"Com {record.chosen.best.com - before:+.4f} against the {before:.4f} of "
+        said.append(f"Trial {record.chosen.number} is chosen: {gain}the values that the profile had.")
     if record.pareto and record.chosen and record.chosen.best.com < record.com_at_least:
         said.append(f"None reaches Com {record.com_at_least:g} (search.com_at_least): the highest is chosen.")
     return said

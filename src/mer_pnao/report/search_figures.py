@@ -53,14 +53,15 @@ def history(record: StudyRecord) -> bytes:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         axes.scatter([each.number for each in complete], [each.best.com for each in complete], s=22, color=BLUE)
-        axes.scatter(
-            [each.number for each in pruned],
-            [each.best.com for each in pruned],
-            s=22,
-            facecolors="none",
-            edgecolors=MUTED,
-            label="given up early",
-        )
+        if pruned:
+            axes.scatter(
+                [each.number for each in pruned],
+                [each.best.com for each in pruned],
+                s=22,
+                facecolors="none",
+                edgecolors=MUTED,
+                label="given up early",
+            )
         highest = np.maximum.accumulate([each.best.com for each in complete])
         axes.step([each.number for each in complete], highest, where="post", color=VERMILLION, label="highest so far")
         if record.own:
@@ -161,7 +162,7 @@ def contours(trials: Sequence[TrialRecord], knobs: Sequence[Knob]) -> bytes:
             points = axes.scatter(xs, ys, c=list(best.values()), cmap=COLOURS, norm=scale, marker="s", s=130)
             _axis(axes, first, "x")
             _axis(axes, second, "y")
-            axes.margins(0.12)
+            axes.set(xlim=(-0.5, len(first.grid) - 0.5), ylim=(-0.5, len(second.grid) - 0.5))  # also what is untried
         for axes in grid.flat[len(pairs) :]:
             axes.set_visible(False)
         figure.colorbar(points, ax=grid, label="highest Com, Train&Val", shrink=0.9)
