@@ -7,10 +7,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.study import create_study, get_all_study_names, load_study
+from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from mer_pnao.errors import InputError
-from mer_pnao.search.storage import JOURNAL, Desk, open_storage, shown
+from mer_pnao.search.storage import JOURNAL, Desk, failures_told, open_storage, shown
 
 
 @pytest.fixture(params=["journal", "postgres"])
@@ -142,6 +144,24 @@ def test_storages_that_cannot_be_used_are_refused_without_the_password(tmp_path:
         open_storage(tmp_path, url)
     assert "geheim" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_the_sentence_says_what_the_server_said() -> None:
+    def fail() -> None:
+        """As Optuna does, which has a second attempt in the same session."""
+        try:
+            try:
+                raise OperationalError("SELECT 1", {}, Exception("terminated\nby somebody"))
+            except OperationalError as error:
+                raise StorageInternalError("invalid data in the commit") from error
+        except StorageInternalError:
+            try:
+                raise PendingRollbackError("roll back")
+            except PendingRollbackError as error:
+                raise StorageInternalError("invalid data in the commit") from error
+
+    with pytest.raises(InputError, match=r"mlruns/optuna\.journal cannot be reached: terminated$"), failures_told(None):
+        fail()
 
 
 def test_a_password_is_not_shown() -> None:

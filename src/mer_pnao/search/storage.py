@@ -148,8 +148,10 @@ def failures_told(url: str | None) -> Iterator[None]:
     try:
         yield
     except FAILURES as error:
-        cause = error.__cause__ if isinstance(error, StorageInternalError) else error
-        said = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0]
+        cause: BaseException = error
+        while not isinstance(cause, DBAPIError) and (before := cause.__cause__ or cause.__context__):
+            cause = before  # Optuna raises its own for the server's, and tries other ways after it
+        said = str(getattr(cause, "orig", cause)).strip().splitlines()[0]
         raise InputError(f"the storage {shown(url)} cannot be reached: {said}") from error
 
 
