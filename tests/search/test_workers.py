@@ -42,6 +42,7 @@ def start_worker(study: Study, said: Path) -> tuple[int, int]:
             sys.stdin = os.fdopen(reader)
             sys.argv = ["worker", "--study", study.study_name, "--objectives", COM, "--trials", "1000"]
             main()
+            os.kill(os.getpid(), signal.SIGINT)  # as when its input is closed while it ends
             code = 0
         except SystemExit as stopped:
             code = stopped.code

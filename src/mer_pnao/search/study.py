@@ -28,7 +28,7 @@ _DIRECTIONS = {COM: StudyDirection.MAXIMIZE, PARAMETERS: StudyDirection.MINIMIZE
 # that share a round have equal Coms in it; none of them is below the others, and so none is given up for that.
 _LENIENT = PercentilePruner(67.0, n_startup_trials=5, n_warmup_steps=2, n_min_trials=4)
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of a server that fails with a page of SQL
 
 
 def _made_of(task: Task) -> dict[str, Any]:

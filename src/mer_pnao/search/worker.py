@@ -76,15 +76,18 @@ def main() -> None:
     wanted = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script's `mer search &` has started it
     torch.set_num_threads(1)
-    with input_errors(), suppress(KeyboardInterrupt):
-        Thread(target=_end_with_input, daemon=True).start()
-        task = load_task(load_params(), OBJECTIVES[wanted.objectives])
-        if study_name(task) != wanted.study:
-            raise InputError(f"params.yaml or the data have changed since the study {wanted.study} was started")
-        url = os.environ.get(STORAGE)
-        storage, desk = open_storage(Path(), url)
-        with failures_told(url):
-            work(open_study(storage, task), desk, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
+    try:
+        with input_errors(), suppress(KeyboardInterrupt):
+            Thread(target=_end_with_input, daemon=True).start()
+            task = load_task(load_params(), OBJECTIVES[wanted.objectives])
+            if study_name(task) != wanted.study:
+                raise InputError(f"params.yaml or the data have changed since the study {wanted.study} was started")
+            url = os.environ.get(STORAGE)
+            storage, desk = open_storage(Path(), url)
+            with failures_told(url):
+                work(open_study(storage, task), desk, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # its input may be closed while Python ends
 
 
 def _end_with_input() -> None:
