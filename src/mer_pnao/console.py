@@ -19,6 +19,11 @@ from mer_pnao.errors import InputError
 BAD_INPUT, REFUSED = 2, 3  # exit codes: wrong use or input; refused by a gate
 
 
+def plain_console() -> Console:
+    """Of stdout. Names from data, as of clips and emotions, stay as they are: `[x]` is no markup, `:x:` no emoji."""
+    return Console(markup=False, emoji=False)
+
+
 @contextmanager
 def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr; yields the function that moves it by so many items. No total: not known before."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mer_pnao.corpus.labelled_folder import clip_folder, clips_in
 from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits
@@ -215,7 +215,7 @@ def _print_split(split: str, clips: pd.DataFrame, labels: tuple[str, ...], conso
     valence = clips["valence"].dropna()
     parts = [f"{len(clips)} clips", f"{speakers or 'unknown'} speakers"]
     parts.append(f"{len(valence)} valences, mean {valence.mean():.2f}" if len(valence) else "no valence")
-    console.print(f"[bold]{escape(split)}[/bold]: {', '.join(parts)}", highlight=False)
+    console.print(Text.assemble((split, "bold"), f": {', '.join(parts)}"))
     unlabelled = int((clips["discrete"] == "").sum())
     counts = {label: int((clips["discrete"] == label).sum()) for label in labels}
     _print_bars(counts | ({"unlabelled": unlabelled} if unlabelled else {}), console)
@@ -224,9 +224,8 @@ def _print_split(split: str, clips: pd.DataFrame, labels: tuple[str, ...], conso
 def _print_lengths(seconds: "pd.Series[float]", console: Console) -> None:
     low, middle, high = seconds.quantile([0, 0.5, 1])
     hours = seconds.sum() / 3600
-    console.print(
-        f"[bold]length[/bold]: {low:.1f} to {high:.1f} s, median {middle:.1f} s, {hours:.2f} h in all", highlight=False
-    )
+    said = f": {low:.1f} to {high:.1f} s, median {middle:.1f} s, {hours:.2f} h in all"
+    console.print(Text.assemble(("length", "bold"), said))
     width = next(width for width in (0.5, 1, 2, 5, 10, 30, 60, 300, 3600) if high < 12 * width or width == 3600)
     counts = Counter(int(length // width) for length in seconds)
     _print_bars(
@@ -238,14 +237,14 @@ def _print_bars(counts: Mapping[str, int], console: Console) -> None:
     longest = max(counts.values(), default=0) or 1
     table = Table.grid(padding=(0, 2))
     for name, count in counts.items():
-        table.add_row(f"  {escape(name)}", str(count), "█" * round(_BAR * count / longest))
+        table.add_row(Text(f"  {name}"), str(count), "█" * round(_BAR * count / longest))
     console.print(table)
 
 
 def _print_list(title: str, lines: Sequence[str], console: Console) -> None:
     if lines:
-        console.print(f"[bold]{title}[/bold]", highlight=False)
+        console.print(title, style="bold", highlight=False)
         for line in lines[:_LISTED]:
-            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+            console.print(Text(f"  {line}"), soft_wrap=True)
         if len(lines) > _LISTED:
             console.print(f"  and {len(lines) - _LISTED} more", highlight=False)

@@ -57,6 +57,12 @@ def test_the_last_of_several_machines_publishes(tmp_path, mer, built):
         assert sum(len(encoder.decoded) for encoder in built if encoder.name == name) == 70, "none twice"
 
 
+def test_a_folder_is_printed_as_it_is_called(mer, built):
+    code, said, _ = mer("extract", "clips", "--out", "out[v2]", "--encoder", "manet")
+    assert code == 0
+    assert "69 of 70 clips -> out[v2]/manet" in said
+
+
 @pytest.mark.parametrize("part", [[], ["--shard", "1/2"]])
 def test_a_folder_of_other_things_is_refused_before_any_work(tmp_path, mer, built, part):
     foreign = tmp_path / "features/manet"

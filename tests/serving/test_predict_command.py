@@ -38,6 +38,15 @@ def test_the_table_shows_the_same(mer, demo_project, recorded):
         assert all(f"{share:.2f}".removeprefix("0") in line for share in shares)
 
 
+def test_a_name_is_printed_as_it_is(mer, demo_project, tmp_path):
+    """Neither rich's markup nor its codes of emoji."""
+    clip = tmp_path / "Talk [dQw4] at 10:100:20.mp4"
+    shutil.copyfile(next((demo_project / "data/clips").glob("*.mp4")), clip)
+    code, out, _ = mer(demo_project, "predict", str(clip), "--model", MODEL)
+    assert code == 0
+    assert clip.stem in out
+
+
 def test_a_bad_clip_is_reported_and_the_others_go_on(mer, demo_project, damaged):
     good = next((demo_project / "data/clips").glob("*.mp4"))
     code, out, err = mer(

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mer_pnao.commands.project import ROOT
-from mer_pnao.console import BAD_INPUT, progress
+from mer_pnao.console import BAD_INPUT, plain_console, progress
 
 
 def profile(
@@ -19,7 +18,7 @@ def profile(
 
     chosen = choose_profile(ROOT, name, data)
     emotions = len(chosen.corpus.labels) or "the corpus's own"
-    Console().print(f"profile {chosen.profile}: {emotions} emotions, corpus {chosen.corpus.root}")
+    plain_console().print(f"profile {chosen.profile}: {emotions} emotions, corpus {chosen.corpus.root}")
 
 
 def check(
@@ -32,7 +31,7 @@ def check(
     params = load_params(ROOT / "params.yaml")
     with progress("reading headers", None) as done:
         report = check_corpus(params, ROOT, done)
-    print_report(report, Console())
+    print_report(report, plain_console())
     if figure is not None and len(report.clips):
         draw_report(report, figure)
     if report.faults:
@@ -52,6 +51,6 @@ def fetch(
         encoders = load_params(ROOT / "params.yaml").encoders
         names = [encoder.checkpoint for encoder in encoders.values() if hub_name(encoder.checkpoint)]
     for name in dict.fromkeys(names):
-        Console().print(f"{name}: {fetch(name, ROOT)}", markup=False, soft_wrap=True)
+        plain_console().print(f"{name}: {fetch(name, ROOT)}", soft_wrap=True)
     if not names:
-        Console().print("No encoder of params.yaml has a checkpoint on the hub.")
+        plain_console().print("No encoder of params.yaml has a checkpoint on the hub.")

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from mer_pnao.commands.project import ROOT
-from mer_pnao.console import progress
+from mer_pnao.console import plain_console, progress
 from mer_pnao.errors import InputError
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def extract(
         for name in names:
             refuse_foreign_folder(out / name)
     share = params.corpus.max_skipped if max_skipped is None else max_skipped
-    console, work = Console(), work_folder(ROOT)
+    console, work = plain_console(), work_folder(ROOT)
     recipes = [Recipe(name, params.encoders[name], ROOT, params.media) for name in names]
 
     def engine_of(recipe: Recipe, built: "ClipEncoder") -> "Engine":

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from mer_pnao.commands.project import ROOT
-from mer_pnao.console import BAD_INPUT, progress
+from mer_pnao.console import BAD_INPUT, plain_console, progress
 from mer_pnao.errors import InputError
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def _show(answers: "Iterable[Prediction | Refusal]", total: int, files: dict[str
             else:
                 predictions.append(answer)
     if predictions:
-        Console().print(_table(predictions))
+        plain_console().print(_table(predictions))
     if refused:
         print(f"{refused} of {total} clips could not be used", file=sys.stderr)
     return not refused

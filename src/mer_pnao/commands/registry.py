@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mer_pnao.commands.project import ROOT
-from mer_pnao.console import REFUSED, progress
+from mer_pnao.console import REFUSED, plain_console, progress
 from mer_pnao.errors import InputError
 
 if TYPE_CHECKING:
@@ -113,9 +113,9 @@ def _print_gates(gates: "tuple[Gate, ...]") -> None:
     table.add_column("Verdict", no_wrap=True)
     table.add_column("Because", overflow="fold")
     for gate in gates:
-        verdict = "[green]passed[/]" if gate.passed else "[bold red]refused[/]"
-        table.add_row(gate.name, verdict, escape(gate.sentence))
-    Console().print(table, highlight=False)
+        verdict = Text("passed", "green") if gate.passed else Text("refused", "bold red")
+        table.add_row(gate.name, verdict, gate.sentence)
+    plain_console().print(table, highlight=False)
 
 
 def _print_versions(rows: "list[Row]") -> None:
@@ -130,8 +130,8 @@ def _print_versions(rows: "list[Row]") -> None:
         low, high = row.com_low, row.com_high
         table.add_row(
             str(row.version),
-            escape("\n".join(row.aliases)),
-            escape(row.system or _NONE),
+            "\n".join(row.aliases),
+            row.system or _NONE,
             _NONE if row.round is None else str(row.round),
             _number(row.trainval_com, 3),
             _number(row.test_com, 3),
@@ -141,7 +141,7 @@ def _print_versions(rows: "list[Row]") -> None:
             row.registered[:10],
             style="bold" if "champion" in row.aliases else None,
         )
-    console = Console()
+    console = plain_console()
     console.print(table, highlight=False)
     text = "\nTr&Val: Com out of fold. Com and its interval: test split. ms: a clip, as recorded."
     console.print(text, style="dim", highlight=False)

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mer_pnao.commands.project import ROOT
+from mer_pnao.console import plain_console
 from mer_pnao.errors import InputError
 
 
@@ -18,7 +18,7 @@ def table() -> None:
     path = ROOT / "reports/table.csv"
     if not path.is_file():
         raise InputError(f"{path} is not there: run `make run` or `dvc repro` first")
-    console = Console()
+    console = plain_console()
     print_table(path, console)
     console.print("Report page: reports/index.html     Runs and models: make ui", highlight=False)
 

@@ -4,10 +4,9 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from mer_pnao.commands.project import ROOT
-from mer_pnao.console import progress
+from mer_pnao.console import plain_console, progress
 
 INTERRUPTED = 130  # as a shell calls what Ctrl-C ended
 _STORAGE = typer.Option(
@@ -50,7 +49,7 @@ def run(
     from mer_pnao.search.study import OBJECTIVES
     from mer_pnao.search_run import search_profile
 
-    params, console = load_params(ROOT / "params.yaml"), Console()
+    params, console = load_params(ROOT / "params.yaml"), plain_console()
     budget = trials or params.search.trials
     try:
         with progress("searching", budget) as done:
