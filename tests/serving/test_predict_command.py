@@ -156,6 +156,19 @@ def test_ready_features(mer, demo_project, tmp_path, recorded, assert_same, layo
     assert err == "gone: is not in the feature set hubert-18\n1 of 2 clips could not be used"
 
 
+def test_names_of_ready_features_may_hold_points(mer, demo_project, tmp_path):
+    """A file and a folder of frames a set; `v1` would be another clip."""
+    for name in ("hubert-18", "hubert-20", "manet"):
+        (tmp_path / name / "v1.2").mkdir(parents=True)
+        for file in ("v1.2/0001.npy", "v1.3.npy"):
+            np.save(tmp_path / name / file, np.ones(128, np.float32))
+    for named in ([], ["v1.2", "v1.3"], ["clips/v1.2.MP4", "v1.3.npy"]):
+        options = ["--features", str(tmp_path), "--model", MODEL, "--json"]
+        code, out, err = mer(demo_project, "predict", *named, *options)
+        assert (code, err) == (0, "")
+        assert list(lines(out)) == ["v1.2", "v1.3"]
+
+
 def test_ready_features_of_another_width_are_refused(mer, demo_project, tmp_path):
     for name, width in (("hubert-18", 128), ("hubert-20", 128), ("manet", 5)):
         (tmp_path / name).mkdir()

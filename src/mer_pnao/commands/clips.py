@@ -25,10 +25,21 @@ def clips_of(arguments: Iterable[str]) -> dict[str, Path]:
     return found
 
 
+def clip_name(argument: str) -> str:
+    """The name of a clip, which may hold points, when the ending of its video or of its features is named with it."""
+    name = unicodedata.normalize("NFC", Path(argument).name)
+    return Path(name).stem if Path(name).suffix.lower() in (*EXTENSIONS, ".npy") else name
+
+
 def _matching(argument: str) -> list[Path]:
     path = Path(argument)
-    if path.exists():
-        return [path]
+    if not argument:
+        raise InputError("an empty name names no clip")
+    try:
+        if path.exists():
+            return [path]
+    except OSError as error:  # too long for a name, or in a folder that is closed to this user
+        raise InputError(f"{path} cannot be looked for: {error.strerror}") from error
     if not glob.has_magic(argument):
         raise InputError(f"{path} does not exist")
     # pathlib takes no pattern that starts at the root.

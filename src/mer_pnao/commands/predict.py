@@ -35,7 +35,7 @@ def predict(
     ] = None,
 ) -> None:
     """Say which emotion a clip shows, and how sure that is; exit code 2 when a clip could not be used."""
-    from mer_pnao.commands.clips import clips_of
+    from mer_pnao.commands.clips import clip_name, clips_of
 
     if not clips and features is None:
         raise InputError("no clips are named: give clips, folders of clips or patterns")
@@ -44,7 +44,7 @@ def predict(
     if features is None:
         answers, total = _of_clips(directory, version, list(paths.values())), len(paths)
     else:
-        ready = _of_features(directory, version, features, [Path(name).stem for name in clips] if clips else None)
+        ready = _of_features(directory, version, features, list(map(clip_name, clips)) if clips else None)
         answers, total = iter(ready), len(ready)
     if not _show(answers, total, paths, as_json):
         raise typer.Exit(BAD_INPUT)

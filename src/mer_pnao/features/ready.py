@@ -1,6 +1,7 @@
 """Ready features of clips, as `mer extract` or MERTools leave them, row by row for a model."""
 
 import tempfile
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -52,5 +53,6 @@ def _of_mertools(folder: Path, sets: tuple[str, ...]) -> dict[str, FeatureSet]:
     with tempfile.TemporaryDirectory() as shards:
         for name in sets:
             here = sorted(path for path in (folder / name).glob("[!.]*") if path.is_dir() or path.suffix == ".npy")
-            import_vectors(folder / name, [path.stem for path in here], Path(shards) / "ready" / name)
+            names = [unicodedata.normalize("NFC", path.name if path.is_dir() else path.stem) for path in here]
+            import_vectors(folder / name, names, Path(shards) / "ready" / name)
         return load_sets(Path(shards), sets)
