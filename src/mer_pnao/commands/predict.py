@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,12 +63,6 @@ def find_model(reference: str) -> tuple[Path, str]:
 
 def _is_folder(reference: str) -> bool:
     return Path(reference).is_dir() or ("/" in reference and not reference.startswith("models:"))
-
-
-def _registered(reference: str) -> str:
-    from mer_pnao.tracking.serving_model import registered_version
-
-    return registered_version(ROOT, reference)
 
 
 def _of_clips(directory: Path, version: str, paths: list[Path]) -> "Iterator[Prediction | Refusal]":
@@ -172,8 +166,14 @@ def serve(
         def load(before: Predictor | None) -> Predictor:
             return Predictor.load(*find_model(model), ROOT, before)
 
-        def latest(now: str) -> str:
-            return now if _is_folder(model) else _registered(model)
-
         hosts = [in_url(host), *(allow_host or ())]  # an address, unlike a name, is nobody else's to point elsewhere
-        run(make_app(ModelSource(load, latest, look_every), ROOT, limits, hosts), listening)
+        run(make_app(ModelSource(load, _follow(model), look_every), ROOT, limits, hosts), listening)
+
+
+def _follow(reference: str) -> Callable[[], str] | None:
+    """What tells the version that an alias means now; None for a folder and for a version, which stay what they are."""
+    if _is_folder(reference):
+        return None
+    from mer_pnao.tracking.serving_model import is_version, registered_version
+
+    return None if is_version(reference) else lambda: registered_version(ROOT, reference)

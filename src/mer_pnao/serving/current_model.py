@@ -2,10 +2,13 @@
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from mer_pnao.predict import Predictor
+
+_AGAIN = 60.0  # seconds until a version that could not be loaded is tried again: a checkpoint takes seconds to check
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class ModelSource:
     """Where the service's model comes from."""
 
     load: Callable[[Predictor | None], Predictor]  # the model; encoders may be taken from the one before
-    latest: Callable[[str], str]  # the version that should answer instead of the given one, or that
+    latest: Callable[[], str] | None = None  # the version that should answer now; None: the model stays as it is
     seconds: float = 5.0  # between two looks
 
 
@@ -28,19 +31,20 @@ class CurrentModel:
 
     async def watch(self) -> None:
         """Look for another version until cancelled, and load it beside the one that goes on answering."""
-        wait, told = self._source.seconds, ""
-        while True:
-            await asyncio.sleep(wait)
-            wait = self._source.seconds
+        latest, told, failed, again = self._source.latest, "", "", 0.0
+        while latest is not None:
+            await asyncio.sleep(self._source.seconds)
             try:
-                version = self.predictor.version
-                if await asyncio.to_thread(self._source.latest, version) != version:
+                version = await asyncio.to_thread(latest)
+                if version != self.predictor.version:
+                    if version == failed and time.monotonic() < again:
+                        continue
+                    failed, again = version, time.monotonic() + _AGAIN  # unless it can be loaded
                     self.predictor = await asyncio.to_thread(self._source.load, self.predictor)
                     print(f"model {self.predictor.version} answers now", file=sys.stderr, flush=True)
-                self.stale, told = False, ""
+                self.stale, told, failed = False, "", ""
             except Exception as error:  # whatever it is, the model that is there goes on answering
-                self.stale = True
-                wait = max(wait, 60.0 if told else wait)  # a checkpoint takes seconds to check
+                self.stale = bool(failed)  # whoever cannot be asked has promoted nothing
                 if str(error) != told:
                     told = str(error)
                     print(f"model {self.predictor.version} goes on answering: {told}", file=sys.stderr, flush=True)

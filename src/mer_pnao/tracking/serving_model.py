@@ -51,6 +51,12 @@ def registered_version(project: Path, reference: str) -> str:
         raise InputError(f"MLflow cannot be asked for the model {reference!r}: {one_line(error)}") from error
 
 
+def is_version(reference: str) -> bool:
+    """Whether a reference means one version for ever, unlike an alias."""
+    found = _URI.fullmatch(reference)
+    return reference.isdecimal() or (found is not None and found["version"] is not None)
+
+
 def _client(project: Path) -> MlflowClient:
     root = tracking_root(project)
     uri = tracking_uri(root)
