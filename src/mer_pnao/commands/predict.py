@@ -10,6 +10,7 @@ import typer
 from rich import box
 from rich.table import Table
 
+from mer_pnao.checks import between
 from mer_pnao.commands.project import ROOT
 from mer_pnao.console import BAD_INPUT, plain_console, progress
 from mer_pnao.errors import InputError
@@ -140,14 +141,17 @@ def serve(
     decode_seconds: Annotated[float, typer.Option(help="Time to decode a clip at most.")] = 20.0,
     upload_seconds: Annotated[float, typer.Option(help="Time for a clip to arrive at most.")] = 60.0,
     at_once: Annotated[int, typer.Option(help="Clips worked on at a time; further ones get 429.")] = 4,
-    look_every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks for another champion.")] = 5.0,
+    look_every: Annotated[float, typer.Option(help="Seconds between two looks for another champion.")] = 5.0,
 ) -> None:
     """Serve a page and an HTTP interface that take clips, until Ctrl-C; a newly promoted model takes over by itself."""
     from mer_pnao.serving.limits import MIB, ServiceLimits
-    from mer_pnao.serving.server import in_url, listen, run
+    from mer_pnao.serving.server import host_name, in_url, listen, run
 
     # What a person may have mistyped comes before what takes seconds.
+    hosts = [in_url(host), *map(host_name, allow_host or ())]  # an address is nobody else's to point elsewhere
     try:
+        between("max_megabytes", max_megabytes, 0.01, 1e6)
+        between("look_every", look_every, 0.1, 3600)
         limits = ServiceLimits(
             round(max_megabytes * MIB), max_seconds, max_pixels, decode_seconds, upload_seconds, at_once
         )
@@ -166,7 +170,6 @@ def serve(
         def load(before: Predictor | None) -> Predictor:
             return Predictor.load(*find_model(model), ROOT, before)
 
-        hosts = [in_url(host), *(allow_host or ())]  # an address, unlike a name, is nobody else's to point elsewhere
         run(make_app(ModelSource(load, _follow(model), look_every), ROOT, limits, hosts), listening)
 
 

@@ -1,5 +1,6 @@
 """The service on a socket."""
 
+import re
 import socket
 import sys
 
@@ -9,15 +10,27 @@ from fastapi import FastAPI
 from mer_pnao.errors import InputError
 
 _GRACE = 30  # seconds that running requests have to end after Ctrl-C
+_HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]")
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket at the address; port 0 is any free one. Raises InputError when the address cannot be used."""
+    if not host:
+        raise InputError("an empty host would be every address of this machine; name one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise InputError(f"{host} port {port} cannot be used: {error.strerror}; choose another one") from error
+        return socket.create_server((host.encode("idna"), port), family=family, backlog=128)
+    except (OSError, UnicodeError) as error:  # the latter for a name that no name server could be asked for
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{host} port {port} cannot be used: {reason}; choose another one") from error
+
+
+def host_name(name: str) -> str:
+    """A name that requests may call the service by. Raises InputError for what no request's Host can be."""
+    if not _HOST.fullmatch(name):
+        example = "mer.example.org, *.example.org or [::1]"
+        raise InputError(f"an allowed host is a name such as {example}, without scheme and port, got {name!r}")
+    return name
 
 
 def in_url(host: str) -> str:
