@@ -13,13 +13,14 @@ from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
-from uuid import uuid4
 
 import numpy as np
-from fastapi import FastAPI, File, HTTPException, Request, UploadFile
+from fastapi import FastAPI, File, Request, UploadFile
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mer_pnao.corpus.labelled_folder import EXTENSIONS
@@ -86,11 +87,13 @@ class ModelSummary(BaseModel):
 
 
 _PROBLEMS = {
+    400: "no whole form, or sent to a name that is not allowed",
     403: "sent by a page of another origin",
     408: "arrived too slowly",
     413: "too large",
     422: "no clip, or one that cannot be used; the reason is in `detail`",
     429: "enough clips are being worked on; `Retry-After` says when to try again",
+    507: "there is no room to hold the clip",
 }
 
 
@@ -109,37 +112,34 @@ def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequ
     current = CurrentModel(_for_uploads(source))
     decoders = DecoderPool(min(limits.at_once, usable_cores()), limits.decode_seconds, root)
     networks = ThreadPoolExecutor(1)  # which use every core themselves
-    folder = Path()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        nonlocal folder
-        with tempfile.TemporaryDirectory(prefix="mer-serve-") as uploads:
-            folder = Path(uploads)
-            await decoders.warm_up()
-            await asyncio.get_running_loop().run_in_executor(networks, _warm_up, current.predictor)
-            watching = asyncio.create_task(current.watch())
-            try:
-                yield
-            finally:
-                watching.cancel()
-                await decoders.close()
-                networks.shutdown()
-
-    async def decoded(clip: UploadFile, predictor: Predictor) -> dict[str, DecodedClip]:
-        suffix = Path(clip.filename or "").suffix.lower()
-        path = folder / f"{uuid4().hex}{suffix if suffix in EXTENSIONS else ''}"
+        await decoders.warm_up()
+        await asyncio.get_running_loop().run_in_executor(networks, _warm_up, current.predictor)
+        watching = asyncio.create_task(current.watch())
         try:
+            yield
+        finally:
+            watching.cancel()
+            await decoders.close()
+            networks.shutdown()
+
+    async def decoded(request: Request, clip: UploadFile, predictor: Predictor) -> dict[str, DecodedClip]:
+        suffix = Path(clip.filename or "").suffix.lower()
+        # A folder a clip: one for the service would be gone once a cleaner of old files had found it.
+        with tempfile.TemporaryDirectory(prefix="mer-serve-") as folder:
+            path = Path(folder) / f"clip{suffix if suffix in EXTENSIONS else ''}"
             await asyncio.to_thread(_store, clip, path)
+            await request.close()  # what the form held: the clip a second time, and whatever else was sent
             plans = {name: limits.tighten(plan) for name, plan in predictor.plans().items()}
             return await decoders.decode(path, plans)
-        finally:
-            path.unlink(missing_ok=True)
 
     app = FastAPI(title="mer-pnao", lifespan=lifespan, docs_url=None, redoc_url=None)  # those pages load from a CDN
     app.add_middleware(Gate, limits=limits)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_HOSTS, *hosts], www_redirect=False)
     app.add_exception_handler(RequestValidationError, _no_clip)
+    app.add_exception_handler(400, _bad_form)
     page, policy = _page()
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -168,9 +168,11 @@ def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequ
         if (clip.size or 0) > limits.max_bytes:
             raise HTTPException(413, too_large(limits))
         try:
-            contents = await decoded(clip, predictor)
+            contents = await decoded(request, clip, predictor)
         except ClipError as reason:
             raise HTTPException(422, f"the clip {reason}") from reason
+        except OSError as error:
+            raise _no_room(error) from error
         record["seconds"] = _seconds(contents, predictor)
         name = Path(clip.filename or "").stem
         loop = asyncio.get_running_loop()
@@ -243,6 +245,18 @@ def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
 
 async def _no_clip(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "no clip was sent: it goes into the multipart field 'clip', as a file"}, 422)
+
+
+async def _bad_form(request: Request, error: Exception) -> Response:
+    """FastAPI takes what fails while a form arrives for a mistake of who sent it, and a full disk is none."""
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, OSError):
+        error = _no_room(error.__cause__)
+    return await http_exception_handler(request, error)
+
+
+def _no_room(error: OSError) -> HTTPException:
+    return HTTPException(507, f"the clip cannot be held here: {error.strerror}")
 
 
 def _page() -> tuple[str, str]:
