@@ -1,5 +1,8 @@
 """The command `mer`. Exit codes: 0 done, 2 bad usage or input, 3 refused by a gate."""
 
+import sys
+from io import TextIOWrapper
+
 import typer
 
 from mer_pnao.commands import corpus, extraction, predict, registry, results, search, tracking
@@ -35,6 +38,8 @@ app.add_typer(search.search, name="search")
 
 def main() -> None:
     """Entry point: wrong input is one sentence on stderr and exit code 2."""
+    if isinstance(sys.stdout, TextIOWrapper):  # as stderr does: a name that a terminal cannot show is no reason to stop
+        sys.stdout.reconfigure(errors="backslashreplace")
     with input_errors():
         app()
 

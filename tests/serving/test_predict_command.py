@@ -1,6 +1,7 @@
 """`mer predict`: a table or JSON lines, exit codes, and a sentence for each mistake."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 from mer_pnao.features.store import load_sets
+from mer_pnao.predict import Prediction, Predictor
 
 MODEL = "models/enf_pnao/round-00"
+LONG = 300 * "a"
 
 
 def lines(out):
@@ -45,6 +48,23 @@ def test_a_name_is_printed_as_it_is(mer, demo_project, tmp_path):
     code, out, _ = mer(demo_project, "predict", str(clip), "--model", MODEL)
     assert code == 0
     assert clip.stem in out
+
+
+def test_a_name_that_a_terminal_cannot_show_is_no_reason_to_stop(mer, demo_project, tmp_path):
+    clip = tmp_path / os.fsdecode(b"\xff.mp4")
+    shutil.copyfile(next((demo_project / "data/clips").glob("*.mp4")), clip)
+    code, out, _ = mer(demo_project, "predict", str(clip), "--model", MODEL)
+    assert code == 0
+    assert r"\udcff" in out
+
+
+def test_a_time_in_a_name_is_no_protocol(demo_project, tmp_path, monkeypatch):
+    shutil.copyfile(next((demo_project / "data/clips").glob("*.mp4")), tmp_path / "10:20.mp4")
+    predictor = Predictor.load(demo_project / MODEL, root=demo_project)
+    monkeypatch.chdir(tmp_path)
+    (answer,) = predictor.predict([Path("10:20.mp4")])
+    assert isinstance(answer, Prediction)
+    assert answer.name == "10:20"
 
 
 def test_a_bad_clip_is_reported_and_the_others_go_on(mer, demo_project, damaged):
@@ -83,6 +103,8 @@ def test_champion_candidate_version_and_uri(mer, registered, recorded, assert_sa
         ("9", "mer-pnao has no version 9"),
         ("models:/other@champion", "'models:/other@champion' is no model of this project"),
         ("models/enf_pnao/round-09", "models/enf_pnao/round-09 is not the folder of a model"),
+        (f"models/{LONG}", f"models/{LONG} is not the folder of a model"),
+        (LONG, f"mer-pnao has no {LONG}: --model takes"),
         ("data", "data is not the folder of a model"),
     ],
 )
@@ -109,6 +131,10 @@ def test_without_a_champion_it_says_how_to_get_one(mer, registered, demo_project
     [
         ([], "no clips are named"),
         (["gone.mp4"], "gone.mp4 does not exist"),
+        ([""], "an empty name names no clip"),
+        ([f"{LONG}.mp4"], f"{LONG}.mp4 cannot be looked for: File name too long"),
+        ([f"{LONG}/a.mp4"], f"{LONG}/a.mp4 cannot be looked for: File name too long"),
+        (["--features", LONG], f"{LONG} is not a folder of features"),
         (["gone*"], "no clip (.mp4, .avi, .mkv, .mov, .webm, .flv) matches 'gone*'"),
         (["models"], "models holds no clip"),
         (["--features", "gone"], "gone is not a folder of features"),

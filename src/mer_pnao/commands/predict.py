@@ -1,6 +1,7 @@
 """Commands that take clips to an answer."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -63,7 +64,8 @@ def find_model(reference: str) -> tuple[Path, str]:
 
 
 def _is_folder(reference: str) -> bool:
-    return Path(reference).is_dir() or ("/" in reference and not reference.startswith("models:"))
+    # Not Path.is_dir, which raises for a name that is too long and in a folder that is closed to this user.
+    return os.path.isdir(reference) or ("/" in reference and not reference.startswith("models:"))  # noqa: PTH112
 
 
 def _of_clips(directory: Path, version: str, paths: list[Path]) -> "Iterator[Prediction | Refusal]":

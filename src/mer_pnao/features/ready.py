@@ -1,5 +1,6 @@
 """Ready features of clips, as `mer extract` or MERTools leave them, row by row for a model."""
 
+import os
 import tempfile
 import unicodedata
 from collections.abc import Iterable
@@ -32,7 +33,7 @@ def read_ready(folder: Path, sets: Iterable[str], names: Iterable[str] | None = 
     Raises:
         InputError: a set is absent or damaged, naming it.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112  # where it cannot be looked at, it is none
         raise InputError(f"{folder} is not a folder of features")
     sets = tuple(sets)
     mertools = all((folder / name).is_dir() and not any((folder / name).glob("part-*.parquet")) for name in sets)

@@ -19,8 +19,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise InputError("an empty host would be every address of this machine; name one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host.encode("idna"), port), family=family, backlog=128)
-    except (OSError, UnicodeError) as error:  # the latter for a name that no name server could be asked for
+        host.encode("idna")  # which create_server does, and leaves a socket open where that fails
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{host} port {port} cannot be used: {reason}; choose another one") from error
 
