@@ -120,8 +120,7 @@ class Predictor:
 
     def _answers(self, paths: Sequence[Path], engines: Iterable[Engine]) -> list[Prediction | Refusal]:
         """One answer a clip. Among themselves the clips go by number, for two may have one name."""
-        # Whole paths, for FFmpeg takes what stands before a colon for a protocol, as in `10:20.mp4`.
-        clips = [Clip(str(number), path.absolute()) for number, path in enumerate(paths)]
+        clips = [Clip(str(number), path) for number, path in enumerate(paths)]
         vectors: dict[str, dict[str, NDArray[np.float32]]] = {clip.name: {} for clip in clips}
         refused: dict[str, str] = {}
         remarks: dict[str, str] = {}

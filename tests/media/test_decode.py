@@ -43,6 +43,12 @@ def test_colours_keep_their_order(make_clip, tone):
     assert frame[32, 32] == pytest.approx([200, 0, 0], abs=4)
 
 
+def test_a_time_in_a_name_is_no_protocol(make_clip, tone, numbered, monkeypatch):
+    clip = make_clip("10:20.mp4", numbered(), tone())
+    monkeypatch.chdir(clip.parent)
+    assert check_clip(Path(clip.name), MediaLimits()).seconds == pytest.approx(1, abs=0.1)
+
+
 def test_large_frames_are_shrunk_to_the_side_asked_for(make_clip, tone, numbered):
     path = make_clip(frames=numbered(5, height=128, width=192), sound=tone(0.2))
     assert decode_frames(path, 2, MediaLimits(frame_side=64)).shape == (2, 64, 96, 3)

@@ -207,7 +207,8 @@ def _opened(path: Path, limits: MediaLimits) -> Iterator[_Tracks]:
             if path.stat().st_size == 0:
                 raise ClipError("is empty")
             options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-            container = av.open(str(path), options=options, metadata_errors="ignore")
+            # Absolute, for FFmpeg takes what stands before a colon for a protocol, as in `10:20.mp4`.
+            container = av.open(str(path.absolute()), options=options, metadata_errors="ignore")
         except OSError as error:  # the library's own errors for files are kinds of this one
             raise ClipError(f"cannot be opened ({error.strerror})") from error
         except av.error.FFmpegError as error:
