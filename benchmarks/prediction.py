@@ -7,6 +7,7 @@ Run it in the project's root, after `make run`, on a machine that does nothing e
 load the encoders and encode in one process; predicting decides on top, with every fold's network.
 """
 
+import argparse
 import json
 import re
 import statistics
@@ -90,4 +91,8 @@ def service(model: Path, clip: Path) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else best_round_directory(Path("models/enf_pnao")))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, help="folder of video clips")
+    parser.add_argument("model", type=Path, nargs="?", help="folder of a round")
+    asked = parser.parse_args()
+    main(asked.clips, asked.model or best_round_directory(Path("models/enf_pnao")))
