@@ -151,7 +151,7 @@ def failures_told(url: str | None) -> Iterator[None]:
         cause: BaseException = error
         while not isinstance(cause, DBAPIError) and (before := cause.__cause__ or cause.__context__):
             cause = before  # Optuna raises its own for the server's, and tries other ways after it
-        said = str(getattr(cause, "orig", cause)).strip().splitlines()[0]
+        said, *_ = str(getattr(cause, "orig", cause)).strip().splitlines() or [type(cause).__name__]
         raise InputError(f"the storage {shown(url)} cannot be reached: {said}") from error
 
 
