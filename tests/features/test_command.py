@@ -37,6 +37,7 @@ def test_the_last_of_several_machines_publishes(tmp_path, mer, built):
     ahead = mer("extract", "clips", "--out", "features", "--encoder", "manet", "--shard", "2/2")
     assert ahead[0] == 0
     assert "manet: this part is done; 1 shard(s) of other parts are not there yet" in ahead[1]
+    assert len(built) == 1, "nothing is published, so nothing is loaded for it"
     code, said, _ = mer(*command, "--shard", "1/2")  # which ends manet's and not hubert's
     assert code == 0
     assert "hubert: this part is done; 1 shard(s)" in said

@@ -82,6 +82,10 @@ def test_figures_show_the_whole_grid_and_name_what_they_hold(
     axes = figures[-1].axes[0]
     for (low, high), grid in ((axes.get_xlim(), record.knobs[0].grid), (axes.get_ylim(), record.knobs[1].grid)):
         assert low < 0 < len(grid) - 1 < high
+    search_figures.slices(tried, record.knobs)
+    for axes, knob in zip(figures[-1].axes, record.knobs, strict=False):
+        low, high = axes.get_xlim()
+        assert low < 0 < len(knob.grid) - 1 < high
     for trials, named in ((record.trials, True), ([each for each in record.trials if each.complete], False)):
         history(replace(record, trials=tuple(trials)))
         assert ("given up early" in [text.get_text() for text in figures[-1].legends[0].get_texts()]) == named

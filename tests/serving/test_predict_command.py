@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mer_pnao.features.store import load_sets
-from mer_pnao.predict import Prediction, Predictor
 
 MODEL = "models/enf_pnao/round-00"
 LONG = 300 * "a"
@@ -56,15 +55,6 @@ def test_a_name_that_a_terminal_cannot_show_is_no_reason_to_stop(mer, demo_proje
     code, out, _ = mer(demo_project, "predict", str(clip), "--model", MODEL)
     assert code == 0
     assert r"\udcff" in out
-
-
-def test_a_time_in_a_name_is_no_protocol(demo_project, tmp_path, monkeypatch):
-    shutil.copyfile(next((demo_project / "data/clips").glob("*.mp4")), tmp_path / "10:20.mp4")
-    predictor = Predictor.load(demo_project / MODEL, root=demo_project)
-    monkeypatch.chdir(tmp_path)
-    (answer,) = predictor.predict([Path("10:20.mp4")])
-    assert isinstance(answer, Prediction)
-    assert answer.name == "10:20"
 
 
 def test_a_bad_clip_is_reported_and_the_others_go_on(mer, demo_project, damaged):

@@ -79,22 +79,22 @@ def extract(
     def engine_of(recipe: Recipe, built: "ClipEncoder") -> "Engine":
         return on_ray(recipe, built, workers) if engine is EngineName.RAY else on_this_machine(built, threads)
 
+    owed: list[Path] = []  # shards that other machines have not finished
     if shard or not clips:
         for recipe in recipes:
             built = recipe.build()
             with progress(f"extracting {recipe.name}", part.clips(len(wanted))) as done:
                 missing = extract_part(wanted, built, work, part, progress=done, engine=engine_of(recipe, built))
-            state = f"this part is done; {missing} shard(s) of other parts are not there yet"
+            owed += missing
+            state = f"this part is done; {len(missing)} shard(s) of other parts are not there yet"
             everything = "all shards are there" + ("" if clips else "; `dvc repro` takes them from work/")
             console.print(f"{recipe.name}: {state if missing else everything}")
-    if not clips:
+    # Looked at once every encoder's part is done: of several machines, the last to come here finds all shards.
+    if not clips or not all(folder.is_dir() for folder in owed):
         return
     listed: list[Listed] = []
-    # Looked at once every encoder's part is done: of several machines, the last to come here finds all shards.
     for recipe in recipes:
         built = recipe.build()
-        if shard and extract_part(wanted, built, work, part):
-            return  # whoever ends later publishes
         with progress(f"extracting {recipe.name}", len(wanted)) as done:
             report = extract(
                 wanted,

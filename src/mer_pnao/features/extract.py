@@ -85,14 +85,14 @@ def extract_part(
     shard_size: int = SHARD_SIZE,
     progress: Progress = lambda _: None,
     engine: Engine | None = None,
-) -> int:
-    """Computes the shards of a part into `work`, for machines that share it; returns how many of all are not there yet.
+) -> tuple[Path, ...]:
+    """Computes the shards of a part into `work`, for machines that share it; returns the folders of what is missing yet.
 
     When none is missing, `extract` with the same clips, encoder and shard size has nothing left to compute. Raises
     InputError for the clips and vectors that `extract` refuses.
     """
     shards = _filled(clips, encoder, work, shard_size, part, progress, engine)
-    return sum(not folder.is_dir() for folder in shards)
+    return tuple(folder for folder in shards if not folder.is_dir())
 
 
 def refuse_foreign_folder(out: Path) -> None:

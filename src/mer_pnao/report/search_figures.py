@@ -162,7 +162,6 @@ def contours(trials: Sequence[TrialRecord], knobs: Sequence[Knob]) -> bytes:
             points = axes.scatter(xs, ys, c=list(best.values()), cmap=COLOURS, norm=scale, marker="s", s=130)
             _axis(axes, first, "x")
             _axis(axes, second, "y")
-            axes.set(xlim=(-0.5, len(first.grid) - 0.5), ylim=(-0.5, len(second.grid) - 0.5))  # also what is untried
         for axes in grid.flat[len(pairs) :]:
             axes.set_visible(False)
         figure.colorbar(points, ax=grid, label="highest Com, Train&Val", shrink=0.9)
@@ -183,7 +182,9 @@ def _places(trials: Sequence[TrialRecord], knob: Knob) -> list[float]:
 
 
 def _axis(axes: Axes, knob: Knob, which: str) -> None:
+    """Ticks at the whole grid, also where nothing was tried."""
     axis = axes.xaxis if which == "x" else axes.yaxis
+    axes.set(**{f"{which}lim": (-0.5, len(knob.grid) - 0.5)})
     labels = [value if isinstance(value, str) else f"{value:g}" for value in knob.grid]
     axis.set_ticks(range(len(labels)), labels)
     if which == "x" and sum(map(len, labels)) > 18:
