@@ -86,7 +86,7 @@ def extract_part(
     progress: Progress = lambda _: None,
     engine: Engine | None = None,
 ) -> tuple[Path, ...]:
-    """Computes the shards of a part into `work`, for machines that share it; returns the folders of what is missing yet.
+    """Computes the shards of a part into `work`, for machines that share it; returns the folders of the missing ones.
 
     When none is missing, `extract` with the same clips, encoder and shard size has nothing left to compute. Raises
     InputError for the clips and vectors that `extract` refuses.
