@@ -191,7 +191,8 @@ def test_a_worker_with_another_encoder_is_refused(tmp_path, cluster, stub, write
 
 
 RAY = """
-import json, os, signal, sys
+import json, sys
+from contextlib import suppress
 from pathlib import Path
 import psutil
 from mer_pnao.encoders.config import EncoderConfig
@@ -210,11 +211,12 @@ if __name__ == "__main__":
     def watched(missing, progress):
         for folder, shard in engine(missing, progress):
             finished.append(folder.name)
-            own = psutil.Process().children(recursive=True)
-            busy = [child for child in own if "_Worker.shard" in " ".join(child.cmdline())]
-            if len(finished) >= 3 and busy and not killed:
-                os.kill(busy[0].pid, signal.SIGKILL)
-                killed.append(busy[0].pid)
+            if len(finished) >= 3 and not killed:
+                for child in psutil.Process().children(recursive=True):
+                    with suppress(psutil.Error):  # gone meanwhile
+                        if not killed and "_Worker.shard" in " ".join(child.cmdline()):
+                            child.kill()
+                            killed.append(child.pid)
             yield folder, shard
 
     extract(clips, recipe.build(), Path(sys.argv[2]) / "ray", Path(sys.argv[2]) / "work", 1, engine=watched)

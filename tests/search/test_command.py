@@ -40,12 +40,13 @@ def kill_and_interrupt(search: subprocess.Popen[str], study: Study) -> None:
     deadline = time.monotonic() + 120
     killed: set[int] = set()
     while len(killed) < 2:
-        workers = [each for each in psutil.Process(search.pid).children() if each.status() != psutil.STATUS_ZOMBIE]
         busy = {trial.user_attrs.get("worker") for trial in study.trials if trial.state.name == "RUNNING"}
-        if len(workers) == 2 and busy:
-            victim = chance.choice(workers)
-            victim.kill()
-            killed.add(victim.pid)
+        with suppress(psutil.NoSuchProcess):  # gone meanwhile
+            workers = [each for each in psutil.Process(search.pid).children() if each.status() != psutil.STATUS_ZOMBIE]
+            if len(workers) == 2 and busy:
+                victim = chance.choice(workers)
+                victim.kill()
+                killed.add(victim.pid)
         assert time.monotonic() < deadline
         assert search.poll() is None
         time.sleep(chance.uniform(0, 0.1))

@@ -50,11 +50,10 @@ def test_rounds_are_logged_beside_the_training(
     project: Path, outs: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
-    tracker = StageTracker(Path())
     directory = outs.write_round(project / "models", "enf", 0, 0.3, best=True)
-    started = time.monotonic()
+    tracker = StageTracker(Path())
     tracker.round(directory.relative_to(project))
-    assert time.monotonic() - started < 1  # the process beside has not even imported its libraries by now
+    assert tracker._due == 2  # not waited for: that the process beside is ready, and that it has logged the round
     tracker.finished(directory.parent.relative_to(project))
     assert names_of(project) == {"enf", "enf round 00"}
     assert capsys.readouterr() == ("", "")
@@ -100,20 +99,21 @@ def test_a_locked_database_holds_a_training_up_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stage, "_PATIENCE", 1.0)
+    patience = 3.0
+    monkeypatch.setattr(stage, "_PATIENCE", patience)
     tracker, models, spent = StageTracker(project), project / "models", []
     for number in range(3):
         directory = outs.write_round(models, "enf", number, 0.3 + number / 10, best=number == 2)
         started = time.monotonic()
         tracker.round(directory)
         spent.append(time.monotonic() - started)
-    assert max(spent) < 1
+    assert max(spent) < patience
     wait_until_ready(tracker)
     started = time.monotonic()
     for _ in range(2):
         tracker.finished(models / "enf")
-    assert 1 <= time.monotonic() - started < 3
-    assert capsys.readouterr().err == f"MLflow does not answer within 1 s: {CATCH_UP}\n"
+    assert patience <= time.monotonic() - started < 2 * patience
+    assert capsys.readouterr().err == f"MLflow does not answer within 3 s: {CATCH_UP}\n"
     locked.execute("ROLLBACK")
     track(project)
     assert names_of(project) == {"enf", *(f"enf round 0{number}" for number in range(3))}

@@ -22,8 +22,13 @@ from mer_pnao.media.decode import MediaLimits
 
 _PATIENCE = 600  # seconds for the first worker to start
 _TRIES = 3  # more of a shard whose worker dies; a clip that always kills its worker is told of
-# Read when Ray is imported and started. A value that the user has set stays.
-_ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Read when Ray is imported and started. A value that the user has set stays. Ray's own niceness of 15 would leave its
+# workers next to no time on a machine where others are at work.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",
+}
 
 
 @dataclass(frozen=True)
