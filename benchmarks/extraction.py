@@ -37,16 +37,16 @@ from transformers import HubertConfig, HubertModel
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.features.clip_encoders import build_encoder
-from mer_pnao.features.engine import on_this_machine
-from mer_pnao.features.extract import extract
-from mer_pnao.features.ray_engine import Recipe, on_ray
-from mer_pnao.features.shards import Clip
-from mer_pnao.features.store import load_sets
+from mer_pnao.extraction.clip_encoders import build_encoder
+from mer_pnao.extraction.engine import on_this_machine
+from mer_pnao.extraction.extract import extract
+from mer_pnao.extraction.ray_engine import Recipe, on_ray
+from mer_pnao.extraction.shards import Clip
+from mer_pnao.features.sets import load_sets
+from mer_pnao.foundations.parallel import usable_cores
+from mer_pnao.foundations.precision import Precision, number_type
 from mer_pnao.media.decode import MediaLimits, decode_audio, decode_frames
 from mer_pnao.media.faces import crop_faces
-from mer_pnao.parallel import usable_cores
-from mer_pnao.precision import Precision, number_type
 
 ENCODERS = ("hubert", "manet", "resnet")
 LAYERS, LIMITS = (18, 19, 20), MediaLimits()

@@ -19,12 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from mer_pnao.corpus.labelled_folder import clips_in
-from mer_pnao.features.clip_encoders import build_encoder
-from mer_pnao.features.extract import extract
-from mer_pnao.features.shards import Clip
-from mer_pnao.model_store import best_round_directory, read_json
-from mer_pnao.params import load_params
+from mer_pnao.corpus.readers.labelled_folder import clips_in
+from mer_pnao.extraction.clip_encoders import build_encoder
+from mer_pnao.extraction.extract import extract
+from mer_pnao.extraction.shards import Clip
+from mer_pnao.foundations.files import read_json
+from mer_pnao.outs.networks import best_round_directory
+from mer_pnao.params.profile import load_params
 from mer_pnao.predict import Predictor
 
 REPEATS = 5

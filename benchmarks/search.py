@@ -15,14 +15,14 @@ import torch
 from optuna.pruners import NopPruner
 
 from mer_pnao.network.emotion_network import NetworkConfig
-from mer_pnao.params import load_params
-from mer_pnao.pruning.pnao import FoldResult
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.search.objective import COM, CountingStore, Task
+from mer_pnao.pruning.rounds import FoldResult
 from mer_pnao.search.reading import read_record
 from mer_pnao.search.record import StudyRecord
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import find_or_create, open_study
+from mer_pnao.search.trial import COM, CountingStore, Task
 from mer_pnao.search.worker import work
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig

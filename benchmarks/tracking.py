@@ -26,11 +26,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from mer_pnao.dataset import Dataset
-from mer_pnao.parallel import parallel_map, usable_cores
-from mer_pnao.params import load_params
+from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.outs.names import MEMBERS
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems import MEMBERS, run_systems
+from mer_pnao.systems.dataset import Dataset
+from mer_pnao.systems.train import run_systems
 from mer_pnao.tracking.stage import StageTracker
 from mer_pnao.training.examples import Examples
 

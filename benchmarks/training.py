@@ -24,11 +24,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.foundations.precision import Precision, number_type
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction
 from mer_pnao.network.fusion import entropy_fusion_from_log, weighted_decision
-from mer_pnao.parallel import parallel_map, usable_cores
-from mer_pnao.precision import Precision, number_type
-from mer_pnao.pruning.pnao import FoldResult, Optimisation, PnaoConfig, Round, RunTasks, optimise_in_step
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.pruning.pnao import Optimisation, optimise_in_step
+from mer_pnao.pruning.rounds import FoldResult, Round, RunTasks
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, fit, score_of, warm_cosine
 from mer_pnao.training.folds import make_folds

@@ -5,14 +5,14 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from mer_pnao.console import input_errors, progress
-from mer_pnao.control_runs import run_controls, total_segments
-from mer_pnao.parallel import parallel_map, usable_cores
-from mer_pnao.params import load_params
+from mer_pnao.controls.run import run_controls, total_segments
+from mer_pnao.foundations.console import input_errors, progress
+from mer_pnao.foundations.files import work_folder
+from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.controls import controls_table, print_controls, write_controls
-from mer_pnao.systems import dataset_of
-from mer_pnao.workspace import work_folder
+from mer_pnao.systems.train import dataset_of
 
 
 def main() -> None:

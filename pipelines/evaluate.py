@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from mer_pnao.console import input_errors, progress
 from mer_pnao.corpus.manifest import labels_of, read_manifest
-from mer_pnao.features.store import read_listed
-from mer_pnao.params import load_params
+from mer_pnao.features.remarks import read_listed
+from mer_pnao.foundations.console import input_errors, progress
+from mer_pnao.params.profile import load_params
 from mer_pnao.report.write import write_report
 
 

@@ -4,13 +4,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mer_pnao.console import input_errors, progress
-from mer_pnao.features.clip_encoders import build_encoder
-from mer_pnao.features.corpus_clips import clips_of_manifest
-from mer_pnao.features.extract import extract
+from mer_pnao.extraction.clip_encoders import build_encoder
+from mer_pnao.extraction.corpus_clips import clips_of_manifest
+from mer_pnao.extraction.extract import extract
 from mer_pnao.features.provenance import write_settings
-from mer_pnao.params import load_params
-from mer_pnao.workspace import work_folder
+from mer_pnao.foundations.console import input_errors, progress
+from mer_pnao.foundations.files import work_folder
+from mer_pnao.params.profile import load_params
 
 
 def main(name: str) -> None:

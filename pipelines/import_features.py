@@ -3,10 +3,11 @@
 import sys
 from pathlib import Path
 
-from mer_pnao.console import input_errors, progress
 from mer_pnao.corpus.manifest import read_manifest
-from mer_pnao.features.store import import_vectors, write_identity
-from mer_pnao.params import load_params
+from mer_pnao.features.mertools import import_vectors
+from mer_pnao.features.sets import write_identity
+from mer_pnao.foundations.console import input_errors, progress
+from mer_pnao.params.profile import load_params
 
 
 def main(name: str) -> None:

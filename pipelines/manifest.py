@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from mer_pnao.console import input_errors
 from mer_pnao.corpus.manifest import write_manifest
 from mer_pnao.corpus.noisy_twins import with_noisy_twins
-from mer_pnao.corpus.sources import read_corpus
-from mer_pnao.params import load_params
+from mer_pnao.corpus.readers.sources import read_corpus
+from mer_pnao.foundations.console import input_errors
+from mer_pnao.params.profile import load_params
 
 
 def main() -> None:

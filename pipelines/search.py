@@ -2,19 +2,24 @@
 
 from rich.console import Console
 
-from mer_pnao.console import input_errors, progress
-from mer_pnao.parallel import usable_cores
-from mer_pnao.params import load_params
+from mer_pnao.foundations.console import input_errors, progress
+from mer_pnao.foundations.parallel import usable_cores
+from mer_pnao.params.profile import load_params
+from mer_pnao.report.search import REPORT, SearchTold, print_search, write_search
+from mer_pnao.search.run import Budget, search_profile
 from mer_pnao.search.study import OBJECTIVES
-from mer_pnao.search_run import search_profile
+from mer_pnao.tracking.search_runs import track_search
 
 
 def main() -> None:
     """Spend the profile's budget of trials and write `best_params.yaml` and `reports/search/`."""
     params = load_params()
-    trials = params.search.trials
-    with progress("searching", trials) as done:
-        search_profile(params, OBJECTIVES["com"], None, trials, usable_cores(), True, Console(), done)
+    budget = Budget(params.search.trials, usable_cores())
+    with progress("searching", budget.trials) as done:
+        told = SearchTold(Console(), done)
+        record = search_profile(params, OBJECTIVES["com"], budget, told.say, told.finished, done, track_search)
+    write_search(record, REPORT)
+    print_search(record, told.console)
 
 
 if __name__ == "__main__":

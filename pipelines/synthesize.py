@@ -3,12 +3,12 @@
 import sys
 from pathlib import Path
 
-from mer_pnao.console import input_errors, progress
-from mer_pnao.corpus.synthetic.render import render_corpus
-from mer_pnao.encoders.demo import write_demo_checkpoints
-from mer_pnao.errors import InputError
-from mer_pnao.parallel import usable_cores
-from mer_pnao.params import load_params
+from mer_pnao.demo.checkpoints import write_demo_checkpoints
+from mer_pnao.demo.render import render_corpus
+from mer_pnao.foundations.console import input_errors, progress
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.parallel import usable_cores
+from mer_pnao.params.profile import load_params
 
 
 def main(what: str) -> None:

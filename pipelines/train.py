@@ -5,13 +5,15 @@ from pathlib import Path
 
 import torch
 
-from mer_pnao.console import input_errors, progress
-from mer_pnao.parallel import parallel_map, usable_cores
-from mer_pnao.params import load_params
+from mer_pnao.foundations.console import input_errors, progress
+from mer_pnao.foundations.files import work_folder
+from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.outs.names import DENSE
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems import DENSE, dataset_of, run_probe, run_systems
+from mer_pnao.systems.probe import run_probe
+from mer_pnao.systems.train import dataset_of, run_systems
 from mer_pnao.tracking.stage import StageTracker
-from mer_pnao.workspace import work_folder
 
 MODELS = Path("models")
 

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from mer_pnao.cli import main
+from mer_pnao.demo.checkpoints import write_demo_checkpoints
 from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
-from mer_pnao.params import Params, load_params
+from mer_pnao.params.profile import Params, load_params
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig
 
@@ -29,6 +30,14 @@ def no_settings() -> Iterator[None]:
         for name in ("MLFLOW_TRACKING_URI", "MER_SEARCH_STORAGE", "DVC_ROOT"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's checkpoints."""
+    folder = tmp_path_factory.mktemp("demo")
+    write_demo_checkpoints(folder, seed=7)
+    return folder
 
 
 @pytest.fixture

@@ -11,13 +11,18 @@ from rich.console import Console
 from ruamel.yaml import YAML
 from sklearn.metrics import f1_score
 
-from mer_pnao.features.store import write_listed, write_shard
-from mer_pnao.params import load_params
+from mer_pnao.commands.score_files import score_files
+from mer_pnao.features.remarks import write_listed
+from mer_pnao.features.sets import write_shard
+from mer_pnao.outs.finished import read_finished
+from mer_pnao.outs.names import DENSE, MEMBERS
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.report.table import COLUMNS, print_table
-from mer_pnao.scoring import score_files
-from mer_pnao.systems import DENSE, MEMBERS, combine_final, dataset_of, run_probe, run_systems
-from mer_pnao.tracking.outs import read_finished
+from mer_pnao.report.table import COLUMNS
+from mer_pnao.report.terminal import print_table
+from mer_pnao.systems.final import combine_final
+from mer_pnao.systems.probe import run_probe
+from mer_pnao.systems.train import dataset_of, run_systems
 
 ROOT = Path(__file__).parents[1]
 SYSTEMS = ["linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final"]

@@ -6,7 +6,7 @@ from io import TextIOWrapper
 import typer
 
 from mer_pnao.commands import corpus, extraction, predict, registry, results, search, tracking
-from mer_pnao.console import input_errors
+from mer_pnao.foundations.console import input_errors
 
 app = typer.Typer(
     no_args_is_help=True,

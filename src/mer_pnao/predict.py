@@ -19,15 +19,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mer_pnao.errors import InputError
-from mer_pnao.features.clip_encoders import ClipEncoder
-from mer_pnao.features.decoding import DecodedClip, DecodingPlan
-from mer_pnao.features.engine import NO_FACE, Engine, on_this_machine
-from mer_pnao.features.shards import Clip, Shard
-from mer_pnao.features.store import Listed
-from mer_pnao.model_store import RoundModel, read_json, read_round
-from mer_pnao.parallel import usable_cores
-from mer_pnao.trained_encoders import load_encoders, read_record
+from mer_pnao.extraction.clip_encoders import ClipEncoder
+from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
+from mer_pnao.extraction.engine import NO_FACE, Engine, on_this_machine
+from mer_pnao.extraction.shards import Clip, Shard
+from mer_pnao.extraction.trained_encoders import load_encoders, read_record
+from mer_pnao.features.remarks import Listed
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import read_json
+from mer_pnao.foundations.parallel import usable_cores
+from mer_pnao.outs.networks import RoundModel, read_round
 
 # Batches that a core takes before answers are given: while the last of them are encoded, the other cores wait.
 _BATCHES = 4

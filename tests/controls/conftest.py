@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from mer_pnao.controls.comparison import Contender, Trial, compare_methods
-from mer_pnao.controls.config import ControlsConfig
 from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
-from mer_pnao.pruning.pnao import PnaoConfig
+from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig
@@ -49,7 +48,8 @@ def trial_in(examples: Examples, blueprint: Blueprint) -> Callable[..., Trial]:
             "folds": make_folds(examples.emotion, examples.speakers, 2, 0),
             "training": TrainingConfig(epochs=2, batch=10, learning_rate=2e-2, patience=1),
             "pnao": PnaoConfig(naor=0.5, alpha=1e-3, rounds=0, rewind="none", min_nodes=2),
-            "controls": ControlsConfig((1, 2), 1e-3),
+            "sizes": (1, 2),
+            "group_norm": 1e-3,
             "seed": 0,
             "store": DiskRoundStore(root),
         }

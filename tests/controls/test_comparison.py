@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from mer_pnao.controls.comparison import Contender, Trial, compare_methods, segments
-from mer_pnao.controls.config import DENSE, METHODS, PNAO, ControlsConfig
+from mer_pnao.controls.names import DENSE, METHODS, PNAO
 from mer_pnao.controls.selection import nonzero_parameters
-from mer_pnao.evaluation.cost import parameters
 from mer_pnao.network.emotion_network import EmotionNetwork
-from mer_pnao.pruning.pnao import PnaoConfig, optimise_architecture
+from mer_pnao.params.profile import ControlsConfig
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.pruning.pnao import optimise_architecture
+from mer_pnao.systems.cost import parameters
 
 Contenders = dict[tuple[str, int], Contender]
 SIZES = (1, 2)
@@ -119,7 +121,7 @@ def test_another_seed_and_other_strength_train_only_what_depends_on_them(
             raise LookupError("work")
         return iter(())
 
-    fewer = trial_in(known, controls=ControlsConfig((1,), 1e-3), run=refuse)
+    fewer = trial_in(known, sizes=(1,), run=refuse)
     assert [each.result.key for each in compare_methods(fewer)] == [
         contenders[method, 1].result.key
         for method in (
@@ -134,7 +136,7 @@ def test_another_seed_and_other_strength_train_only_what_depends_on_them(
             "group_norm",
         )
     ]
-    stronger = trial_in(known, controls=ControlsConfig((1, 2), 2e-3), run=refuse)
+    stronger = trial_in(known, group_norm=2e-3, run=refuse)
     seen = []
     with pytest.raises(LookupError, match="work"):
         seen.extend(compare_methods(stronger))

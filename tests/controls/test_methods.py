@@ -9,12 +9,12 @@ import torch
 
 from mer_pnao.controls import methods
 from mer_pnao.controls.comparison import Contender, Trial
-from mer_pnao.controls.config import DENSE, PNAO
 from mer_pnao.controls.methods import ControlTask, Start, keep_zeros, run_control
+from mer_pnao.controls.names import DENSE, PNAO
 from mer_pnao.controls.selection import smallest_zeroed
 from mer_pnao.network.emotion_network import EmotionNetwork, from_state
 from mer_pnao.pruning.importance import importances
-from mer_pnao.pruning.pnao import fold_tasks, initial_network
+from mer_pnao.pruning.rounds import fold_tasks, initial_network
 from mer_pnao.pruning.surgery import keep_only
 from mer_pnao.training.fit import constant_floor, fit, warm_cosine
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mer_pnao.corpus.labelled_folder import read_folder
 from mer_pnao.corpus.manifest import COLUMNS, CorpusError, labels_of, read_labels, read_manifest, write_manifest
-from mer_pnao.corpus.mertools import read_features_folder
-from mer_pnao.errors import InputError
+from mer_pnao.corpus.readers.labelled_folder import read_folder
+from mer_pnao.corpus.readers.mertools import read_features_folder
+from mer_pnao.foundations.errors import InputError
 
 LABELS = ("neutral", "angry", "happy")
 SHARED = Path(__file__).parents[3] / "shared/data"

@@ -3,7 +3,7 @@ import pytest
 
 from mer_pnao.corpus.manifest import read_manifest, write_manifest
 from mer_pnao.corpus.noisy_twins import noisy_split, with_noisy_twins
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.encoders.demo import write_demo_checkpoints
-
 CHECKPOINTS = Path(__file__).parents[3] / "shared" / "data" / "checkpoints"
 
 
@@ -57,10 +55,3 @@ def golden_weights(shapes) -> Callable[[str], dict[str, torch.Tensor]]:
 @pytest.fixture(scope="session")
 def golden_images() -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(0).random((2, 3, 224, 224)).astype(np.float32))
-
-
-@pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo_checkpoints(folder, seed=7)
-    return folder

@@ -7,12 +7,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mer_pnao.encoders.checkpoints import digest, load_state_dict, load_strictly
+from mer_pnao.encoders.checkpoints import load_state_dict, load_strictly
 from mer_pnao.encoders.hubert import HubertLayers
 from mer_pnao.encoders.manet import MANet, load_manet
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.encoders.resnet import load_resnet
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import digest
 
 STATE = {"weight": torch.arange(6.0).reshape(2, 3), "bias": torch.ones(2)}
 

@@ -9,7 +9,7 @@ import pytest
 from mer_pnao.encoders import hub
 from mer_pnao.encoders.hub import fetch, hub_name, resolve
 from mer_pnao.encoders.model_folder import checkpoint_digest
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILES = {"config.json": b'{"model_type": "hubert"}', "pytorch_model.bin": b"weights", "README.md": b"read me"}

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import HubertConfig, HubertModel
 
 from mer_pnao.encoders.hubert import HubertLayers
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 
 @pytest.fixture(scope="module", params=["group", "layer"])

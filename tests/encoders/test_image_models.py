@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mer_pnao.encoders.image_models import load_image_model
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 SMALL = {
     "hidden_size": 32,

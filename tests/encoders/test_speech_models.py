@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mer_pnao.encoders.hubert import HubertLayers
 from mer_pnao.encoders.speech_models import FAMILIES, HUBERT_FAMILIES
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 TINY = {
     "hidden_size": 32,

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mer_pnao.evaluation.calibration import (
-    errors_if_calibrated,
-    expected_calibration_error,
-    reliability,
-    surest_branch,
-)
+from mer_pnao.evaluation.calibration import errors_if_calibrated, expected_calibration_error, reliability, surest_branch
 
 
 def two_classes(top: list[float]) -> np.ndarray:

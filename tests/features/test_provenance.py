@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mer_pnao.errors import InputError
 from mer_pnao.features.provenance import read_provenance, write_settings
-from mer_pnao.features.store import write_identity, write_shard
+from mer_pnao.features.sets import write_identity, write_shard
+from mer_pnao.foundations.errors import InputError
 
 
 def make_set(encoder, name):

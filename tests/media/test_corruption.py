@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.corruption import CorruptionConfig, blurred, corruption_of, mix, noise_files
 from mer_pnao.media.decode import ClipError
 

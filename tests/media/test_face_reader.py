@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.corruption import blurred
 from mer_pnao.media.decode import ClipError, MediaLimits
 from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader

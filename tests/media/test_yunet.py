@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.decode import MediaLimits, decode_frames
 from mer_pnao.media.faces import HAAR, crop_faces
 from mer_pnao.media.yunet import yunet

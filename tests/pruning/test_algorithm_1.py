@@ -15,7 +15,9 @@ from sklearn.metrics import f1_score, mean_squared_error
 from torch import Tensor
 
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
-from mer_pnao.pruning.pnao import FoldResult, FoldTask, PnaoConfig, Round, best_round, optimise_architecture, run_fold
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.pruning.pnao import optimise_architecture
+from mer_pnao.pruning.rounds import FoldResult, FoldTask, Round, best_round, run_fold
 from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, fit, predict

@@ -11,7 +11,9 @@ import pytest
 import torch
 
 from mer_pnao.network.emotion_network import Blueprint, from_state
-from mer_pnao.pruning.pnao import FoldResult, PnaoConfig, Round, optimise_architecture
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.pruning.pnao import optimise_architecture
+from mer_pnao.pruning.rounds import FoldResult, Round
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, predict
 from mer_pnao.training.folds import make_folds

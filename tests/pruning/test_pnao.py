@@ -8,23 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.evaluation.cost import parameters
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
 from mer_pnao.pruning import pnao as algorithm
+from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.importance import importances
 from mer_pnao.pruning.mask import node_masks
-from mer_pnao.pruning.pnao import (
-    FoldTask,
-    Optimisation,
-    PnaoConfig,
-    Round,
-    best_round,
-    optimise_architecture,
-    optimise_in_step,
-    run_fold,
-)
+from mer_pnao.pruning.pnao import Optimisation, optimise_architecture, optimise_in_step
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.pruning.rounds import FoldTask, Round, best_round, run_fold
 from mer_pnao.pruning.surgery import masked
+from mer_pnao.systems.cost import parameters
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, predict
 from mer_pnao.training.folds import make_folds

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mer_pnao.network.emotion_network import Prediction
-from mer_pnao.pruning.pnao import FoldResult
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.pruning.rounds import FoldResult
 from mer_pnao.training.fit import Epoch
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mer_pnao.evaluation.cost import parameters
 from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.network.modality import OUTPUTS
 from mer_pnao.pruning.surgery import compact, keep_only, masked
+from mer_pnao.systems.cost import parameters
 
 PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
 WIDTHS = {"a": 7, "b": 5, "v": 6, "w": 4}

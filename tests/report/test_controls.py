@@ -10,12 +10,12 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from mer_pnao.control_runs import Outcome
-from mer_pnao.controls.config import METHODS, PNAO, TITLES
-from mer_pnao.dataset import Dataset
+from mer_pnao.controls.names import METHODS, PNAO, TITLES
+from mer_pnao.controls.run import Outcome
 from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
 from mer_pnao.evaluation.scores import score
 from mer_pnao.report.controls import controls_table, print_controls, write_controls
+from mer_pnao.systems.dataset import Dataset
 from mer_pnao.training.examples import Examples
 
 SIZES = (1, 3)

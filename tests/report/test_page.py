@@ -10,9 +10,10 @@ from mer_pnao.evaluation.calibration import SurestBranch
 from mer_pnao.evaluation.scores import combine
 from mer_pnao.report import page as page_module
 from mer_pnao.report.calibration import _verdict, calibration
-from mer_pnao.report.page import Setting, number, page, percent, signed
-from mer_pnao.report.systems import read_evidence
-from mer_pnao.report.table import compare, probability, verdict
+from mer_pnao.report.evidence import read_evidence
+from mer_pnao.report.page import Setting, page
+from mer_pnao.report.table import compare, verdict
+from mer_pnao.report.words import number, percent, probability, signed
 
 LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
 VOID = {"meta", "link", "img", "br", "line", "circle"}

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from mer_pnao.report import figures
-from mer_pnao.report.systems import Evidence, read_evidence
+from mer_pnao.report.evidence import Evidence, read_evidence
 
 LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
 

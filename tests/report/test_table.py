@@ -4,10 +4,12 @@ import re
 import pytest
 from rich.console import Console
 
-from mer_pnao.errors import InputError
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import combine
-from mer_pnao.report.table import COLUMNS, print_table, short_count, verdict
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.report.table import COLUMNS, verdict
+from mer_pnao.report.terminal import print_table
+from mer_pnao.report.words import short_count
 
 TABLE = """\
 system,trainval_com,dis,dim,com,com_low,com_high,p_better_than_baseline,parameters,parameters_ratio

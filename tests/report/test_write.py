@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score, mean_squared_error
 
-from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import score
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.report import figures, write
-from mer_pnao.report.systems import read_evidence
+from mer_pnao.report.evidence import read_evidence
 from mer_pnao.report.write import write_report
 
 MEASURES = ["trainval_com", "dis", "dim", "com"]

@@ -18,9 +18,9 @@ from ruamel.yaml import YAML
 from sqlalchemy import create_engine, text
 
 from mer_pnao.corpus.manifest import COLUMNS, write_manifest
-from mer_pnao.features.store import write_shard
-from mer_pnao.params import Params, load_params
-from mer_pnao.search.objective import COM, Task, load_task
+from mer_pnao.features.sets import write_shard
+from mer_pnao.params.profile import Params, load_params
+from mer_pnao.search.trial import COM, Task, load_task
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).parents[2]

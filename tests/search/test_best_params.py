@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_pnao.errors import InputError
-from mer_pnao.features.store import write_shard
-from mer_pnao.params import load_params
+from mer_pnao.features.sets import write_shard
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.params.profile import load_params
+from mer_pnao.params.search_space import Knob
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search import best_params
 from mer_pnao.search.best_params import BEST, apply_best, write_best
-from mer_pnao.search.objective import COM, Task, load_task, objective
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
-from mer_pnao.search.space import Knob, settings_of
-from mer_pnao.systems import dataset_of, run_systems
+from mer_pnao.search.trial import COM, Task, load_task, objective, settings_of
+from mer_pnao.systems.train import dataset_of, run_systems
 
 ROOT = Path(__file__).parents[2]
 

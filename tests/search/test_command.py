@@ -15,11 +15,11 @@ import psutil
 import pytest
 from optuna import Study
 
-from mer_pnao.params import load_params
-from mer_pnao.search.objective import COM, load_task
+from mer_pnao.params.profile import load_params
 from mer_pnao.search.reading import read_record
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import find_or_create, finished_trials
+from mer_pnao.search.trial import COM, load_task
 
 MER = [sys.executable, "-m", "mer_pnao.cli"]
 

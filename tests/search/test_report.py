@@ -13,18 +13,17 @@ from mlflow import MlflowClient
 
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report import search_figures
-from mer_pnao.report.search import sentences, write_search
+from mer_pnao.report.search import line, sentences, write_search
 from mer_pnao.report.search_figures import contours, history
 from mer_pnao.report.search_section import read_search
-from mer_pnao.search.objective import Task
 from mer_pnao.search.reading import read_record
 from mer_pnao.search.record import StudyRecord
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import find_or_create, open_study
+from mer_pnao.search.trial import Task
 from mer_pnao.search.worker import work
-from mer_pnao.search_run import _track, line
 from mer_pnao.tracking.lineage import read_lineage
-from mer_pnao.tracking.study import TrackedTrial, track_study
+from mer_pnao.tracking.search_runs import TrackedTrial, track_search, track_study
 
 PNG = b"\x89PNG"
 
@@ -125,7 +124,7 @@ def test_an_experiment_in_a_copy_is_tracked_with_its_own_lineage(
 
 def test_mlflow_has_a_run_a_study_and_a_nested_run_a_trial_once(record: StudyRecord, project: Path) -> None:
     for _ in range(2):
-        _track(project, record)
+        track_search(record, project)
     client = MlflowClient(tracking_uri=f"sqlite:///{project}/mlruns/mlflow.db")
     experiment = client.get_experiment_by_name("mer-pnao")
     assert experiment is not None
@@ -158,5 +157,5 @@ def test_mlflow_that_cannot_be_reached_is_one_sentence(
     record: StudyRecord, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/params.yaml/x.db")
-    _track(project, record)
+    track_search(record, project)
     assert "MLflow is not reachable" in capsys.readouterr().err

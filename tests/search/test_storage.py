@@ -11,7 +11,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.study import create_study, get_all_study_names, load_study
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.search.storage import JOURNAL, Desk, failures_told, open_storage, shown
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import FixedTrial, TrialState
 
-from mer_pnao.params import load_params
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.search.objective import COM, PARAMETERS, Task, load_task, objective
 from mer_pnao.search.reading import read_record
 from mer_pnao.search.runner import open_search
 from mer_pnao.search.storage import open_storage
@@ -28,6 +27,7 @@ from mer_pnao.search.study import (
     study_name,
     tell,
 )
+from mer_pnao.search.trial import COM, PARAMETERS, Task, load_task, objective
 from mer_pnao.search.worker import run_trial, work
 
 

@@ -13,18 +13,17 @@ import pytest
 from optuna import Study
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
-from rich.console import Console
 
-from mer_pnao.errors import InputError
-from mer_pnao.pruning.pnao import FoldResult
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.pruning.rounds import FoldResult
 from mer_pnao.search import runner
-from mer_pnao.search.objective import COM, Task
+from mer_pnao.search.run import Budget, search_profile
 from mer_pnao.search.runner import Search, run_workers
 from mer_pnao.search.storage import open_storage, shown
 from mer_pnao.search.study import claim, find_or_create, give_back_lost, open_study
+from mer_pnao.search.trial import COM, Task
 from mer_pnao.search.worker import STORAGE, main, work
-from mer_pnao.search_run import search_profile
 
 
 def start_worker(study: Study, said: Path) -> tuple[int, int]:
@@ -179,6 +178,6 @@ def test_a_search_whose_server_is_gone_ends_with_a_sentence(
 
     monkeypatch.setattr(runner, "_start", start)
     with pytest.raises(InputError, match=r"the storage postgresql://.* cannot be reached: ") as raised:
-        search_profile(task.params, (COM,), database.url, 6, 1, False, Console(quiet=True))
+        search_profile(task.params, (COM,), Budget(6, 1, False, database.url))
     assert "\n" not in str(raised.value)
     assert [process.returncode for process in started] == [0]

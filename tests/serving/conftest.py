@@ -20,18 +20,20 @@ import pytest
 import requests
 import torch
 
-from mer_pnao.corpus.synthetic.plan import SyntheticConfig, plan_corpus
-from mer_pnao.corpus.synthetic.render import render_clip
+from mer_pnao.demo.checkpoints import write_demo_checkpoints
+from mer_pnao.demo.plan import SyntheticConfig, plan_corpus
+from mer_pnao.demo.render import render_clip
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.encoders.demo import write_demo_checkpoints
-from mer_pnao.features.clip_encoders import build_encoder
-from mer_pnao.features.extract import extract
+from mer_pnao.extraction.clip_encoders import build_encoder
+from mer_pnao.extraction.extract import extract
+from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.provenance import ENCODERS, read_provenance, write_settings
-from mer_pnao.features.shards import Clip
-from mer_pnao.features.store import load_sets
+from mer_pnao.features.sets import load_sets
+from mer_pnao.foundations.files import write_json
 from mer_pnao.media.decode import MediaLimits
-from mer_pnao.model_store import RoundModel, predictions_table, write_json, write_round
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.outs.decisions import predictions_table
+from mer_pnao.outs.networks import RoundModel, write_networks
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "media"
@@ -56,7 +58,7 @@ def write_model(project: Path, number: int, seed: int) -> Path:
             network.zscore[name].std.copy_(torch.from_numpy(part.vectors.std(axis=0) + 1e-3))
     model = RoundModel("enf_pnao", number, blueprint, LABELS, networks)
     directory = project / f"models/enf_pnao/round-{number:02d}"
-    write_round(directory, model)
+    write_networks(directory, model)
     write_json(directory / ENCODERS, read_provenance(project / "data/features", SETS))
     decided = model.decide({name: torch.from_numpy(part.vectors) for name, part in features.items()})
     names = features["manet"].names
@@ -117,8 +119,8 @@ def damaged(tmp_path: Path, demo_project: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def registered(demo_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The project with both models registered as versions 1 and 2, and version 1 as champion. Tests copy it."""
+    from mer_pnao.tracking.connection import NAME, initialise, opened
     from mer_pnao.tracking.runs import track
-    from mer_pnao.tracking.store import NAME, initialise, opened
 
     project = tmp_path_factory.mktemp("registered") / "project"
     shutil.copytree(demo_project, project)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_pnao.features.decoding import DecodingPlan, clip_reader
+from mer_pnao.extraction.clip_reader import DecodingPlan, clip_reader
 from mer_pnao.media.decode import ClipError, MediaLimits
 from mer_pnao.serving.decoder_pool import DecoderError, DecoderPool, _form
 from mer_pnao.serving.limits import ServiceLimits

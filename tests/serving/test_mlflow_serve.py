@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import requests
 
-from mer_pnao.features.store import load_sets
-from mer_pnao.tracking.store import LOCAL_URI
+from mer_pnao.features.sets import load_sets
+from mer_pnao.tracking.connection import LOCAL_URI
 
 KIND = {"Content-Type": "application/json"}
 SETS = ["hubert-18", "hubert-20", "manet"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_pnao.features.store import load_sets
+from mer_pnao.features.sets import load_sets
 
 MODEL = "models/enf_pnao/round-00"
 LONG = 300 * "a"
@@ -106,7 +106,7 @@ def test_an_unknown_model_is_one_sentence(mer, registered, reference, sentence):
 
 
 def test_without_a_champion_it_says_how_to_get_one(mer, registered, demo_project, tmp_path):
-    from mer_pnao.tracking.store import NAME, opened
+    from mer_pnao.tracking.connection import NAME, opened
 
     project = Path(shutil.copytree(registered, tmp_path / "project"))
     with opened(project) as store:
@@ -197,7 +197,7 @@ def test_ready_features_of_another_width_are_refused(mer, demo_project, tmp_path
 def test_a_version_whose_files_lie_on_a_server_is_fetched_once(registered, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
-    from mer_pnao.tracking import serving_model
+    from mer_pnao.tracking import lookup as serving_model
 
     project = Path(shutil.copytree(registered, tmp_path / "project"))
     monkeypatch.chdir(project)

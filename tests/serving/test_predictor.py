@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.errors import InputError
-from mer_pnao.parallel import usable_cores
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.predict import Prediction, Predictor, Refusal
 
 MODEL = "models/enf_pnao/round-00"
@@ -126,7 +126,7 @@ def test_another_checkpoint_is_refused_with_both_digests(copied):
     checkpoint.write_bytes(bytes(data))
     with pytest.raises(InputError) as refused:
         Predictor.load(copied / MODEL, "7", copied)
-    from mer_pnao.encoders.checkpoints import digest
+    from mer_pnao.foundations.files import digest
 
     for part in ("encoder manet", "model 7", digest(checkpoint), record["manet"]["identity"]["checkpoint_sha256"]):
         assert part in str(refused.value)

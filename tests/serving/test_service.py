@@ -183,8 +183,8 @@ def test_a_decoder_that_hangs_or_is_killed_leaves_nothing_behind(tight, demo_pro
 def test_a_promotion_drops_no_request_and_a_version_that_cannot_run_changes_nothing(
     service, real_clips, recorded, assert_same, wait_for
 ):
-    from mer_pnao.tracking.serving_model import find_registered
-    from mer_pnao.tracking.store import NAME, opened
+    from mer_pnao.tracking.connection import NAME, opened
+    from mer_pnao.tracking.lookup import find_registered
 
     def promote(version: str) -> None:
         with opened(service.project) as store:

@@ -11,8 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from mer_pnao.model_store import RoundModel, branches_table, predictions_table, write_json, write_round
+from mer_pnao.foundations.files import write_json
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.outs.decisions import branches_table, predictions_table
+from mer_pnao.outs.networks import RoundModel, write_networks
 from mer_pnao.training.fit import Epoch
 
 LABELS = ("neutral", "angry", "happy")
@@ -69,7 +71,7 @@ def write_finished_round(
 ) -> Path:
     directory = models / system / folder / f"round-{number:02d}"
     model = make_model(system, number)
-    write_round(directory, model)
+    write_networks(directory, model)
     with (directory / "curves.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["fold", *Epoch._fields])
@@ -137,7 +139,7 @@ def outs() -> SimpleNamespace:
         make_features=make_features,
         make_model=make_model,
         make_project=make_project,
-        write_round=write_finished_round,
+        write_networks=write_finished_round,
         write_single=write_single,
         labels=LABELS,
         digest=DIGEST,
@@ -149,7 +151,7 @@ def outs() -> SimpleNamespace:
 @pytest.fixture(scope="session")
 def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose database is made, which takes seconds, and empty."""
-    from mer_pnao.tracking.store import initialise
+    from mer_pnao.tracking.connection import initialise
 
     root = make_project(tmp_path_factory.mktemp("empty") / "project")
     initialise(root)

@@ -19,10 +19,11 @@ import torch
 from mlflow.exceptions import MlflowException
 from safetensors.torch import save_file
 
-from mer_pnao.errors import InputError
-from mer_pnao.model_store import Decisions, read_round
-from mer_pnao.tracking.aliases import Change, change_champion
-from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME, Store
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.decisions import Decisions
+from mer_pnao.outs.networks import read_round
+from mer_pnao.tracking.connection import DATABASE, LOCAL_URI, NAME, Store
+from mer_pnao.tracking.promotion.aliases import Change, change_champion
 
 CANDIDATE, CHAMPION = f"models:/{NAME}@candidate", f"models:/{NAME}@champion"
 IN_ANOTHER_PROCESS = f"""

@@ -19,9 +19,9 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking.connection import NAME, initialise
 from mer_pnao.tracking.runs import track
-from mer_pnao.tracking.store import NAME, initialise
 from mer_pnao.tracking.ui import serve_ui
 
 psycopg = pytest.importorskip("psycopg")

@@ -20,13 +20,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from sqlalchemy.exc import OperationalError
 
-from mer_pnao.errors import InputError
-from mer_pnao.tracking import beside, stage
-from mer_pnao.tracking.beside import attempt
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking import stage
+from mer_pnao.tracking import stage_worker as beside
+from mer_pnao.tracking.connection import DATABASE, initialise
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import track
 from mer_pnao.tracking.stage import CATCH_UP, StageTracker
-from mer_pnao.tracking.store import DATABASE, initialise
+from mer_pnao.tracking.stage_worker import attempt
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from mer_pnao.errors import InputError
-from mer_pnao.tracking.store import DATABASE, LOCAL_URI, NAME
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking.connection import DATABASE, LOCAL_URI, NAME
 from mer_pnao.tracking.ui import serve_ui
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

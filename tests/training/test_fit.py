@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import Epoch, Fitted, TrainingConfig, fit, predict, score_of

@@ -13,7 +13,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, mean_squared_error
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, fit, predict, score_of

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from mer_pnao.corpus.labelled_folder import EXTENSIONS, clips_in
-from mer_pnao.errors import InputError
+from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS, clips_in
+from mer_pnao.foundations.errors import InputError
 
 
 def clips_of(arguments: Iterable[str]) -> dict[str, Path]:

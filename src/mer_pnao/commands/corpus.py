@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mer_pnao.commands.project import ROOT
-from mer_pnao.console import BAD_INPUT, plain_console, progress
+from mer_pnao.foundations.console import BAD_INPUT, ROOT, plain_console, progress
 
 
 def profile(
@@ -14,7 +13,7 @@ def profile(
     data: Annotated[Path | None, typer.Option(help="Folder of the corpus, linked to where the profile reads.")] = None,
 ) -> None:
     """Choose the profile that the pipeline runs; without options, check the present one."""
-    from mer_pnao.profiles import choose_profile
+    from mer_pnao.commands.choose_profile import choose_profile
 
     chosen = choose_profile(ROOT, name, data)
     emotions = len(chosen.corpus.labels) or "the corpus's own"
@@ -25,8 +24,8 @@ def check(
     figure: Annotated[Path | None, typer.Option(help="Draw the classes and lengths into this PNG file, too.")] = None,
 ) -> None:
     """Report on the profile's corpus before anything long runs; exit code 2 when something would stop the run."""
-    from mer_pnao.corpus_check import check_corpus, draw_report, print_report
-    from mer_pnao.params import load_params
+    from mer_pnao.commands.corpus_check import check_corpus, draw_report, print_report
+    from mer_pnao.params.profile import load_params
 
     params = load_params(ROOT / "params.yaml")
     with progress("reading headers", None) as done:
@@ -45,7 +44,7 @@ def fetch(
 ) -> None:
     """Download checkpoints from the Hugging Face hub: the one command that does."""
     from mer_pnao.encoders.hub import fetch, hub_name
-    from mer_pnao.params import load_params
+    from mer_pnao.params.profile import load_params
 
     if not names:
         encoders = load_params(ROOT / "params.yaml").encoders

@@ -6,15 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mer_pnao.commands.project import ROOT
-from mer_pnao.console import plain_console, progress
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.console import ROOT, plain_console, progress
+from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
-    from mer_pnao.features.clip_encoders import ClipEncoder
-    from mer_pnao.features.engine import Engine
-    from mer_pnao.features.shards import Clip
-    from mer_pnao.params import Params
+    from mer_pnao.extraction.clip_encoders import ClipEncoder
+    from mer_pnao.extraction.engine import Engine
+    from mer_pnao.extraction.shards import Clip
+    from mer_pnao.params.profile import Params
 
 
 class EngineName(StrEnum):
@@ -50,14 +49,14 @@ def extract(
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
     from mer_pnao.commands.clips import clips_of
-    from mer_pnao.features.engine import on_this_machine
-    from mer_pnao.features.extract import extract, extract_part, refuse_foreign_folder
-    from mer_pnao.features.ray_engine import Recipe, on_ray
-    from mer_pnao.features.shards import Clip, Part, parse_part
-    from mer_pnao.features.store import Listed, write_listed
-    from mer_pnao.parallel import usable_cores
-    from mer_pnao.params import load_params
-    from mer_pnao.workspace import work_folder
+    from mer_pnao.extraction.engine import on_this_machine
+    from mer_pnao.extraction.extract import extract, extract_part, refuse_foreign_folder
+    from mer_pnao.extraction.ray_engine import Recipe, on_ray
+    from mer_pnao.extraction.shards import Clip, Part, parse_part
+    from mer_pnao.features.remarks import Listed, write_listed
+    from mer_pnao.foundations.files import work_folder
+    from mer_pnao.foundations.parallel import usable_cores
+    from mer_pnao.params.profile import load_params
 
     params = load_params(ROOT / "params.yaml")
     names = _encoders(params, encoder)
@@ -124,7 +123,7 @@ def _encoders(params: "Params", asked: list[str] | None) -> list[str]:
 
 
 def _own_clips(params: "Params") -> "list[Clip]":
-    from mer_pnao.features.corpus_clips import clips_of_manifest
+    from mer_pnao.extraction.corpus_clips import clips_of_manifest
 
     manifest = ROOT / params.data / "manifest.csv"
     if not manifest.is_file():

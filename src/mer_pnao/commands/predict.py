@@ -11,10 +11,9 @@ import typer
 from rich import box
 from rich.table import Table
 
-from mer_pnao.checks import between
-from mer_pnao.commands.project import ROOT
-from mer_pnao.console import BAD_INPUT, plain_console, progress
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.checks import between
+from mer_pnao.foundations.console import BAD_INPUT, ROOT, plain_console, progress
+from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
     from mer_pnao.predict import Prediction, Refusal
@@ -58,7 +57,7 @@ def find_model(reference: str) -> tuple[Path, str]:
         from mer_pnao.predict import read_model, version_of
 
         return Path(reference), version_of(read_model(Path(reference)))
-    from mer_pnao.tracking.serving_model import find_registered  # MLflow takes seconds to import
+    from mer_pnao.tracking.lookup import find_registered  # MLflow takes seconds to import
 
     return find_registered(ROOT, reference)
 
@@ -162,7 +161,7 @@ def serve(
     with listen(host, port) as listening:
         import torch
 
-        from mer_pnao.parallel import usable_cores
+        from mer_pnao.foundations.parallel import usable_cores
         from mer_pnao.predict import Predictor
         from mer_pnao.serving.app import make_app
         from mer_pnao.serving.current_model import ModelSource
@@ -179,6 +178,6 @@ def _follow(reference: str) -> Callable[[], str] | None:
     """What tells the version that an alias means now; None for a folder and for a version, which stay what they are."""
     if _is_folder(reference):
         return None
-    from mer_pnao.tracking.serving_model import is_version, registered_version
+    from mer_pnao.tracking.lookup import is_version, registered_version
 
     return None if is_version(reference) else lambda: registered_version(ROOT, reference)

@@ -11,14 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mer_pnao.commands.project import ROOT
-from mer_pnao.console import REFUSED, plain_console, progress
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.console import REFUSED, ROOT, plain_console, progress
+from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
-    from mer_pnao.tracking.aliases import Repair
-    from mer_pnao.tracking.gates import Gate
-    from mer_pnao.tracking.listing import Row
+    from mer_pnao.tracking.promotion.aliases import Repair
+    from mer_pnao.tracking.promotion.gates import Gate
+    from mer_pnao.tracking.promotion.listing import Row
 
 _NONE = "\N{EN DASH}"
 _LONGEST_REASON = 1000  # characters; a sentence or two, which a tag of MLflow holds
@@ -31,8 +30,8 @@ def register(
     ] = None,
 ) -> None:
     """Make a version of each finished round that has none, and set the alias candidate."""
-    from mer_pnao.tracking.registration import register as make_versions
-    from mer_pnao.tracking.registration import rounds_of_record
+    from mer_pnao.tracking.promotion.register import register as make_versions
+    from mer_pnao.tracking.promotion.register import rounds_of_record
 
     rounds = rounds_of_record(ROOT, directories or [])
     with progress("registering", len(rounds)) as done:
@@ -55,7 +54,7 @@ def promote(
         raise InputError("--reason is for --force")
     if reason and len(reason) > _LONGEST_REASON:
         raise InputError(f"--reason must have at most {_LONGEST_REASON} characters, got {len(reason)}")
-    from mer_pnao.tracking.promotion import promote as judge_and_promote
+    from mer_pnao.tracking.promotion.promote import promote as judge_and_promote
 
     with Console(stderr=True).status("loading in fresh processes, measuring the gates"):
         result = judge_and_promote(ROOT, version, reason)
@@ -77,7 +76,7 @@ def promote(
 
 def rollback() -> None:
     """Let champion and previous change places; a second call takes it back, or finishes one that was cut short."""
-    from mer_pnao.tracking.promotion import roll_back
+    from mer_pnao.tracking.promotion.promote import roll_back
 
     result = roll_back(ROOT)
     _tell_repair(result.repaired)
@@ -89,7 +88,7 @@ def registry(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects, one a version.")] = False,
 ) -> None:
     """List the registered versions with aliases, scores and cost."""
-    from mer_pnao.tracking.listing import list_versions
+    from mer_pnao.tracking.promotion.listing import list_versions
 
     rows, repaired = list_versions(ROOT)
     _tell_repair(repaired)

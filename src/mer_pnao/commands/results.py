@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from mer_pnao.commands.project import ROOT
-from mer_pnao.console import plain_console
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.console import ROOT, plain_console
+from mer_pnao.foundations.errors import InputError
 
 
 def table() -> None:
     """Print Table 1 of the last run, and where to look next."""
-    from mer_pnao.report.table import print_table
+    from mer_pnao.report.terminal import print_table
 
     path = ROOT / "reports/table.csv"
     if not path.is_file():
@@ -29,7 +28,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: dis, dim, com, clips.")] = False,
 ) -> None:
     """Score predictions as MER 2023 does: Dis, Dim, and Com = Dis - 0.25 Dim."""
-    from mer_pnao.scoring import score_files
+    from mer_pnao.commands.score_files import score_files
 
     scores, clips = score_files(labels, predictions)
     if as_json:

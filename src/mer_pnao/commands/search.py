@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mer_pnao.commands.project import ROOT
-from mer_pnao.console import plain_console, progress
+from mer_pnao.foundations.console import ROOT, plain_console, progress
 
 INTERRUPTED = 130  # as a shell calls what Ctrl-C ended
 _STORAGE = typer.Option(
@@ -44,21 +43,24 @@ def run(
     """Search for NAOR, sparsity and rounds by out-of-fold Com, as `search` in params.yaml says."""
     if context.invoked_subcommand is not None:
         return
-    from mer_pnao.parallel import usable_cores
-    from mer_pnao.params import load_params
+    from mer_pnao.foundations.parallel import usable_cores
+    from mer_pnao.params.profile import load_params
+    from mer_pnao.report.search import REPORT, SearchTold, print_search, write_search
+    from mer_pnao.search.run import Budget, search_profile
     from mer_pnao.search.study import OBJECTIVES
-    from mer_pnao.search_run import search_profile
+    from mer_pnao.tracking.search_runs import track_search
 
     params, console = load_params(ROOT / "params.yaml"), plain_console()
-    budget = trials or params.search.trials
+    budget = Budget(trials or params.search.trials, workers or usable_cores(), resume, storage)
     try:
-        with progress("searching", budget) as done:
-            search_profile(
-                params, OBJECTIVES[objectives], storage, budget, workers or usable_cores(), resume, console, done
-            )
+        with progress("searching", budget.trials) as done:
+            told = SearchTold(console, done)
+            record = search_profile(params, OBJECTIVES[objectives], budget, told.say, told.finished, done, track_search)
     except KeyboardInterrupt:
         console.print("Stopped; what is finished is kept, and `mer search --resume` goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
+    write_search(record, REPORT)
+    print_search(record, console)
     said = "reports/search/ has the figures; `mer search apply` writes the chosen values into params.yaml."
     console.print(said, soft_wrap=True)
 

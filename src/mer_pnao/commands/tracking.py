@@ -4,13 +4,12 @@ from typing import Annotated
 
 import typer
 
-from mer_pnao.commands.project import ROOT
-from mer_pnao.console import progress
+from mer_pnao.foundations.console import ROOT, progress
 
 
 def init() -> None:
     """Make MLflow's database, experiment and registered model, once."""
-    from mer_pnao.tracking.store import initialise
+    from mer_pnao.tracking.connection import initialise
 
     initialise(ROOT)
 

@@ -12,21 +12,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.controls.config import AT_ONCE, DENSE, GRADUAL, PNAO, ControlsConfig
 from mer_pnao.controls.group_norm import VERSION
 from mer_pnao.controls.methods import ControlTask, run_control
+from mer_pnao.controls.names import AT_ONCE, DENSE, GRADUAL, PNAO
 from mer_pnao.network.emotion_network import Blueprint, kept_in_state
-from mer_pnao.pruning.pnao import (
-    PnaoConfig,
-    Round,
-    RoundStore,
-    RunTasks,
-    code_version,
-    fold_tasks,
-    hash_of,
-    join_folds,
-    optimise_architecture,
-)
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.pruning.keys import code_version, hash_of
+from mer_pnao.pruning.pnao import optimise_architecture
+from mer_pnao.pruning.rounds import Round, RoundStore, RunTasks, fold_tasks, join_folds
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig
 
@@ -49,7 +42,8 @@ class Trial:
     folds: NDArray[np.int64]  # (N,) the fold that holds each clip out
     training: TrainingConfig
     pnao: PnaoConfig
-    controls: ControlsConfig
+    sizes: tuple[int, ...]  # PNAO's rounds whose sizes every method is brought to, rising
+    group_norm: float  # strength of Torch-Pruning's group regulariser
     seed: int
     store: RoundStore
     run: RunTasks = map
@@ -67,7 +61,7 @@ def compare_methods(trial: Trial) -> Iterator[Contender]:
 
     PNAO is the paper's, with learning-rate rewinding, whatever the settings name; the dense network is never sparse.
     """
-    sizes = trial.controls.rounds
+    sizes = trial.sizes
     trial = replace(
         trial,
         training=replace(trial.training, patience=trial.training.epochs),  # so many are never waited for
@@ -136,7 +130,7 @@ def _extend(trial: Trial, chains: Sequence[tuple[str, list[Round], Round]]) -> N
 
 
 def _key(trial: Trial, method: str, rounds: Sequence[Round], target: Round) -> str:
-    own = (trial.controls.group_norm, VERSION) if method == "group_norm" else ()
+    own = (trial.group_norm, VERSION) if method == "group_norm" else ()
     last = rounds[-1].key if rounds else None
     return hash_of(code_version("controls"), target.key, last, method, len(rounds), *own)
 
@@ -148,5 +142,5 @@ def _tasks(trial: Trial, method: str, rounds: Sequence[Round], target: Round) ->
         trial.blueprint, trial.examples, trial.folds, trial.training, trial.pnao, trial.seed, number, states
     )
     kept = [kept_in_state(fold.state) for fold in target.folds]
-    strength = trial.controls.group_norm
+    strength = trial.group_norm
     return [ControlTask(method, number, task, nodes, strength) for task, nodes in zip(tasks, kept, strict=True)]

@@ -21,18 +21,11 @@ from mer_pnao.controls.selection import (
 )
 from mer_pnao.network.emotion_network import EmotionNetwork, from_state, kept_in_state
 from mer_pnao.pruning.importance import importances
-from mer_pnao.pruning.pnao import FoldResult, FoldTask, derived_seed, initial_network
+from mer_pnao.pruning.keys import derived_seed
+from mer_pnao.pruning.rounds import FoldResult, FoldTask, initial_network
 from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import (
-    BeforeStep,
-    EpochCallback,
-    Schedule,
-    constant_floor,
-    fit,
-    predict,
-    warm_cosine,
-)
+from mer_pnao.training.fit import BeforeStep, EpochCallback, Schedule, constant_floor, fit, predict, warm_cosine
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 COLUMNS = ("name", "path", "discrete", "valence", "speaker", "split")
 INTENSITY = "intensity"  # a further column at the end, of corpora that say how strongly an emotion is acted

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 
 def noisy_split(corruption: str) -> str:

@@ -1,6 +1,5 @@
 """Weights from files, without running anything that a file says."""
 
-import hashlib
 import pickle
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -129,24 +128,3 @@ def load_strictly(build: Callable[[], Network], state: Mapping[str, Tensor], pat
             raise InputError(f"{path} does not fit: the key {key} is unexpected")
     network.load_state_dict(dict(state), strict=True, assign=True)
     return network.eval().requires_grad_(False)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names, as hexadecimal digits.
-
-    Raises:
-        InputError: there is no such file or folder.
-    """
-    if path.is_file():
-        return _file_digest(path)
-    if not path.is_dir():
-        raise InputError(f"{path}: no such file or folder")
-    total = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()):
-        total.update(f"{file.relative_to(path).as_posix()}\0{_file_digest(file)}\n".encode())
-    return total.hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

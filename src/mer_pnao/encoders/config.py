@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal, get_args
 
-from mer_pnao.checks import between, one_of
-from mer_pnao.precision import Precision
+from mer_pnao.foundations.checks import between, one_of
+from mer_pnao.foundations.precision import Precision
 
 Kind = Literal["hubert", "speech", "manet", "resnet", "image"]
 SplitOrder = Literal["forward", "reverse"]

@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from mer_pnao.encoders.model_folder import CONFIG, PREPROCESSOR, WEIGHTS, loaded_files
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 _NAME = re.compile(r"(?:(?P<folder>.+)/)?(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)", re.ASCII)
 # Either kind of weights, never the same ones again for other frameworks.

@@ -17,11 +17,10 @@ from torch.nn.utils import parametrize, rnn
 
 from mer_pnao.encoders.batching import by_length, spans
 from mer_pnao.encoders.hub import resolve
-from mer_pnao.encoders.precision import placement
 from mer_pnao.encoders.speech_frontend import SpeechFrontEnd
 from mer_pnao.encoders.speech_models import FAMILIES, frame_count, frame_geometry, load_speech_model, project
-from mer_pnao.errors import InputError
-from mer_pnao.precision import Precision
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.precision import Precision, placement
 
 SAMPLE_RATE = 16_000
 

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from mer_pnao.encoders.config import Pool
 from mer_pnao.encoders.model_folder import PREPROCESSOR, read_config, read_weights
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 # Checkpoints of two towers, of which the one for images is loaded: its class, and the starts of its keys and of the
 # other's.

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mer_pnao.checks import one_of
 from mer_pnao.encoders.checkpoints import load_state_dict, load_strictly, shape_of
 from mer_pnao.encoders.config import SplitOrder
 from mer_pnao.encoders.images import resize
+from mer_pnao.foundations.checks import one_of
 
 IMAGE_SIZE = 224  # fixed: the local branch cuts the 28x28 map into four quarters of 14x14
 

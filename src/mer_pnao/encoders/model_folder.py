@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from mer_pnao.encoders.checkpoints import digest, load_state_dict
-from mer_pnao.errors import InputError
+from mer_pnao.encoders.checkpoints import load_state_dict
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import digest
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 # In the order of preference; an index names the shards of a large model.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mer_pnao.encoders.checkpoints import load_strictly
 from mer_pnao.encoders.model_folder import PREPROCESSOR, read_config, read_json_object, read_weights
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mer_pnao.errors import InputError
-from mer_pnao.features.store import find_set, write_text
+from mer_pnao.features.sets import find_set
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import write_text
 
 ENCODERS = "encoders.json"  # beside a model's config.json
 _SETTINGS, _IDENTITY = "encoder.json", "identity.json"

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.errors import InputError
-from mer_pnao.features.store import FeatureSet, import_vectors, load_sets
+from mer_pnao.features.mertools import import_vectors
+from mer_pnao.features.sets import FeatureSet, load_sets
+from mer_pnao.foundations.errors import InputError
 
 
 class ReadyFeatures(NamedTuple):

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.checks import between, sub_path
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.checks import between, sub_path
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError, mono, reasons
 
 SPEECH = "speech"

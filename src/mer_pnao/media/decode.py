@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mer_pnao.checks import between, sub_path
+from mer_pnao.foundations.checks import between, sub_path
 
 SAMPLE_RATE = 16_000  # what HuBERT was trained on
 _MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more only burns time

@@ -7,16 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.errors import InputError
-from mer_pnao.media.decode import (
-    MediaLimits,
-    check_clip,
-    choose_frames,
-    count_frames,
-    read_frames,
-    reasons,
-    shrunk,
-)
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.media.decode import MediaLimits, check_clip, choose_frames, count_frames, read_frames, reasons, shrunk
 from mer_pnao.media.face_crops import crops_one_by_one, read_crops
 from mer_pnao.media.faces import HAAR, FaceFinder, FacePath, cut_along, follow_face
 from mer_pnao.media.yunet import yunet

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.faces import FaceFinder, Look
 
 _SHORT_SIDE = 240  # pixels that frames are shrunk to: a face that fills more than a few hundred is missed

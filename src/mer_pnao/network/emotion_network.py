@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mer_pnao.checks import at_least, between, one_of
+from mer_pnao.foundations.checks import at_least, between, one_of
 from mer_pnao.network.decoding import JointDecoder, decode
 from mer_pnao.network.fusion import AttentionFusion, entropy_fusion_from_log, weighted_decision
 from mer_pnao.network.gathering import SCORERS, AttentionGathering, Gather

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mer_pnao.checks import at_least, between, one_of
+from mer_pnao.foundations.checks import at_least, between, one_of
 
 SCOPES = ("network", "layer")
 

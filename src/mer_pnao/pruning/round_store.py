@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mer_pnao.network.emotion_network import Prediction
-from mer_pnao.pruning.pnao import FoldResult
+from mer_pnao.pruning.rounds import FoldResult
 from mer_pnao.training.fit import Epoch
 
 _STATE, _HELD_OUT = "state.", "held_out."

@@ -11,7 +11,7 @@ from mer_pnao.evaluation.calibration import (
     expected_calibration_error,
     surest_branch,
 )
-from mer_pnao.report.systems import Evidence, System
+from mer_pnao.report.evidence import Evidence, System
 
 _DRAWS = 1000  # of the error that chance alone gives
 

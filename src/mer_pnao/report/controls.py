@@ -10,13 +10,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from mer_pnao.control_runs import Outcome
-from mer_pnao.controls.config import DENSE, METHODS, PNAO, TITLES
-from mer_pnao.dataset import Dataset
+from mer_pnao.controls.names import DENSE, METHODS, PNAO, TITLES
+from mer_pnao.controls.run import Outcome
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means
 from mer_pnao.evaluation.scores import score
 from mer_pnao.report.controls_figure import controls_figure
-from mer_pnao.report.table import NONE, probability, short_count
+from mer_pnao.report.words import NONE, probability, short_count
+from mer_pnao.systems.dataset import Dataset
 from mer_pnao.training.examples import Examples
 
 

@@ -5,9 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mer_pnao.controls.config import DENSE, METHODS, PNAO, TITLES
-from mer_pnao.report.figures import BLUE, MUTED, VERMILLION, as_png
-from mer_pnao.report.table import probability, short_count
+from mer_pnao.controls.names import DENSE, METHODS, PNAO, TITLES
+from mer_pnao.report.style import BLUE, MUTED, VERMILLION, as_png
+from mer_pnao.report.words import probability, short_count
 
 ACROSS = 4
 SHIFT = 0.12  # of the distance of two sizes, so that two intervals at one size do not cover each other

@@ -3,63 +3,16 @@
 Each function returns the bytes of a PNG at twice the screen's density; the same inputs give the same bytes.
 """
 
-import io
-from collections.abc import Callable
-
-import matplotlib.style
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import confusion_matrix
 
 from mer_pnao.evaluation.calibration import Reliability, reliability
-from mer_pnao.report.systems import Evidence, System
-
-# Okabe and Ito's palette, told apart with every kind of colour blindness
-BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-INK, MUTED, RULE = "#1d2733", "#5b6775", "#dfe4ea"
-SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#cfe3f1", "#6aaed6", BLUE, "#00456d"])
-OVER_ROUNDS = LinearSegmentedColormap.from_list("rounds", ["#9fb4c7", BLUE, "#5e3c99", VERMILLION])
-STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "axes.labelcolor": MUTED,
-    "axes.edgecolor": "#aab4bf",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": RULE,
-    "grid.linewidth": 0.8,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "lines.markersize": 5,
-}
-DPI = 200
-
-
-def as_png(width: float, height: float, draw: Callable[[Figure], None]) -> bytes:
-    """Draw a figure of inches in the project's style, whatever a user's matplotlibrc says."""
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+from mer_pnao.report.evidence import Evidence, System
+from mer_pnao.report.style import BLUE, INK, MUTED, ORANGE, OVER_ROUNDS, SHARES, VERMILLION, as_png
 
 
 def confusion(evidence: Evidence, system: System) -> bytes:

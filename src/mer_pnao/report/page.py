@@ -11,21 +11,13 @@ from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
-from mer_pnao.layout import SYSTEMS
+from mer_pnao.outs.names import SYSTEMS, TITLES
 from mer_pnao.report.calibration import calibration
+from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.search_section import SearchSection
 from mer_pnao.report.seeds import MEASURES, Spread, over_seeds, trainval_scores
-from mer_pnao.report.systems import TITLES, Evidence, System
-from mer_pnao.report.table import (
-    BASELINE,
-    CONFIDENT,
-    NONE,
-    FurtherSplit,
-    plus_minus,
-    probability,
-    short_count,
-    verdict,
-)
+from mer_pnao.report.table import BASELINE, CONFIDENT, FurtherSplit, verdict
+from mer_pnao.report.words import NONE, number, percent, plus_minus, probability, short_count, signed
 
 PLOT_WIDTH, PLOT_PAD = 250, 10  # of an interval's drawing, CSS pixels
 
@@ -103,21 +95,6 @@ def page(
         dash=NONE,
         dim_weight=DIM_WEIGHT,
     )
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure with a true minus sign; a dash where there is none."""
-    return NONE if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """A difference, always with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def percent(share: float) -> str:
-    """A share in whole percent, with a space that does not break."""
-    return f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _spread(spread: Spread | None) -> str:

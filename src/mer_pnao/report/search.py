@@ -1,6 +1,8 @@
 """`reports/search/`: every trial as a table, the study in a file for the report page, and the figures."""
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mer_pnao.params.search_space import Value
 from mer_pnao.report.search_figures import draw_search
-from mer_pnao.report.table import short_count
+from mer_pnao.report.words import short_count
 from mer_pnao.search.record import StudyRecord, TrialRecord
-from mer_pnao.search.space import Value
 
+REPORT = Path("reports/search")
 SHOWN = 5  # trials in the terminal and on the page
 
 
@@ -35,6 +38,23 @@ def write_search(record: StudyRecord, out: Path) -> None:
     for path in out.glob("*.png"):
         if path.name not in pictures:
             path.unlink()
+
+
+@dataclass(frozen=True)
+class SearchTold:
+    """What a person is told while a search runs."""
+
+    console: Console
+    done: Callable[[int], None]  # moves the progress bar
+
+    def say(self, text: str) -> None:
+        """Print a sentence."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def finished(self, trial: TrialRecord) -> None:
+        """Print a finished trial, and move the bar by one."""
+        self.say(line(trial))
+        self.done(1)
 
 
 def trials_table(record: StudyRecord) -> pd.DataFrame:
@@ -131,3 +151,13 @@ def _facts(trial: TrialRecord) -> dict[str, Any]:
         "parameters": trial.best.parameters,
         "parameters_ratio": trial.parameters_ratio,
     }
+
+
+def line(trial: TrialRecord) -> str:
+    """A finished trial in one line."""
+    values = ", ".join(f"{name} {short(value)}" for name, value in trial.values.items())
+    end = "" if trial.complete else ", given up"
+    return (
+        f"trial {trial.number:>3}  Com {trial.best.com:.4f}  {short_count(trial.best.parameters)} parameters  "
+        f"({values})  {trial.hits} of {trial.hits + trial.misses} rounds known{end}"
+    )

@@ -10,10 +10,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mer_pnao.report.figures import BLUE, INK, MUTED, VERMILLION, as_png
-from mer_pnao.report.table import short_count
+from mer_pnao.params.search_space import Knob
+from mer_pnao.report.style import BLUE, INK, MUTED, VERMILLION, as_png
+from mer_pnao.report.words import short_count
 from mer_pnao.search.record import StudyRecord, TrialRecord
-from mer_pnao.search.space import Knob
 
 COLOURS = matplotlib.colormaps["viridis"]
 TITLES = {

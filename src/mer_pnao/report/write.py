@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from mer_pnao.report import figures
+from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
 from mer_pnao.report.search_section import read_search
-from mer_pnao.report.systems import Evidence, read_evidence
 from mer_pnao.report.table import PROBE, compare, further_splits, metrics, results_table, rounds_table
 
 SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]

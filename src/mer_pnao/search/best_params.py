@@ -10,12 +10,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
-from mer_pnao.errors import InputError
-from mer_pnao.params import load_params, read_mapping
-from mer_pnao.pruning.pnao import algorithm_version
-from mer_pnao.search.objective import load_task
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.params.document import read_mapping
+from mer_pnao.params.profile import load_params
+from mer_pnao.params.search_space import SECTIONS, Knob, Value
+from mer_pnao.pruning.keys import algorithm_version
 from mer_pnao.search.record import StudyRecord
-from mer_pnao.search.space import SECTIONS, Knob, Value, settings_of
+from mer_pnao.search.trial import load_task, settings_of
 
 BEST = Path("best_params.yaml")
 _HEAD = """\

@@ -10,8 +10,8 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from optuna_dashboard import wsgi
 
-from mer_pnao.errors import InputError
-from mer_pnao.ports import OWN_HOSTS, refuse_taken_port
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.ports import OWN_HOSTS, refuse_taken_port
 from mer_pnao.search.storage import journal_of, open_storage
 
 HOST = "127.0.0.1"  # the server has no log-in

@@ -7,10 +7,9 @@ from optuna import Study
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from mer_pnao.search.objective import OUTCOME, Task
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
-from mer_pnao.search.space import settings_of
 from mer_pnao.search.study import FINISHED, OWN, REPLACES
+from mer_pnao.search.trial import OUTCOME, Task, settings_of
 
 _ENOUGH = 10  # complete trials for importances that mean something
 

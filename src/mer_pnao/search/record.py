@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mer_pnao.pruning.pnao import best_round
-from mer_pnao.search.space import Knob, Value
+from mer_pnao.params.search_space import Knob, Value
+from mer_pnao.pruning.rounds import best_round
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from types import FrameType
 
 from optuna import Study
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.search import worker
-from mer_pnao.search.objective import OUTCOME, Task
 from mer_pnao.search.reading import read_record, read_trial
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.search.storage import Desk, open_storage, shown
 from mer_pnao.search.study import FINISHED, OBJECTIVES, differences, find_or_create, finished_trials, give_back_lost
+from mer_pnao.search.trial import OUTCOME, Task
 
 _LOOK = 0.2  # seconds between two looks at the workers and the study
 _PATIENCE = 30.0  # seconds for the workers to end by themselves

@@ -8,8 +8,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from mer_pnao.pruning.pnao import derived_seed
-from mer_pnao.search.space import Knob
+from mer_pnao.params.search_space import Knob
+from mer_pnao.pruning.keys import derived_seed
 
 
 class OnGrid(BaseSampler):

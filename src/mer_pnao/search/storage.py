@@ -20,8 +20,8 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from mer_pnao.errors import InputError
-from mer_pnao.workspace import work_folder
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import work_folder
 
 JOURNAL = Path("mlruns/optuna.journal")
 _LOCKS = "optuna.locks"  # beside it

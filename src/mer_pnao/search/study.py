@@ -12,11 +12,10 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from mer_pnao.pruning.pnao import algorithm_version, hash_of
-from mer_pnao.search.objective import COM, PARAMETERS, Task
+from mer_pnao.pruning.keys import algorithm_version, hash_of
 from mer_pnao.search.sampler import OnGrid
-from mer_pnao.search.space import settings_of
 from mer_pnao.search.storage import Desk
+from mer_pnao.search.trial import COM, PARAMETERS, Task, settings_of
 
 OBJECTIVES = {COM: (COM,), f"{COM},{PARAMETERS}": (COM, PARAMETERS)}
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)

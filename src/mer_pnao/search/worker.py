@@ -19,14 +19,14 @@ from optuna import Study, Trial, TrialPruned
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
-from mer_pnao.console import input_errors
-from mer_pnao.errors import InputError
-from mer_pnao.params import load_params
+from mer_pnao.foundations.console import input_errors
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import work_folder
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.search.objective import CountingStore, Task, load_task, objective
 from mer_pnao.search.storage import FAILURES, Desk, failures_told, open_storage
 from mer_pnao.search.study import ERROR, OBJECTIVES, claim, finished_trials, open_study, study_name, tell
-from mer_pnao.workspace import work_folder
+from mer_pnao.search.trial import CountingStore, Task, load_task, objective
 
 STORAGE = "MER_SEARCH_STORAGE"  # the variable that holds the storage's URL: its password is nobody else's to read
 _PAUSE = 0.5  # seconds between two looks at trials that others run

@@ -23,12 +23,12 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from mer_pnao.corpus.labelled_folder import EXTENSIONS
-from mer_pnao.errors import InputError
-from mer_pnao.features.decoding import DecodedClip
+from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS
+from mer_pnao.extraction.clip_reader import DecodedClip
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.parallel import usable_cores
+from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
-from mer_pnao.parallel import usable_cores
-from mer_pnao.ports import OWN_HOSTS
 from mer_pnao.predict import Predictor, Refusal
 from mer_pnao.serving.current_model import CurrentModel, ModelSource
 from mer_pnao.serving.decoder_pool import DecoderPool

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.errors import InputError
-from mer_pnao.features.decoding import ClipReader, DecodingPlan, clip_reader
+from mer_pnao.extraction.clip_reader import ClipReader, DecodingPlan, clip_reader
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.decode import ClipError, MediaLimits, reasons
 
 _MEMORY = 4 * 2**30  # of address space: several 4K frames fit, a bomb does not

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mer_pnao.features.decoding import DecodedClip, DecodingPlan
+from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
 from mer_pnao.serving.decoder import request_of
 

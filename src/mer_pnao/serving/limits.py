@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from mer_pnao.checks import between
-from mer_pnao.features.decoding import DecodingPlan
+from mer_pnao.extraction.clip_reader import DecodingPlan
+from mer_pnao.foundations.checks import between
 
 MIB = 2**20
 

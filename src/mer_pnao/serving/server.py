@@ -7,7 +7,7 @@ import sys
 import uvicorn
 from fastapi import FastAPI
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 _GRACE = 30  # seconds that running requests have to end after Ctrl-C
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mer_pnao.params import load_params
+from mer_pnao.params.profile import load_params
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ import torch
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
-from mer_pnao.errors import InputError
-from mer_pnao.layout import POSTERIOR, WEIGHT
-from mer_pnao.model_store import predictions_table, read_round
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.decisions import predictions_table
+from mer_pnao.outs.names import POSTERIOR, WEIGHT
+from mer_pnao.outs.networks import read_round
 
 
 class PackagedModel(PythonModel):  # type: ignore[misc]

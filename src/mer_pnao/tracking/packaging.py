@@ -14,10 +14,10 @@ from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import mer_pnao
 from mer_pnao.features.provenance import ENCODERS
-from mer_pnao.model_store import RoundModel, read_round
+from mer_pnao.outs.finished import Finished
+from mer_pnao.outs.networks import RoundModel, read_round
 from mer_pnao.tracking import packaged_model
-from mer_pnao.tracking.outs import Finished
-from mer_pnao.tracking.store import Store
+from mer_pnao.tracking.connection import Store
 
 # What the packed code imports. Named here, for MLflow's own inference loads every model and takes seconds.
 _REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "scipy", "scikit-learn")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 
-from mer_pnao.errors import InputError
-from mer_pnao.layout import BRANCHES, PREDICTIONS, SYSTEMS, further_seeds
-from mer_pnao.model_store import round_directories
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.finished import Finished, read_finished
+from mer_pnao.outs.names import BRANCHES, PREDICTIONS, REGISTERED, SYSTEMS, further_seeds
+from mer_pnao.outs.networks import round_directories
+from mer_pnao.tracking.connection import Store, opened, reached
 from mer_pnao.tracking.lineage import Lineage, read_lineage
-from mer_pnao.tracking.outs import Finished, read_finished
-from mer_pnao.tracking.registry import REGISTERED, register_round, set_candidate, tag_versions
-from mer_pnao.tracking.store import Store, opened, reached
+from mer_pnao.tracking.versions import register_round, set_candidate, tag_versions
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more

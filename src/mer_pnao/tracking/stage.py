@@ -32,7 +32,7 @@ class StageTracker:
         self._ready = self._failed = False
         self._said = ""
         self._process: subprocess.Popen[str] | None = None
-        command, pipe = [sys.executable, "-P", "-m", "mer_pnao.tracking.beside"], subprocess.PIPE
+        command, pipe = [sys.executable, "-P", "-m", "mer_pnao.tracking.stage_worker"], subprocess.PIPE
         try:
             # In a session of its own: Ctrl-C ends the training, and the end of the training ends the process.
             process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)

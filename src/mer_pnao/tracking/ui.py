@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from mer_pnao.errors import InputError
-from mer_pnao.ports import refuse_taken_port
-from mer_pnao.tracking.store import (
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.ports import refuse_taken_port
+from mer_pnao.tracking.connection import (
     ARTIFACTS,
     DATABASE,
     is_database,

@@ -12,19 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mer_pnao.checks import above, at_least, between, one_of
-from mer_pnao.errors import InputError
 from mer_pnao.evaluation.scores import Scores, score
+from mer_pnao.foundations.checks import above, at_least, between, one_of
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.precision import Precision, number_type
 from mer_pnao.network.emotion_network import EmotionNetwork, Prediction
-from mer_pnao.precision import Precision, number_type
 from mer_pnao.training.batches import batches, drop_sets, exchange, mixup, resident
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.objective import (
-    UncertaintyWeights,
-    emotion_loss,
-    uncertainty_weighted,
-    valence_loss,
-)
+from mer_pnao.training.objective import UncertaintyWeights, emotion_loss, uncertainty_weighted, valence_loss
 from mer_pnao.training.optimiser import SparseAdamW
 from mer_pnao.training.schedule import learning_rate
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mer_pnao.errors import InputError
+from mer_pnao.foundations.errors import InputError
 
 
 def make_folds(emotion: NDArray[np.int64], speakers: Sequence[str] | None, count: int, seed: int) -> NDArray[np.int64]:

@@ -15,14 +15,15 @@ import torch
 from mlflow import MlflowClient
 
 from mer_pnao.corpus.manifest import COLUMNS, write_manifest
-from mer_pnao.dataset import Dataset, load_dataset
 from mer_pnao.evaluation.scores import score
-from mer_pnao.features.store import write_shard
-from mer_pnao.model_store import Decisions, RoundModel, predictions_table, read_round, write_round
-from mer_pnao.tracking.gates import Latency
-from mer_pnao.tracking.reload import Reloads
+from mer_pnao.features.sets import write_shard
+from mer_pnao.outs.decisions import Decisions, predictions_table
+from mer_pnao.outs.networks import RoundModel, read_round, write_networks
+from mer_pnao.systems.dataset import Dataset, load_dataset
+from mer_pnao.tracking.connection import DATABASE, NAME
+from mer_pnao.tracking.promotion.gates import Latency
+from mer_pnao.tracking.promotion.reload import Reloads
 from mer_pnao.tracking.runs import track
-from mer_pnao.tracking.store import DATABASE, NAME
 
 SPLITS = {"train": 12, "test": 80, "noisy": 15}
 BRANCHES = ("sound-1", "sound-2")
@@ -146,8 +147,8 @@ def _write(
             test = asdict(score(examples.emotion, chosen, examples.valence, decisions.valence))
     scores = {"trainval": {"dis": com + 0.2, "dim": 0.8, "com": com}, "test": test}
     facts = {"data_digest": dataset.digest, "scores": scores}
-    directory = outs.write_round(models, model.system, model.number, com, parameters, best, **facts)
-    write_round(directory, model)
+    directory = outs.write_networks(models, model.system, model.number, com, parameters, best, **facts)
+    write_networks(directory, model)
     # In an order of its own, as nothing says that it is the manifest's.
     pd.concat(tables).sample(frac=1, random_state=parameters + model.number).to_csv(
         directory / "predictions.csv", index=False

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from mer_pnao.errors import InputError
-from mer_pnao.tracking.aliases import CHANGE, Change, change_champion, repair
-from mer_pnao.tracking.listing import list_versions
-from mer_pnao.tracking.promotion import promote, roll_back
-from mer_pnao.tracking.store import NAME, Store, opened
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking.connection import NAME, Store, opened
+from mer_pnao.tracking.promotion.aliases import CHANGE, Change, change_champion, repair
+from mer_pnao.tracking.promotion.listing import list_versions
+from mer_pnao.tracking.promotion.promote import promote, roll_back
 
 WRITES = ("set_registered_model_tag", "delete_registered_model_tag", "set_registered_model_alias",
           "delete_registered_model_alias", "set_model_version_tag", "delete_model_version_tag")  # fmt: skip
@@ -228,7 +228,7 @@ def start(root: Path, code: str) -> "subprocess.Popen[str]":
         import sys, time
         from pathlib import Path
         from mer_pnao.tracking import promotion
-        from mer_pnao.tracking.gates import Unknown
+        from mer_pnao.tracking.promotion.gates import Unknown
         from mer_pnao.tracking.reload import Reloads
 
         root = Path(sys.argv[1])

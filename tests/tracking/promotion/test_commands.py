@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
-from mer_pnao.tracking.aliases import CHANGE, Change
-from mer_pnao.tracking.promotion import promote
-from mer_pnao.tracking.store import NAME
+from mer_pnao.tracking.connection import NAME
+from mer_pnao.tracking.promotion.aliases import CHANGE, Change
+from mer_pnao.tracking.promotion.promote import promote
 
 Mer = Callable[..., tuple[int, str, str]]
 
@@ -24,7 +24,7 @@ def three_versions(shop: Path, registry_tools: SimpleNamespace, monkeypatch: pyt
     monkeypatch.chdir(shop)
     monkeypatch.setenv("COLUMNS", "80")
     patched = partial(promote, reload=registry_tools.in_process(shop))
-    monkeypatch.setattr("mer_pnao.tracking.promotion.promote", patched)
+    monkeypatch.setattr("mer_pnao.tracking.promotion.promote.promote", patched)
 
 
 def words(text: str) -> str:

@@ -8,8 +8,8 @@ import pytest
 
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import Scores
-from mer_pnao.params import PromotionParams
-from mer_pnao.tracking.gates import TOLERANCE, Evidence, Latency, Repetition, Side, Unknown, judge
+from mer_pnao.params.profile import PromotionParams
+from mer_pnao.tracking.promotion.gates import TOLERANCE, Evidence, Latency, Repetition, Side, Unknown, judge
 
 LIMITS = PromotionParams()
 DIGEST = "ab12" * 16
@@ -108,6 +108,6 @@ def test_the_limits_are_those_of_params() -> None:
 
 
 def test_the_gates_know_no_mlflow() -> None:
-    import mer_pnao.tracking.gates as gates
+    from mer_pnao.tracking.promotion import gates
 
     assert "mlflow" not in Path(gates.__file__).read_text().replace("without MLflow", "")

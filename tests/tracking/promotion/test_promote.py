@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
-from mer_pnao.errors import InputError
-from mer_pnao.tracking.promotion import Promotion, promote
-from mer_pnao.tracking.store import NAME, opened
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking.connection import NAME, opened
+from mer_pnao.tracking.promotion.promote import Promotion, promote
 
 
 def refusals(result: Promotion) -> list[str]:

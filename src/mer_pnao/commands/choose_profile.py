@@ -1,0 +1,53 @@
+"""Choosing a profile: its `params.yaml`, and the link to the data that it reads."""
+
+import shutil
+from pathlib import Path
+
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.params.profile import Params, load_params
+
+
+def choose_profile(root: Path, name: str | None, data: Path | None) -> Params:
+    """Copy `profiles/<name>.yaml` over `params.yaml` and link the corpus root to the data folder.
+
+    Without a name the present `params.yaml` stays as it is; without data the present link does.
+    Raises InputError for an unknown or faulty profile, a data folder that is none, a real folder in the link's
+    place, and for a profile whose corpus is neither there nor made by the profile itself; `params.yaml` is then as
+    it was.
+    """
+    params_file = root / "params.yaml"
+    chosen = params_file
+    if name is not None:
+        known = sorted(path.stem for path in (root / "profiles").glob("*.yaml"))
+        if name not in known:
+            raise InputError(f"there is no profile {name!r}; profiles/ holds {', '.join(known)}")
+        chosen = root / "profiles" / f"{name}.yaml"
+    params = load_params(chosen)
+    made = Path(params.corpus.root) in map(Path, params.synthesize.values())
+    corpus = root / params.corpus.root
+    if data is not None:
+        if made:
+            raise InputError(f"the profile {params.profile} makes its own clips and takes no data folder, got {data}")
+        _link(corpus, data)
+    if not made and not corpus.is_dir():
+        raise InputError(
+            f"the profile {params.profile} reads {params.corpus.root}, which is not there: name the folder that holds "
+            f"the corpus, as in `make run PROFILE={params.profile} DATA=<folder>`"
+        )
+    if chosen != params_file and not (params_file.is_file() and params_file.read_bytes() == chosen.read_bytes()):
+        written = params_file.with_suffix(".yaml.new")
+        shutil.copyfile(chosen, written)
+        written.replace(params_file)
+    return params
+
+
+def _link(link: Path, folder: Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    target = folder.resolve()  # before the old link goes, through which the folder may have been named
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        raise InputError(f"{link} is a folder already; move it away to link it to {folder}")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target, target_is_directory=True)

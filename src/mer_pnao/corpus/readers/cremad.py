@@ -1,0 +1,42 @@
+"""CREMA-D as it can be downloaded: `VideoFlash/1001_DFA_ANG_XX.flv`, the name says actor, emotion and level."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mer_pnao.corpus.manifest import CorpusError
+from mer_pnao.corpus.readers.official_names import Take, read_takes
+
+EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
+INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified"}
+_NAME = re.compile(rf"(1\d\d\d)_[A-Z]{{3}}_({'|'.join(EMOTIONS)})_({'|'.join(INTENSITIES)})")
+_POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in each clip's place
+
+
+def parse(name: str) -> Take:
+    """What a file's name says. Raises ValueError for a name of another form."""
+    fields = _NAME.fullmatch(name)
+    if fields is None:
+        raise ValueError(f"{name!r} is not a name of CREMA-D, such as 1001_DFA_ANG_XX")
+    actor, emotion, level = fields.groups()
+    return Take(EMOTIONS[emotion], INTENSITIES[level], f"actor{actor}")
+
+
+def read_cremad(root: Path, labels: Sequence[str], intensities: Sequence[str] = ()) -> pd.DataFrame:
+    """The clips, as `read_takes` finds and refuses them; there is no official split.
+
+    Raises CorpusError for what Git LFS has not fetched, too.
+    """
+    table = read_takes(root, parse, tuple(EMOTIONS.values()), labels, tuple(INTENSITIES.values()), intensities)
+    missing = [path for path in table["path"] if _is_pointer(root / path)]
+    if missing:
+        raise CorpusError([f"{root / path} is a pointer and no clip: `git lfs pull` fetches it" for path in missing])
+    return table
+
+
+def _is_pointer(path: Path) -> bool:
+    if path.stat().st_size > 1024:
+        return False
+    return path.read_bytes().startswith(_POINTER)

@@ -1,0 +1,71 @@
+"""A folder of clips with a label CSV beside them: own clips, and what the demo renders."""
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from mer_pnao.corpus.manifest import CorpusError, read_labels
+from mer_pnao.foundations.errors import InputError
+
+EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
+
+
+def clips_in(folder: Path) -> dict[str, Path]:
+    """The clips below a folder by name, in the order of their names; names in Unicode's composed form (NFC).
+
+    Hidden files and folders are left alone: among them are the companions that macOS gives each file on other disks.
+    Raises InputError when the folder does not exist, holds no clip, or holds one name twice.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder")
+    clips: dict[str, Path] = {}
+    for path in sorted(_files(folder)):
+        if path.suffix.lower() in EXTENSIONS:
+            name = unicodedata.normalize("NFC", path.stem)
+            if name in clips:
+                both = f"{clips[name].relative_to(folder)} and {path.relative_to(folder)}"
+                raise InputError(f"{folder} holds clip {name!r} twice: {both}")
+            clips[name] = path
+    if not clips:
+        raise InputError(f"{folder} holds no clip ({', '.join(EXTENSIONS)})")
+    return clips
+
+
+def read_folder(root: Path, labels: Sequence[str], label_file: str = "labels.csv") -> pd.DataFrame:
+    """The labels of `root/<label_file>` and the paths of their clips, anywhere in `root/clips` or else in `root`.
+
+    Raises InputError for what `read_labels` and `clips_in` refuse, and for each listed clip that is not there.
+    """
+    source = root / label_file
+    return with_paths(read_labels(source, labels), root, clip_folder(root), source)
+
+
+def clip_folder(root: Path) -> Path:
+    """Where a labelled folder holds its clips: in `clips`, or itself."""
+    return root / "clips" if (root / "clips").is_dir() else root
+
+
+def with_paths(table: pd.DataFrame, root: Path, folder: Path, source: Path) -> pd.DataFrame:
+    """The table of `source` with each clip's path below root. Raises CorpusError for the clips that folder lacks."""
+    clips = clips_in(folder)
+    absent = [(row, name) for row, name in enumerate(table["name"], start=2) if name not in clips]
+    if absent:
+        raise CorpusError(
+            [f"{source}, row {row}: {folder} holds no clip {name!r}{_hint(name)}" for row, name in absent]
+        )
+    return table.assign(path=[clips[name].relative_to(root).as_posix() for name in table["name"]])
+
+
+def _hint(name: str) -> str:
+    return "; names are written without the ending" if name.lower().endswith(EXTENSIONS) else ""
+
+
+def _files(folder: Path) -> list[Path]:
+    found = []
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
+        found += [Path(here, name) for name in files if not name.startswith(".")]
+    return found

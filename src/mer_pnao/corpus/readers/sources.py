@@ -1,0 +1,55 @@
+"""Every kind of corpus by its name in params."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from mer_pnao.corpus.readers.cremad import read_cremad
+from mer_pnao.corpus.readers.labelled_folder import read_folder
+from mer_pnao.corpus.readers.mer2023 import read_release
+from mer_pnao.corpus.readers.mertools import read_features_folder
+from mer_pnao.corpus.readers.ravdess import read_ravdess
+from mer_pnao.corpus.readers.splits import with_splits
+
+
+class CorpusSource(Protocol):
+    """Which corpus it is, and what of it is taken; see the section `corpus` of the parameters."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+
+    @property
+    def label_file(self) -> str: ...
+
+    @property
+    def intensities(self) -> Sequence[str]: ...
+
+    @property
+    def test_share(self) -> float: ...
+
+    @property
+    def test_speakers(self) -> Sequence[str]: ...
+
+
+def read_corpus(corpus: CorpusSource, root: Path, seed: int) -> pd.DataFrame:
+    """The clips of a corpus with a split each, in the columns of the manifest. Raises InputError as the readers do.
+
+    Args:
+        corpus: what to read.
+        root: its folder.
+        seed: of the draw of test clips, where the labels do not say what is test.
+    """
+    labels, label_file, intensities = corpus.labels, corpus.label_file, corpus.intensities
+    table = {
+        "labelled_folder": lambda: read_folder(root, labels, label_file),
+        "mertools": lambda: read_features_folder(root, labels, label_file),
+        "mer2023": lambda: read_release(root, labels),
+        "ravdess": lambda: read_ravdess(root, labels, intensities),
+        "cremad": lambda: read_cremad(root, labels, intensities),
+    }[corpus.kind]()
+    return with_splits(table, corpus.test_share, corpus.test_speakers, seed)

@@ -1,0 +1,105 @@
+"""The planned corpus as files: one mp4 a clip and labels.csv."""
+
+import csv
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_pnao.demo.face import draw_frames
+from mer_pnao.demo.motion import plan_motion
+from mer_pnao.demo.plan import FRAME_RATE, ClipPlan, SyntheticConfig, plan_corpus
+from mer_pnao.demo.portrait import SIZE, paint_portrait
+from mer_pnao.demo.voice import SAMPLE_RATE, plan_prosody, synthesise
+
+LABELS_HEADER = ("name", "discrete", "valence", "speaker", "split")
+_AAC_FRAME = 1024
+
+
+def _ignore(finished: int) -> None:
+    """The default progress."""
+
+
+def render_corpus(
+    config: SyntheticConfig, directory: Path, workers: int, progress: Callable[[int], None] = _ignore
+) -> None:
+    """Write `<name>.mp4` of every planned clip, then `labels.csv`, into `directory`, whose parent exists.
+
+    Clips are H.264 (SIZE x SIZE, yuv420p, 25 fps) and AAC (mono, 16 kHz). The bytes depend on `config`
+    only, not on `workers`. No file has its final name before it is whole.
+    """
+    directory.mkdir(exist_ok=True)
+    clips = plan_corpus(config)
+    # Spawned, not forked: the caller may hold threads of torch or OpenCV, which do not survive a fork.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_stay_on_one_core) as pool:
+        pending = [pool.submit(render_clip, clip, directory) for clip in clips]
+        try:
+            for future in as_completed(pending):
+                future.result()
+                progress(1)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    _write_labels(clips, directory / "labels.csv")
+
+
+def render_clip(clip: ClipPlan, directory: Path) -> Path:
+    """Write one clip as `<name>.mp4` and return its path."""
+    rng = np.random.default_rng(clip.seed)
+    prosody = plan_prosody(clip.duration, clip.speaker.timbre, clip.voice, rng)
+    speech = synthesise(prosody, clip.duration, clip.speaker.timbre, clip.voice, rng)
+    times = np.arange(clip.frames) / FRAME_RATE
+    motion = plan_motion(times, prosody.mouth_opening(times), clip.face, rng)
+    portrait = paint_portrait(clip.speaker.look, clip.face, rng)
+    path = directory / f"{clip.name}.mp4"
+    unfinished = path.with_suffix(".mp4.part")
+    with av.open(str(unfinished), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        picture = container.add_stream("libx264", rate=FRAME_RATE)
+        picture.width = picture.height = SIZE
+        picture.pix_fmt = "yuv420p"
+        # One thread: with more, x264 divides its work, and so its bytes, by the number of cores.
+        picture.codec_context.thread_count = 1
+        picture.options = {"preset": "superfast", "crf": "22", "threads": "1"}
+        sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        sound.bit_rate = 48_000
+        sound.options = {"aac_coder": "fast"}  # the default search takes longer than all the drawing
+        for image in draw_frames(portrait, clip.speaker.look, clip.face, motion):
+            planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
+        container.mux(picture.encode())
+        for frame in _audio_frames(speech):
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode())
+    unfinished.replace(path)
+    return path
+
+
+def _audio_frames(speech: NDArray[np.float32]) -> list[av.AudioFrame]:
+    frames = []
+    for start in range(0, len(speech), _AAC_FRAME):
+        samples = speech[None, start : start + _AAC_FRAME]
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        frame.pts = start
+        frames.append(frame)
+    return frames
+
+
+def _write_labels(clips: tuple[ClipPlan, ...], path: Path) -> None:
+    unfinished = path.with_suffix(".csv.part")
+    with unfinished.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(LABELS_HEADER)
+        writer.writerows(
+            (clip.name, clip.label, f"{clip.valence:.2f}", clip.speaker.name, clip.split) for clip in clips
+        )
+    unfinished.replace(path)
+
+
+def _stay_on_one_core() -> None:
+    cv2.setNumThreads(1)

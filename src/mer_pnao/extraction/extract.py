@@ -1,0 +1,161 @@
+"""Feature sets of many clips: batched, resumable by shard, and with a reason for each clip left out."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from mer_pnao.extraction.clip_encoders import ClipEncoder
+from mer_pnao.extraction.engine import Engine, Progress, on_this_machine
+from mer_pnao.extraction.shards import SHARD_SIZE, Clip, Part, of_part, shard_folders, write_shard_folder
+from mer_pnao.features.remarks import Listed, read_face_shares, read_listed, write_face_shares, write_listed
+from mer_pnao.features.sets import write_identity
+from mer_pnao.foundations.errors import InputError
+
+
+@dataclass(frozen=True)
+class ExtractionReport:
+    """What became of the clips: `sets` by width, and the clips that were skipped or lack a face."""
+
+    clips: int
+    sets: Mapping[str, int]
+    listed: tuple[Listed, ...]
+
+    @property
+    def skipped(self) -> int:
+        return sum(entry.action == "skipped" for entry in self.listed)
+
+
+def extract(
+    clips: Sequence[Clip],
+    encoder: ClipEncoder,
+    out: Path,
+    work: Path,
+    shard_size: int = SHARD_SIZE,
+    max_skipped: float = 0.05,
+    progress: Progress = lambda _: None,
+    engine: Engine | None = None,
+) -> ExtractionReport:
+    """Writes an encoder's feature sets: `out/<set>/part-*.parquet`, `identity.json`, `skipped.csv`, `faces.csv`.
+
+    Finished shards stay in `work/features/<key>/`, where the key is a hash of all that determines them, so
+    that a killed extraction goes on at the shard where it was, with the same bytes as an undisturbed one.
+
+    Args:
+        clips: in the order of the vectors.
+        encoder: see `build_encoder`.
+        out: the encoder's folder, replaced as a whole at the end.
+        work: the root of what survives a kill.
+        shard_size: clips of a shard, which is what a kill can cost at most.
+        max_skipped: share of the clips that may be unusable.
+        progress: called with the number of clips finished since the last call.
+        engine: what computes the shards; this process when omitted.
+
+    Raises:
+        InputError: no clips, a clip twice or missing, an `out` that holds anything else or cannot be made, vectors
+            that are not finite, or too many clips skipped, naming the table that lists them.
+    """
+    refuse_foreign_folder(out)
+    shards = _filled(clips, encoder, work, shard_size, Part(), progress, engine)
+    listed = tuple(entry for folder in shards for entry in read_listed(folder / "skipped.csv"))
+    report = ExtractionReport(len(clips), dict(encoder.sets), listed)
+    cache = next(iter(shards)).parent
+    if report.skipped > max_skipped * len(clips) or report.skipped == len(clips):
+        table = cache / "skipped.csv"
+        write_listed(table, listed)
+        raise InputError(
+            f"{table}: {encoder.name} skipped {report.skipped} of {len(clips)} clips, "
+            f"more than max_skipped = {max_skipped:g}"
+        )
+    corrupted = {c.name: {"snr": c.corruption.snr, "blur": c.corruption.factor} for c in clips if c.corruption}
+    identity = {**encoder.identity, "corrupted": corrupted} if corrupted else encoder.identity
+    with FileLock(cache / "publish.lock"):
+        _publish(list(shards), encoder.sets, identity, listed, out)
+    return report
+
+
+def extract_part(
+    clips: Sequence[Clip],
+    encoder: ClipEncoder,
+    work: Path,
+    part: Part,
+    shard_size: int = SHARD_SIZE,
+    progress: Progress = lambda _: None,
+    engine: Engine | None = None,
+) -> tuple[Path, ...]:
+    """Computes the shards of a part into `work`, for machines that share it; returns the folders of the missing ones.
+
+    When none is missing, `extract` with the same clips, encoder and shard size has nothing left to compute. Raises
+    InputError for the clips and vectors that `extract` refuses.
+    """
+    shards = _filled(clips, encoder, work, shard_size, part, progress, engine)
+    return tuple(folder for folder in shards if not folder.is_dir())
+
+
+def refuse_foreign_folder(out: Path) -> None:
+    """Before hours of work: the folder will be replaced, so it must be one that an extraction made, empty, or absent.
+
+    Raises InputError for any other, and for one that cannot be made.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        foreign = out.exists() and not (out / "identity.json").is_file() and any(out.iterdir())
+    except OSError as error:
+        raise InputError(f"{out} cannot be made: {error.strerror}") from error
+    if foreign:
+        raise InputError(f"{out} holds something else than features, and would be replaced; name another folder")
+
+
+def _filled(
+    clips: Sequence[Clip],
+    encoder: ClipEncoder,
+    work: Path,
+    shard_size: int,
+    part: Part,
+    progress: Progress,
+    engine: Engine | None,
+) -> dict[Path, Sequence[Clip]]:
+    """All shards, of which those of the part are there."""
+    _refuse_bad_list(clips, encoder.name)
+    shards = shard_folders(clips, encoder, work, shard_size)
+    own = of_part(shards, part)
+    missing = {folder: members for folder, members in own.items() if not folder.is_dir()}
+    progress(sum(len(members) for folder, members in own.items() if folder not in missing))
+    for folder, shard in (engine or on_this_machine(encoder))(missing, progress):
+        write_shard_folder(folder, shard)
+    return shards
+
+
+def _refuse_bad_list(clips: Sequence[Clip], encoder: str) -> None:
+    if not clips:
+        raise InputError(f"{encoder}: there are no clips to extract")
+    twice = [name for name, times in Counter(clip.name for clip in clips).items() if times > 1]
+    if twice:
+        raise InputError(f"{encoder}: the clip {twice[0]} is listed twice")
+    for clip in clips:
+        if not clip.path.is_file():
+            raise InputError(f"{clip.path}: the file of the clip {clip.name} is missing")
+
+
+def _publish(
+    shards: Sequence[Path],
+    sets: Iterable[str],
+    identity: Mapping[str, object],
+    listed: Sequence[Listed],
+    out: Path,
+) -> None:
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a kill; two machines that finish together take turns
+    for set_name in sets:
+        (partial / set_name).mkdir(parents=True)
+        for shard in shards:
+            # Copied and not linked: DVC may make its outputs read-only, and links would share that.
+            shutil.copyfile(shard / f"{set_name}.parquet", partial / set_name / f"{shard.name}.parquet")
+    write_identity(partial, identity, listed)
+    shares = [share for shard in shards for share in read_face_shares(shard / "faces.csv")]
+    write_face_shares(partial / "faces.csv", shares)
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)

@@ -1,0 +1,150 @@
+"""Finished shards of an extraction on disk: what a kill leaves, and what several machines share.
+
+A shard is some neighbours in the list of clips. Its folder's name tells all that determines it, so that whoever finds
+it has the vectors that it would have computed itself.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_pnao.features.remarks import Listed, Row, write_face_shares, write_listed
+from mer_pnao.features.sets import write_shard
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import digest
+from mer_pnao.media.corruption import ClipCorruption
+
+if TYPE_CHECKING:
+    import torch
+
+SHARD_SIZE = 64  # clips: what a kill can cost at most
+_LIBRARIES = ("av", "numpy", "opencv-python-headless", "torch", "transformers")  # another version, another last bit
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip of the manifest."""
+
+    name: str
+    path: Path
+    corruption: ClipCorruption | None = None  # of a noisy twin
+
+
+class EncoderFacts(Protocol):
+    """What a shard's folder depends on, of an encoder."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def identity(self) -> Mapping[str, object]: ...
+
+    @property
+    def batch(self) -> int: ...
+
+    @property
+    def device(self) -> "torch.device": ...
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What an encoder made of some clips: for each set the vectors (n, D) of the clips in `names`, and remarks."""
+
+    names: tuple[str, ...]
+    vectors: Mapping[str, NDArray[np.float32]]
+    listed: tuple[Listed, ...]
+    shares: tuple[Row, ...]  # of frames with a face
+
+
+@dataclass(frozen=True)
+class Part:
+    """The shards that one of several machines computes: every `count`-th one, from the `number`-th on, from 1."""
+
+    number: int = 1
+    count: int = 1
+
+    def takes(self, shard: int) -> bool:
+        """Whether the shard of this number, from 0 on, is of the part: dealt out, for long clips are neighbours."""
+        return shard % self.count == self.number - 1
+
+    def clips(self, count: int, shard_size: int = SHARD_SIZE) -> int:
+        """How many of so many clips are the part's."""
+        starts = range(0, count, shard_size)
+        return sum(min(shard_size, count - start) for shard, start in enumerate(starts) if self.takes(shard))
+
+
+def parse_part(text: str) -> Part:
+    """The part that `i/n` names. Raises InputError for anything else."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise InputError(f"a part must be i/n with i from 1 to n, got {text!r}")
+    return Part(int(number), int(count))
+
+
+def shard_folders(
+    clips: Sequence[Clip], encoder: EncoderFacts, work: Path, shard_size: int = SHARD_SIZE
+) -> dict[Path, Sequence[Clip]]:
+    """Where each shard's folder is or will be, below `work/features/<key>/`, and its clips; every clip is read once."""
+    cache = work / "features" / _key(clips, encoder, shard_size)
+    return {
+        cache / f"part-{number:05d}": clips[start : start + shard_size]
+        for number, start in enumerate(range(0, len(clips), shard_size))
+    }
+
+
+def of_part(shards: Mapping[Path, Sequence[Clip]], part: Part) -> dict[Path, Sequence[Clip]]:
+    """The shards of a part."""
+    return {folder: clips for number, (folder, clips) in enumerate(shards.items()) if part.takes(number)}
+
+
+def write_shard_folder(folder: Path, shard: Shard) -> None:
+    """Write a shard beside its place and move it there: whole or not at all."""
+    partial = folder.with_name(f".{uuid4().hex}")  # not `mkdtemp`, whose folders are closed to other users
+    partial.mkdir(parents=True)
+    for name, vectors in shard.vectors.items():
+        write_shard(partial / f"{name}.parquet", shard.names, vectors)
+    write_listed(partial / "skipped.csv", shard.listed)
+    write_face_shares(partial / "faces.csv", shard.shares)
+    try:
+        partial.replace(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        shutil.rmtree(partial)  # another process finished the same shard first, with the same bytes
+
+
+def _key(clips: Sequence[Clip], encoder: EncoderFacts, shard_size: int) -> str:
+    drawn = {clip.name: clip.corruption for clip in clips if clip.corruption}
+    noise = {path: digest(path) for path in {path for corruption in drawn.values() for path in corruption.noise}}
+    # The batch is part of it because, in bfloat16, sums in another order round differently.
+    determining = {
+        "encoder": encoder.name,
+        "identity": dict(encoder.identity),
+        "batch": encoder.batch,
+        "device": encoder.device.type,
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "shard_size": shard_size,
+        "clips": [[clip.name, _content(clip.path)] for clip in clips],
+        "corrupted": {
+            name: [corruption.snr, corruption.factor, corruption.start, [noise[path] for path in corruption.noise]]
+            for name, corruption in drawn.items()
+        },
+    }
+    return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _content(path: Path) -> str:
+    """A clip's digest; one that may not be read is no reason to stop here: decoding lists it."""
+    try:
+        return digest(path)
+    except OSError as error:
+        return f"unreadable: {error.strerror}"

@@ -1,0 +1,108 @@
+"""The encoders that a model was trained with, loaded anew and held against the model's record of them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.encoders.model_folder import checkpoint_digest
+from mer_pnao.extraction.clip_encoders import ClipEncoder, build_encoder, checkpoint_path
+from mer_pnao.features.provenance import ENCODERS
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.precision import Precision
+from mer_pnao.media.decode import MediaLimits
+
+_READY = "give ready features with --features"
+_PRECISIONS: dict[str, Precision] = {"float32": "fp32", "bfloat16": "bf16"}  # of an identity -> of a profile
+
+
+def read_record(directory: Path, sets: Iterable[str], version: str) -> dict[str, Any]:
+    """A model's `encoders.json`, which names an encoder that can be run for each set.
+
+    Args:
+        directory: the model's folder.
+        sets: the feature sets that the model reads.
+        version: what to call the model.
+
+    Raises:
+        InputError: there is no record, or it lacks a set or the settings of an encoder, as of imported features.
+    """
+    path = directory / ENCODERS
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        made = {name for encoder in record.values() for name in encoder["sets"]}
+        imported = [name for encoder in record.values() if "config" not in encoder for name in encoder["sets"]]
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{version} holds no {ENCODERS}, which says how to make features of a clip: train it again, or {_READY}"
+        ) from error
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} is not a record of encoders") from error
+    if imported:
+        raise InputError(
+            f"the feature set {imported[0]} of {version} was imported, and no encoder here makes it: {_READY}"
+        )
+    if missing := sorted(set(sets) - made):
+        raise InputError(f"{path} names no encoder for the feature set {missing[0]}")
+    return dict(record)
+
+
+def load_encoders(
+    record: Mapping[str, Any], version: str, root: Path = Path(), known: Mapping[str, ClipEncoder] | None = None
+) -> dict[str, ClipEncoder]:
+    """The encoders of a record by name.
+
+    Args:
+        record: of `read_record`.
+        version: what to call the model.
+        root: what the paths of checkpoints and of a face detector are relative to.
+        known: encoders that are loaded already; one that is what the record says is taken instead of a second copy.
+
+    Raises:
+        InputError: a checkpoint is absent or another one than the model was trained with, or an encoder would run in
+            another way, naming encoder, what was expected and what was found.
+    """
+    known = known or {}
+    return {
+        name: known[name]
+        if name in known and _difference(entry["identity"], known[name].identity) is None
+        else _load(name, entry, version, root)
+        for name, entry in record.items()
+    }
+
+
+def _load(name: str, entry: Mapping[str, Any], version: str, root: Path) -> ClipEncoder:
+    identity = entry["identity"]
+    try:
+        # As the training machine chose for `auto`, which may mean another precision here.
+        chosen = {"layers": tuple(entry["config"]["layers"]), "precision": _PRECISIONS[identity["precision"]]}
+        config = EncoderConfig(**{**entry["config"], **chosen})
+        limits = MediaLimits(**entry["media"])
+        expected = str(identity["checkpoint_sha256"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the {ENCODERS} of {version} does not say how to run the encoder {name}: {error}") from error
+    try:
+        path = checkpoint_path(name, config.checkpoint, root)
+        found = checkpoint_digest(path)
+    except InputError as error:
+        raise InputError(f"{error}; {version} was trained with the one of sha256 {expected}") from error
+    if found != expected:
+        raise InputError(
+            f"{path} is another checkpoint of the encoder {name} than {version} was trained with: "
+            f"its sha256 is {found}, not {expected}"
+        )
+    encoder = build_encoder(name, config, root, limits)
+    if difference := _difference(identity, encoder.identity):
+        key, was, now = difference
+        raise InputError(
+            f"the encoder {name} would not run as when {version} was trained: {key} is {now!r}, and was {was!r}"
+        )
+    return encoder
+
+
+def _difference(expected: Mapping[str, Any], found: Mapping[str, object]) -> tuple[str, object, object] | None:
+    """The first key in which two identities differ, with both values; None when they are the same."""
+    plain = json.loads(json.dumps(dict(found)))
+    keys = sorted(expected.keys() | plain.keys())
+    return next(((key, expected.get(key), plain.get(key)) for key in keys if expected.get(key) != plain.get(key)), None)

@@ -1,0 +1,76 @@
+"""What an encoder remarked about clips: `skipped.csv` (clips and reasons) and `faces.csv` (where faces were)."""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+from mer_pnao.corpus.manifest import read_csv
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import write_text
+
+Action = Literal["skipped", "whole_frame", "all_zero"]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A clip that an encoder could not take as it is, and what became of it."""
+
+    name: str
+    encoder: str
+    action: Action
+    reason: str
+
+
+def write_listed(path: Path, listed: Iterable[Listed]) -> None:
+    """Writes a table with the columns name, encoder, action and reason. Complete or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Listed)])
+    writer.writerows(astuple(entry) for entry in listed)
+    write_text(path, text.getvalue())
+
+
+def read_listed(path: Path) -> tuple[Listed, ...]:
+    """Reads what `write_listed` wrote.
+
+    Raises:
+        InputError: the table is absent or unreadable, or has other columns or actions.
+    """
+    try:
+        table = read_csv(path)
+    except InputError as error:
+        raise InputError(f"{path} is not a table of skipped clips") from error
+    if list(table.columns) != [field.name for field in fields(Listed)] or not set(table["action"]) <= set(
+        get_args(Action)
+    ):
+        raise InputError(f"{path} is not a table of skipped clips")
+    return tuple(Listed(*row) for row in table.itertuples(index=False))
+
+
+_COLUMNS = ("name", "frames", "share")
+Row = tuple[str, str, str]  # name of the clip, number of its frames that were encoded, share
+
+
+def row(name: str, frames: int, share: float) -> Row:
+    """A row of the table."""
+    return (name, str(frames), f"{share:.4f}")
+
+
+def write_face_shares(path: Path, rows: Sequence[Row]) -> None:
+    """Writes the table, complete or not at all; without rows, as of an encoder of sound, there is none."""
+    if not rows:
+        return
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
+    write_text(path, text.getvalue())
+
+
+def read_face_shares(path: Path) -> list[Row]:
+    """Reads what `write_face_shares` wrote, or did not write."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [(name, frames, share) for name, frames, share in csv.reader(file)][1:]

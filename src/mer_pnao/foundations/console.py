@@ -1,0 +1,45 @@
+"""What a person sees while a command runs: progress bars, and one sentence for each wrong input."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mer_pnao.foundations.errors import InputError
+
+BAD_INPUT, REFUSED = 2, 3  # exit codes: wrong use or input; refused by a gate
+ROOT = Path()  # the checkout's root: commands run there, as DVC's do
+
+
+def plain_console() -> Console:
+    """Of stdout. Names from data, as of clips and emotions, stay as they are: `[x]` is no markup, `:x:` no emoji."""
+    return Console(markup=False, emoji=False)
+
+
+@contextmanager
+def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr; yields the function that moves it by so many items. No total: not known before."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda items: bar.advance(task, items)
+
+
+@contextmanager
+def input_errors() -> Iterator[None]:
+    """Turn a wrong input into one sentence on stderr and exit code 2, without a traceback."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from error

@@ -1,0 +1,74 @@
+"""Folds in parallel processes with one thread each: the numbers do not depend on how many there are."""
+
+import gc
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Protocol, TypeVar
+
+import torch
+from joblib import Parallel, delayed, parallel_config
+
+from mer_pnao.foundations.errors import InputError
+
+# What glibc's malloc does in the worker processes; other C libraries do not look at it. Without it, freed gradients go
+# back to the system after each step, to be zeroed page by page for the next one, and 4 KiB pages fill the TLB.
+_MALLOC = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=1073741824:glibc.malloc.hugetlb=1"
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+def usable_cores() -> int:
+    """How many cores this process may use; MER_WORKERS sets another number, and raises InputError if it is none."""
+    stated = os.environ.get("MER_WORKERS")
+    if stated is not None:
+        if not (stated.isdecimal() and int(stated) > 0):
+            raise InputError(f"MER_WORKERS must be a whole number of at least 1, got {stated!r}")
+        return int(stated)
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
+        cores = os.process_cpu_count()
+    elif hasattr(os, "sched_getaffinity"):  # on Linux
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count()
+    return cores or 1
+
+
+def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
+    """Call the function with one torch thread: sums in another order give other last digits."""
+    torch.set_num_threads(1)
+    _spare_the_imported()
+    return function(task)
+
+
+@cache
+def _spare_the_imported() -> None:
+    """Take everything that is imported by now out of the garbage collector's rounds, which a training starts often."""
+    gc.freeze()
+
+
+class ParallelMap(Protocol):
+    """A `map` of one function over tasks, in their order."""
+
+    def __call__(self, function: Callable[[Task], Result], tasks: Iterable[Task], /) -> Iterator[Result]:
+        """Call the function with each task."""
+        ...
+
+
+def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> ParallelMap:
+    """A `map` over processes, in order; `done(1)` is called for each finished task."""
+
+    os.environ.setdefault("GLIBC_TUNABLES", _MALLOC)  # read by processes that start from here on
+
+    def run(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        # No memory-mapped arguments: a killed run would leave them behind.
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            results = Parallel(n_jobs=workers, return_as="generator", max_nbytes=None)(
+                delayed(single_threaded)(function, task) for task in tasks
+            )
+            for result in results:
+                done(1)
+                yield result
+
+    return run

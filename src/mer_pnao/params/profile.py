@@ -1,0 +1,277 @@
+"""`params.yaml` as frozen models: whatever does not fit is refused before anything runs.
+
+The science takes its own dataclasses, which check their values themselves; this file only gathers them into one
+document, so a range is written once.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mer_pnao.demo.plan import SyntheticConfig
+from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.foundations.checks import at_least, bare_name, between, sub_path
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.media.corruption import SPEECH, CorruptionConfig
+from mer_pnao.media.decode import MediaLimits
+from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
+from mer_pnao.params.document import read_mapping
+from mer_pnao.params.search_space import SearchConfig
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.training.fit import TrainingConfig
+
+_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+_SYNTHESIZED = ("clips", "checkpoints")
+
+
+class CorpusParams(BaseModel):
+    """Where the clips and their labels come from."""
+
+    model_config = _STRICT
+
+    kind: Literal["labelled_folder", "mertools", "mer2023", "ravdess", "cremad"]  # mertools has features and no clips
+    root: str = Field(min_length=1)  # the folder, below data/; `mer profile --data` links it to where the corpus is
+    label_file: str = "labels.csv"  # of labelled_folder and mertools, below the root; the others know theirs
+    labels: tuple[str, ...]  # the emotions, in the order of every table and figure; none: those of the training clips
+    intensities: tuple[str, ...] = ()  # of ravdess and cremad: those taken; none: all
+    test_speakers: tuple[str, ...] = ()  # who is held out where the labels do not say what is test; none: a draw
+    test_share: float = Field(default=0.2, gt=0, le=0.5)  # of the clips, where it is drawn
+    max_skipped: float = Field(default=0.05, ge=0, le=1)  # share of clips that may be unusable before a stage fails
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> Self:
+        sub_path("label_file", self.label_file)
+        if len(self.labels) == 1:
+            raise ValueError(f"labels must be at least two emotions, or none, got only {self.labels[0]!r}")
+        for label in self.labels:
+            if not label or not label.isprintable() or label != label.strip():
+                raise ValueError(f"labels must be words without spaces around them, got {label!r}")
+            if self.labels.count(label) > 1:
+                raise ValueError(f"labels must name each emotion once, got {label!r} twice")
+        return self
+
+
+class FeatureParams(BaseModel):
+    """Which feature sets the network sees."""
+
+    model_config = _STRICT
+
+    acoustic: tuple[str, ...] = Field(min_length=1)  # one branch each
+    visual: tuple[str, ...]  # in every branch
+    gathered: Literal["own", "all"]  # what a branch reads: its own acoustic set and the visual ones, or every set
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """All sets, acoustic first."""
+        return (*self.acoustic, *self.visual)
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """The sizes of the comparison. Raises ValueError naming key, value and range."""
+
+    rounds: tuple[int, ...] = (1, 3, 5)  # PNAO's rounds whose sizes every method is brought to
+    group_norm: float = 1e-4  # strength of Torch-Pruning's group regulariser, that library's default
+
+    def __post_init__(self) -> None:
+        if not self.rounds:
+            raise ValueError("rounds must name at least one round, got none")
+        for number in self.rounds:
+            between("rounds", number, 1, 99)
+        if sorted(set(self.rounds)) != list(self.rounds):
+            raise ValueError(f"rounds must rise, got {list(self.rounds)}")
+        at_least("group_norm", self.group_norm, 0)
+
+
+class EvaluationParams(BaseModel):
+    """How results are compared."""
+
+    model_config = _STRICT
+
+    resamples: int = Field(default=2000, ge=100, le=100_000)  # of the paired bootstrap; P is exact to about .01
+    probe_c: float = Field(default=0.05, gt=0)  # inverse L2 strength of the linear probe's logistic regression
+    probe_ridge: float = Field(default=100.0, gt=0)  # L2 strength of its ridge regression of valence
+
+
+class PromotionParams(BaseModel):
+    """What a registered version must show before it becomes the champion."""
+
+    model_config = _STRICT
+
+    probability: float = Field(default=0.95, ge=0.5, lt=1)  # P to be better than the champion, as Table 1's verdicts
+    # P to be better than the linear probe, for the first champion. It takes nobody's place, so that a wrong choice
+    # costs less than having none: more likely than not is enough.
+    probe_probability: float = Field(default=0.5, ge=0.5, lt=1)
+    margin: float = Field(default=0.01, ge=0, le=0.1)  # Com that a smaller network may lose; a seed moves it by more
+    smaller: float = Field(default=0.1, gt=0, lt=1)  # share of the champion's parameters that it must do without then
+    slower: float = Field(default=0.1, ge=0)  # share of the champion's latency that may come on top
+
+
+class Params(BaseModel):
+    """A whole profile."""
+
+    model_config = _STRICT
+
+    profile: str = Field(pattern=r"^[a-z0-9_]+$")  # names data/<profile>/
+    seed: int = Field(ge=0, lt=2**32)  # NumPy's and scikit-learn's range
+    corpus: CorpusParams
+    synthesize: dict[str, str]  # what the demo makes for itself: clips and checkpoints, and where to below data/
+    synthetic: SyntheticConfig = SyntheticConfig()  # of the clips that the demo makes
+    media: MediaLimits = MediaLimits()  # for profiles with encoders
+    corruption: dict[str, CorruptionConfig]  # noisy twins of the test clips, as further test splits: name -> how
+    encoders: dict[str, EncoderConfig]  # one extraction stage each
+    imported: dict[str, str]  # ready feature sets: name -> folder below the corpus root
+    features: FeatureParams
+    folds: int = Field(ge=2, le=20)
+    network: NetworkConfig
+    training: TrainingConfig
+    pnao: PnaoConfig
+    controls: ControlsConfig
+    search: SearchConfig
+    evaluation: EvaluationParams
+    promotion: PromotionParams
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        for section, names in (("encoders", self.encoders), ("imported", self.imported)):
+            for name in names:
+                bare_name(f"a name in {section}", name)
+        for name in self.synthesize:
+            if name not in _SYNTHESIZED:
+                raise ValueError(f"synthesize.{name} is not a known parameter, only {' and '.join(_SYNTHESIZED)} are")
+        if both := sorted(self.encoders.keys() & self.imported.keys()):
+            raise ValueError(f"encoders and imported both hold {both[0]!r}, and would write to one folder")
+        return self
+
+    @model_validator(mode="after")
+    def _sets_exist(self) -> Self:
+        known = [*self.imported, *(made for name, encoder in self.encoders.items() for made in encoder.sets(name))]
+        for name in known:
+            if known.count(name) > 1:
+                raise ValueError(f"encoders and imported make the set {name!r} twice")
+        for name in self.features.sets:
+            if name not in known:
+                raise ValueError(f"features names the set {name!r}, which no encoder makes; known: {sorted(known)}")
+        if len(set(self.features.sets)) != len(self.features.sets):
+            raise ValueError("features names a set twice")
+        self.blueprint(dict.fromkeys(self.features.sets, 1), "entropy", 2)  # refuses what the network cannot name
+        return self
+
+    @model_validator(mode="after")
+    def _places_stay_apart(self) -> Self:
+        """The corpus and what the demo makes lie below data/, and apart from what the stages write there."""
+        for name, source in self.imported.items():
+            sub_path(f"imported.{name}", source)
+        made = {f"synthesize.{name}": place for name, place in self.synthesize.items()}
+        for key, place in {"corpus.root": self.corpus.root, **made}.items():
+            sub_path(key, place)
+            if Path(place).parts[0] != "data":
+                raise ValueError(f"{key} must lie below data/, got {place!r}")
+            for output in (self.data / "features", self.data / "manifest.csv"):
+                if _overlap(Path(place), output):
+                    raise ValueError(f"{key} must lie apart from {output}, which the stages write, got {place!r}")
+        if len(made) == len(_SYNTHESIZED) and _overlap(*map(Path, made.values())):
+            raise ValueError(f"{' and '.join(made)} must lie apart, got {' and '.join(map(repr, made.values()))}")
+        return self
+
+    @model_validator(mode="after")
+    def _media_fit(self) -> Self:
+        """DVC sees a change of what lies below the corpus root; noise needs clips that are decoded here."""
+        noises = {f"corruption.{name}.noise": each.noise for name, each in self.corruption.items()}
+        places = {"media.detector": self.media.detector, "media.crops": self.media.crops, **noises}
+        for key, place in places.items():
+            if place not in ("", SPEECH) and not Path(place).is_relative_to(self.corpus.root):
+                raise ValueError(f"{key} must lie below corpus.root = {self.corpus.root}, got {place!r}")
+        for name in self.corruption:
+            if not re.fullmatch("[a-z0-9_]+", name):
+                raise ValueError(f"a name in corruption must be lower-case letters, digits and '_', got {name!r}")
+            if self.imported or not self.encoders:
+                raise ValueError(f"corruption.{name} needs clips to corrupt, which ready feature sets have none of")
+            if self.media.crops:
+                raise ValueError(f"corruption.{name} blurs frames, and media.crops are cut out of them already")
+        return self
+
+    @property
+    def data(self) -> Path:
+        """Where this profile's products lie."""
+        return Path("data") / self.profile
+
+    def blueprint(self, widths: dict[str, int], fusion: str, classes: int) -> Blueprint:
+        """The dense network for feature sets of these widths and so many emotions."""
+        return Blueprint(
+            {name: widths[name] for name in self.features.sets},
+            self.features.acoustic,
+            self.features.visual,
+            classes,
+            fusion,
+            self.network,
+            self.features.gathered,
+        )
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a profile. Raises InputError: one sentence naming file, key, value and range.
+
+    A profile states every value of every section that its stages read: DVC tracks what the file says, so a default
+    that it does not state could change unseen.
+    """
+    document = read_mapping(path)
+    try:
+        params = Params.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_sentence(error.errors()[0])}") from error
+    needless = set() if params.encoders else {"media"}
+    needless |= set() if params.synthesize else {"synthetic"}
+    whole = params.model_dump(exclude={section for section in needless if section not in document})
+    if missing := _first_missing(document, whole):
+        raise InputError(f"{path}: {missing} is missing")
+    return params
+
+
+def _overlap(first: Path, second: Path) -> bool:
+    """Whether one of two places is, or holds, the other."""
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
+def _first_missing(stated: Mapping[str, Any], whole: Mapping[str, Any], section: str = "") -> str | None:
+    """The first key, as `section.key`, that the whole has and what is stated has not."""
+    for name, value in whole.items():
+        if name not in stated:
+            return f"{section}{name}"
+        if isinstance(value, dict) and (missing := _first_missing(stated[name], value, f"{section}{name}.")):
+            return missing
+    return None
+
+
+def _sentence(problem: Any) -> str:
+    """Pydantic's first complaint as a sentence with the whole key."""
+    location = [str(part) for part in problem["loc"]]
+    key, message = ".".join(location), problem["msg"].removeprefix("Value error, ")
+    match problem["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            close = difflib.get_close_matches(location[-1], _known_keys(location[:-1]), n=1)
+            return f"{key} is not a known parameter" + (f"; did you mean {close[0]!r}?" if close else "")
+        case "missing" | "missing_argument":
+            return f"{key} is missing"
+        case "value_error":
+            return f"{key}.{message}" if key else message
+        case _:
+            return f"{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r}"
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    """The keys that may stand at a place of the document."""
+    here: Any = Params
+    for part in location:
+        fields = getattr(here, "model_fields", None) or getattr(here, "__dataclass_fields__", {})
+        if part not in fields:  # the name of an encoder
+            continue
+        annotation = getattr(fields[part], "annotation", None) or fields[part].type
+        here = get_args(annotation)[-1] if get_args(annotation) else annotation
+    return list(getattr(here, "model_fields", None) or getattr(here, "__dataclass_fields__", {}))

@@ -1,0 +1,28 @@
+"""The settings of Algorithm 1."""
+
+from dataclasses import dataclass
+
+from mer_pnao.foundations.checks import at_least, between, one_of
+from mer_pnao.pruning.mask import SCOPES
+
+REWINDS = ("learning_rate", "weights", "none")
+
+
+@dataclass(frozen=True)
+class PnaoConfig:
+    """Algorithm 1's settings. Raises ValueError naming key, value and range."""
+
+    naor: float = 0.05  # k of eq. 11, the paper's
+    alpha: float = 1e-4  # weight of the L1 term of eq. 8; the paper gives none
+    rounds: int = 10  # N of line 6, the paper's
+    scope: str = "network"  # where eq. 11 takes its maximum
+    rewind: str = "learning_rate"  # the paper's; "weights" and "none" are controls
+    min_nodes: int = 4  # an emptied layer would kill its branch
+
+    def __post_init__(self) -> None:
+        between("naor", self.naor, 0, 1)
+        at_least("alpha", self.alpha, 0)
+        between("rounds", self.rounds, 0, 99)
+        one_of("scope", self.scope, SCOPES)
+        one_of("rewind", self.rewind, REWINDS)
+        at_least("min_nodes", self.min_nodes, 1)

@@ -1,0 +1,96 @@
+"""Table 1 in a terminal of 80 columns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.names import TITLES
+from mer_pnao.report.seeds import MEASURES, SEED_COLUMNS
+from mer_pnao.report.table import BASELINE, COLUMNS, SPLIT
+from mer_pnao.report.words import NONE, plus_minus, probability, short_count
+
+
+def print_table(path: Path, console: Console) -> None:
+    """Print `reports/table.csv`. Raises InputError naming the file when it is missing or is no such table."""
+    try:
+        table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a split may be called null
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a readable table: {error}") from error
+    columns = [*COLUMNS, *(SEED_COLUMNS if "seeds" in table else [])]
+    if missing := [column for column in columns if column not in table]:
+        raise InputError(f"{path} lacks the column {missing[0]!r}")
+    blocks = {str(split): rows for split, rows in table.groupby(SPLIT, sort=False)} if SPLIT in table else {"": table}
+    for split, rows in blocks.items():
+        scored = rows[rows["com"].notna()]
+        if len(scored) or not split:
+            _print_scores(scored, split, console)
+    where = "its split" if SPLIT in table else "the test split"
+    console.print(f"Com = Dis - 0.25 Dim on {where}; P: probability to be better than the baseline.", style="dim")
+    if "seeds" in table:
+        for split, rows in blocks.items():
+            if (known := rows["seeds"].notna()).any():
+                _print_seeds(rows[known], split, console)
+        console.print("Mean ± sample standard deviation over the seeds; above, the first seed alone.", style="dim")
+
+
+def _new_table(split: str) -> Table:
+    """Narrow enough for a terminal of 80 columns, where wrapped numbers would hide the names."""
+    title = f"Split {split}" if split else None
+    shown = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        pad_edge=False,
+        show_edge=False,
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    shown.add_column("System", no_wrap=True)
+    return shown
+
+
+def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
+    shown = _new_table(split)
+    for heading in ("Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    best = table["com"].max()
+    for row in table.to_dict("records"):
+        style = "bold" if row["com"] == best else None
+        shown.add_row(*_printed(row), style=style)
+    console.print(shown)
+    console.print()
+
+
+def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
+    shown = _new_table(split)
+    for heading in ("Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for row in table.to_dict("records"):
+        values = [plus_minus(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in MEASURES]
+        narrow = [value.replace(" ± ", "±") for value in values]  # negative ones fit a line, too
+        shown.add_row(TITLES.get(row["system"], row["system"]), f"{row['seeds']:.0f}", *narrow)
+    console.print(shown)
+    console.print()
+
+
+def _printed(row: Mapping[Any, Any]) -> list[str]:
+    def number(key: str, digits: int = 3) -> str:
+        return NONE if pd.isna(row[key]) else f"{row[key]:.{digits}f}"
+
+    p = row["p_better_than_baseline"]
+    parameters = NONE if pd.isna(row["parameters"]) else short_count(row["parameters"]).replace(" ", "")
+    if not pd.isna(row["parameters_ratio"]):
+        parameters += f" {row['parameters_ratio']:.0%}"
+    return [
+        TITLES.get(row["system"], row["system"]),
+        *(number(key) for key in ("trainval_com", "dis", "dim", "com")),
+        f"{number('com_low', 2)}…{number('com_high', 2)}",
+        NONE if row["system"] == BASELINE or pd.isna(p) else probability(p),
+        parameters,
+    ]

@@ -1,0 +1,57 @@
+"""A search of a profile from its study to `best_params.yaml`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mer_pnao.params.profile import Params
+from mer_pnao.search.best_params import BEST, write_best
+from mer_pnao.search.record import StudyRecord, TrialRecord
+from mer_pnao.search.runner import open_search, run_workers
+from mer_pnao.search.storage import failures_told
+from mer_pnao.search.trial import load_task
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a search may spend, and on which study."""
+
+    trials: int  # finished ones to end with, over all workers
+    workers: int  # processes of one thread
+    resume: bool = True  # go on with a study that was begun
+    storage: str | None = None  # a PostgreSQL URL; None: the project's journal
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+def search_profile(
+    params: Params,
+    objectives: tuple[str, ...],
+    budget: Budget,
+    say: Callable[[str], None] = _nothing,
+    finished: Callable[[TrialRecord], None] = _nothing,
+    known: Callable[[int], None] = _nothing,
+    found: Callable[[StudyRecord], None] = _nothing,
+) -> StudyRecord:
+    """Search until so many trials of the profile are finished, and write the chosen values to `best_params.yaml`.
+
+    `known` is told how many trials were finished already, `finished` of each that gets finished, and `found` what the
+    study holds at the end, also when the search fails or is interrupted after a trial. Raises InputError for wrong
+    input, and KeyboardInterrupt on Ctrl-C.
+    """
+    project = Path()
+    task = load_task(params, objectives)
+    with failures_told(budget.storage):
+        search = open_search(project, task, budget.storage, budget.trials, budget.resume, say)
+        known(min(search.finished, budget.trials))
+        try:
+            if search.finished < budget.trials:
+                run_workers(search, budget.workers, finished)
+        finally:
+            record = search.record()
+            if record.trials:
+                found(record)
+    write_best(record, project / BEST)
+    return record

@@ -1,0 +1,149 @@
+"""One trial: Algorithm 1 with the values that were drawn, judged by out-of-fold Com alone."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from optuna import Trial, TrialPruned
+from optuna.trial import FixedTrial
+
+from mer_pnao.network.emotion_network import EmotionNetwork
+from mer_pnao.outs.names import FUSION
+from mer_pnao.params.profile import Params
+from mer_pnao.params.search_space import CONFIGS, SECTIONS, Knob, Value
+from mer_pnao.pruning.pnao import Optimisation, optimise_architecture
+from mer_pnao.pruning.rounds import Round, RoundStore, best_round
+from mer_pnao.systems.cost import parameters
+from mer_pnao.systems.train import dataset_of
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.folds import make_folds
+
+SYSTEM = "enf_pnao"  # what is searched for: the paper's own, entropy fusion shrunk by PNAO
+COM, PARAMETERS = "com", "parameters"  # the objectives
+OUTCOME = "outcome"  # a trial's user attribute: what its rounds so far gave
+
+
+class CountingStore(RoundStore, Protocol):
+    """A round store that counts what it knew and what it did not."""
+
+    hits: int
+    misses: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything that a trial's value depends on, but for what the trial draws. There is no test clip in here."""
+
+    train: Examples
+    classes: int
+    params: Params
+    objectives: tuple[str, ...]  # (COM,) or (COM, PARAMETERS)
+
+    @property
+    def knobs(self) -> tuple[Knob, ...]:
+        """What a trial draws."""
+        return self.params.search.knobs()
+
+    @property
+    def pareto(self) -> bool:
+        """Whether there is more than one objective."""
+        return len(self.objectives) > 1
+
+
+def load_task(params: Params, objectives: tuple[str, ...]) -> Task:
+    """The profile's training clips; the test clips are dropped as soon as they are read.
+
+    Raises InputError for what `dataset_of` refuses.
+    """
+    dataset = dataset_of(params)
+    return Task(dataset.train, len(dataset.labels), params, objectives)
+
+
+def draw(trial: Trial | FixedTrial, knobs: Sequence[Knob]) -> dict[str, Value]:
+    """A value for every knob: name -> value."""
+    return {knob.name: _suggest(trial, knob) for knob in knobs}
+
+
+def _suggest(trial: Trial | FixedTrial, knob: Knob) -> Value:
+    low, high = knob.grid[0], knob.grid[-1]
+    if isinstance(low, str):
+        return str(trial.suggest_categorical(knob.name, [str(word) for word in knob.grid]))
+    if isinstance(low, int):
+        return trial.suggest_int(knob.name, low, int(high), log=knob.logarithmic)
+    return trial.suggest_float(knob.name, low, float(high), log=knob.logarithmic)
+
+
+def with_values(profile: Params, values: Mapping[str, Value]) -> Params:
+    """The profile with these values in their sections."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        sections.setdefault(SECTIONS[name], {})[name] = value
+    return profile.model_copy(
+        update={section: replace(getattr(profile, section), **changed) for section, changed in sections.items()}
+    )
+
+
+def optimisation_of(train: Examples, classes: int, params: Params) -> Optimisation:
+    """The run of Algorithm 1 that the stage `pnao` does for `SYSTEM` with its first seed, key by key.
+
+    Only so does the stage find the winner's rounds in the store.
+    """
+    widths = {name: values.shape[1] for name, values in train.features.items()}
+    return Optimisation(
+        params.blueprint(widths, FUSION[SYSTEM], classes),
+        train,
+        make_folds(train.emotion, train.speakers, params.folds, params.seed),
+        params.training,
+        params.pnao,
+        params.training.seeds[0],
+    )
+
+
+def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tuple[float, ...]:
+    """The value of each objective at the trial's best round, chosen as everywhere by Com.
+
+    With one objective every round's Com is reported, and Optuna may give the trial up: raises TrialPruned. The user
+    attribute OUTCOME grows round by round, so that a killed trial shows how far it came.
+    """
+    run = optimisation_of(task.train, task.classes, with_values(task.params, draw(trial, task.knobs)))
+    network = EmotionNetwork(run.blueprint)
+    weights, dense = [name for name, _ in network.named_parameters()], parameters(network)
+    rounds: list[dict[str, Any]] = []
+    before = (store.hits, store.misses)
+    for finished in optimise_architecture(
+        run.blueprint, run.examples, run.folds, run.training, run.pnao, run.seed, store
+    ):
+        rounds.append(_facts(finished, weights))
+        hits, misses = store.hits - before[0], store.misses - before[1]
+        trial.set_user_attr(OUTCOME, {"rounds": rounds, "dense": dense, "hits": hits, "misses": misses})
+        if not task.pareto:
+            trial.report(finished.scores.com, finished.number)
+            if finished.number < run.pnao.rounds and trial.should_prune():
+                raise TrialPruned
+    best = rounds[best_round((each["com"], each["parameters"]) for each in rounds)]
+    if not task.pareto:
+        return (best["com"],)
+    trial.set_constraint("com_at_least", task.params.search.com_at_least - best["com"])
+    return best["com"], float(best["parameters"])
+
+
+def _facts(finished: Round, weights: Sequence[str]) -> dict[str, Any]:
+    """Parameters are counted in the folds' states: to build the networks would cost more than a known round does."""
+    size = float(np.mean([sum(fold.state[name].numel() for name in weights) for fold in finished.folds]))
+    return {"key": finished.key, "parameters": round(size), **asdict(finished.scores)}
+
+
+def settings_of(params: Params, knobs: Iterable[Knob]) -> dict[str, Any]:
+    """What of params.yaml determines a trial's value beside the knobs, section by section."""
+    drawn = {knob.name for knob in knobs}
+    settings: dict[str, Any] = {
+        "seed": params.seed,
+        "folds": params.folds,
+        "features": params.features.model_dump(mode="json"),
+    }
+    for section in CONFIGS:
+        values = asdict(getattr(params, section))
+        settings[section] = {name: value for name, value in values.items() if name not in drawn}
+    settings["training"]["seeds"] = [params.training.seeds[0]]  # the others only say how much a seed matters
+    return settings

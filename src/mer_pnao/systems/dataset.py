@@ -1,0 +1,89 @@
+"""A corpus as the science takes it: manifest and feature sets joined, a set of examples a split."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mer_pnao.corpus.manifest import SPLITS, labels_of, read_manifest
+from mer_pnao.features.provenance import read_provenance
+from mer_pnao.features.sets import FeatureSet, load_sets
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.training.examples import Examples
+
+UNLABELLED = -1  # the emotion of a clip that is predicted and never scored; only further test splits have such
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The training and test clips of a profile that have every feature set."""
+
+    train: Examples
+    test: Examples
+    labels: tuple[str, ...]
+    others: Mapping[str, Examples] = field(default_factory=dict)  # further test splits, in the manifest's order
+    encoders: Mapping[str, Any] = field(default_factory=dict)  # what made the features, see `read_provenance`
+
+    @property
+    def tests(self) -> dict[str, Examples]:
+        """Every split that is predicted by the mean of the fold models: test first, then the further ones."""
+        return {"test": self.test, **self.others}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all splits and the label order."""
+        further = [f"{split}={examples.digest()}" for split, examples in self.others.items()]
+        text = "\0".join([self.train.digest(), self.test.digest(), *self.labels, *further])
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Feature set -> its width."""
+        return {name: values.shape[1] for name, values in self.train.features.items()}
+
+
+def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Sequence[str]) -> Dataset:
+    """Join the manifest with the feature sets; a clip that lacks one was skipped, with its reason, in extraction.
+
+    Without labels they are those of the training clips, in alphabetical order. Raises InputError for what
+    `read_manifest` and `load_sets` refuse, for a split or a class without clips, and for a label outside the set.
+    """
+    table = read_manifest(manifest)
+    labels = labels or labels_of(table, manifest)
+    if (unknown := ~table["discrete"].isin([*labels, ""])).any():
+        clip, label = table.loc[unknown, ["name", "discrete"]].iloc[0]
+        raise InputError(f"{manifest}: label {label!r} of clip {clip!r} is none of {', '.join(labels)}")
+    names = [*SPLITS, *(split for split in table["split"].unique() if split not in SPLITS)]
+    loaded = load_sets(features, sets)
+    complete = set.intersection(*(set(part.names) for part in loaded.values()))
+    table = table[table["name"].isin(complete)].sort_values("name")
+    splits = {split: _examples(table[table["split"] == split], loaded, labels) for split in names}
+    for split, examples in splits.items():
+        if not len(examples):
+            raise InputError(f"{features} has the features of no clip of the split {split!r}")
+    absent = set(range(len(labels))) - set(splits["train"].emotion.tolist())
+    if absent:
+        raise InputError(f"{manifest} has no training clip with the label {labels[min(absent)]!r}")
+    train, test = (splits.pop(split) for split in SPLITS)
+    return Dataset(train, test, tuple(labels), splits, read_provenance(features, sets))
+
+
+def _examples(table: pd.DataFrame, sets: dict[str, FeatureSet], labels: Sequence[str]) -> Examples:
+    names = tuple(table["name"])
+    rows = {key: {name: i for i, name in enumerate(part.names)} for key, part in sets.items()}
+    # A clip of an unknown speaker is a group of its own; without any speaker there are no groups.
+    speakers = tuple(
+        speaker or f"unknown speaker of {name}" for speaker, name in zip(table["speaker"], names, strict=True)
+    )
+    return Examples(
+        names,
+        {key: part.vectors[[rows[key][name] for name in names]] for key, part in sets.items()},
+        np.array([labels.index(label) if label else UNLABELLED for label in table["discrete"]], dtype=np.int64),
+        table["valence"].to_numpy(np.float32),
+        speakers if table["speaker"].any() else None,
+        len(labels),
+    )

@@ -1,0 +1,183 @@
+"""What the gates look at, from MLflow's records of two versions and the checkout's features of their clips."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from numpy.typing import NDArray
+
+from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
+from mer_pnao.foundations.checks import bare_name
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, WEIGHT
+from mer_pnao.params.profile import Params
+from mer_pnao.systems.dataset import Dataset, load_dataset
+from mer_pnao.tracking.connection import Store
+from mer_pnao.tracking.promotion.aliases import ROLLED_BACK
+from mer_pnao.tracking.promotion.gates import TOLERANCE, Evidence, Repetition, Side, Unknown
+from mer_pnao.tracking.promotion.reload import Reloads
+
+PROBE = "linear_probe"
+_WORDS = ["name", "split", "discrete"]
+Reload = Callable[[int, int | None, Mapping[str, NDArray[np.float32]] | None], Reloads]
+
+
+def gather(
+    store: Store, candidate: ModelVersion, champion: ModelVersion | None, params: Params, project: Path, reload: Reload
+) -> Evidence:
+    """Measure everything that can be measured; what cannot be is an `Unknown` that says what to do."""
+    dataset = _dataset_of(store, candidate, project)
+    mine = recorded_predictions(store, candidate.run_id, f"version {candidate.version}")
+    clips = None if isinstance(dataset, Unknown) else _all_clips(dataset)
+    reloads = reload(int(candidate.version), None if champion is None else int(champion.version), clips)
+    repetition: Repetition | Unknown
+    comparison: Comparison | Unknown
+    if isinstance(dataset, Unknown):
+        repetition = comparison = dataset
+    else:
+        repetition = _repetition(reloads.predictions, mine, dataset)
+        if champion is None:
+            rival = recorded_predictions(store, _probe_run(store, dataset.digest), "the linear probe")
+        else:
+            rival = recorded_predictions(store, champion.run_id, f"the champion {champion.version}")
+        comparison = _compare(dataset, mine, rival, params)
+    return Evidence(
+        _side(candidate), None if champion is None else _side(champion), repetition, comparison, reloads.latency
+    )
+
+
+def _side(version: ModelVersion) -> Side:
+    tags = version.tags
+    parameters = tags.get("parameters", "")
+    count = int(parameters) if parameters.isdecimal() else None
+    return Side(int(version.version), tags.get("data_digest", ""), count, tags.get(ROLLED_BACK))
+
+
+def _dataset_of(store: Store, version: ModelVersion, project: Path) -> Dataset | Unknown:
+    """The clips that a version was measured on, where the checkout has the very same."""
+    digest, profile = version.tags.get("data_digest", ""), version.tags.get("profile", "")
+    try:
+        bare_name("the tag 'profile'", profile)
+        config = json.loads(_artifact(store, version.run_id, "config.json"))
+        sets = (*config["blueprint"]["acoustic"], *config["blueprint"]["visual"])
+        labels = tuple(config["labels"])
+    except (MlflowException, OSError, ValueError, KeyError, TypeError) as error:
+        return Unknown(f"MLflow does not hold what version {version.version} was trained with: {error}")
+    data = Path("data") / profile
+    again = "run `dvc pull`, or `make run` with that profile, or promote in the checkout that trained it"
+    try:
+        dataset = load_dataset(project / data / "manifest.csv", project / data / "features", sets, labels)
+    except InputError as error:
+        return Unknown(f"the clips of version {version.version} are not at hand ({error}): {again}")
+    if dataset.digest != digest:
+        return Unknown(
+            f"{data} holds the data {dataset.digest[:12]}, and version {version.version} was measured on "
+            f"{digest[:12] or 'unknown'}: {again}"
+        )
+    return dataset
+
+
+def _all_clips(dataset: Dataset) -> dict[str, NDArray[np.float32]]:
+    """The features of every clip that the mean of the folds predicted: the test split's and the further ones'."""
+    parts = dataset.tests.values()
+    return {
+        name: np.concatenate([examples.features[name] for examples in parts]).astype(np.float32)
+        for name in dataset.test.features
+    }
+
+
+def _probe_run(store: Store, digest: str) -> str | None:
+    """The latest run of the linear probe on the data."""
+    asked = f"tags.system = '{PROBE}' AND tags.data_digest = '{digest}' AND attributes.status = 'FINISHED'"
+    found = store.client.search_runs([store.experiment], asked, max_results=1)
+    return str(found[0].info.run_id) if found else None
+
+
+def recorded_predictions(store: Store, run: str | None, whose: str) -> pd.DataFrame | Unknown:
+    """The predictions.csv in MLflow, which later trainings do not replace as they do the outs.
+
+    One row a clip: name, split and discrete as text, everything else as float.
+    """
+    try:
+        if not run:
+            raise InputError("there is no run")
+        text = _artifact(store, run, PREDICTIONS)
+        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)  # a clip may be called NA
+        if missing := [column for column in (*_WORDS, "valence") if column not in table]:
+            raise InputError(f"{PREDICTIONS} lacks the column {missing[0]!r}")
+    except (MlflowException, OSError, ValueError) as error:
+        return Unknown(f"MLflow does not hold the predictions of {whose} ({error}): run `mer track` where its outs are")
+    numbers = table.drop(columns=_WORDS).apply(pd.to_numeric, errors="coerce").astype(float)
+    joined: pd.DataFrame = pd.concat([table[_WORDS], numbers], axis=1)
+    return joined
+
+
+def _rows(table: pd.DataFrame, names: Sequence[str], split: str) -> pd.DataFrame | None:
+    """The rows of these clips in their order; None when the split has others."""
+    rows = table[table["split"] == split].set_index("name", drop=False)
+    return rows.loc[list(names)] if sorted(rows.index) == sorted(names) else None
+
+
+def _artifact(store: Store, run: str, name: str) -> str:
+    with TemporaryDirectory() as folder:
+        return Path(store.client.download_artifacts(run, name, folder)).read_text(encoding="utf-8")
+
+
+def _compare(
+    dataset: Dataset, mine: pd.DataFrame | Unknown, rival: pd.DataFrame | Unknown, params: Params
+) -> Comparison | Unknown:
+    """The candidate against its rival on the test split, with the draws of the report's tables."""
+    if isinstance(mine, Unknown):
+        return mine
+    if isinstance(rival, Unknown):
+        return rival
+    test = dataset.test
+    tables = [_rows(table, test.names, "test") for table in (mine, rival)]
+    if tables[0] is None or tables[1] is None:
+        return Unknown("the two have not predicted the same test clips, so there is no paired comparison")
+    candidate, other = (Predicted(table["discrete"], table["valence"]) for table in tables if table is not None)
+    truth = [dataset.labels[i] for i in test.emotion]
+    try:
+        compared = paired_bootstrap(
+            truth,
+            test.valence,
+            {"candidate": candidate, "rival": other},
+            "rival",
+            params.evaluation.resamples,
+            params.seed,
+        )
+    except ValueError as error:
+        return Unknown(f"the recorded predictions cannot be scored: {error}")
+    return compared["candidate"]
+
+
+def _repetition(
+    predicted: pd.DataFrame | Unknown, recorded: pd.DataFrame | Unknown, dataset: Dataset
+) -> Repetition | Unknown:
+    if isinstance(predicted, Unknown):
+        return predicted
+    if isinstance(recorded, Unknown):
+        return recorded
+    tables = [_rows(recorded, examples.names, split) for split, examples in dataset.tests.items()]
+    if any(table is None for table in tables):
+        return Unknown("the recorded predictions are those of other clips")
+    expected = pd.concat([table for table in tables if table is not None])
+    posteriors = [f"{POSTERIOR}{label}" for label in dataset.labels]
+    weights = [column for column in expected if str(column).startswith(WEIGHT)]
+    columns = [*posteriors, "valence", "confidence", *weights]
+    if missing := [column for column in columns if column not in predicted or column not in expected]:
+        return Unknown(f"there is no column {missing[0]!r} in what the version predicts or in what was recorded")
+    numbers = predicted[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    differences = np.abs(numbers - expected[columns].to_numpy(float))
+    if not np.isfinite(differences).all():
+        return Unknown("what the version predicts or what was recorded holds values that are not finite")
+    top_two = np.sort(expected[posteriors].to_numpy(float), axis=1)[:, -2:]
+    clear = top_two[:, 1] - top_two[:, 0] > 2 * TOLERANCE
+    other = predicted["emotion"].to_numpy(str) != expected["discrete"].to_numpy(str)
+    return Repetition(len(expected), float(differences.max()), int((other & clear).sum()))

@@ -1,0 +1,150 @@
+"""`mer promote` and `mer rollback`: the gates are measured, judged and recorded, then the champion changes.
+
+All of it happens within `opened`, whose lock lets one process in at a time: two promotions at once follow one
+another, and the second one is judged against the first one's champion.
+"""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlflow.entities.model_registry import ModelVersion
+
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.params.profile import Params, load_params
+from mer_pnao.tracking.connection import NAME, Store, reached
+from mer_pnao.tracking.promotion.aliases import Change, Repair, change_champion, find_number, repair, standing
+from mer_pnao.tracking.promotion.gates import Evidence, Gate, judge
+from mer_pnao.tracking.promotion.measure import Reload, gather
+from mer_pnao.tracking.promotion.reload import reload as reload_afresh
+from mer_pnao.tracking.versions import CANDIDATE
+
+GATES, GATES_REPORT = "gates", "gates_report"  # tags of a version: the last verdict, and where its report is
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What `promote` did."""
+
+    version: int
+    title: str  # of the version, for people
+    champion: int | None  # who was it before
+    gates: tuple[Gate, ...]  # none where the version is the champion already
+    promoted: bool
+    report: str | None  # artifact of the version's run
+    repaired: Repair | None  # what an earlier call had left
+
+
+@dataclass(frozen=True)
+class Rollback:
+    """What `roll_back` did."""
+
+    champion: int
+    title: str
+    previous: int | None
+    repaired: Repair | None
+
+
+def promote(
+    project: Path, version: int | None = None, reason: str | None = None, reload: Reload = reload_afresh
+) -> Promotion:
+    """Make a version the champion if every gate lets it pass; with a reason, whatever they say.
+
+    Args:
+        project: the checkout, which holds the features of the clips and the gates' numbers in its params.yaml.
+        version: default is the candidate.
+        reason: given, the promotion is forced; the gates are measured and recorded all the same.
+        reload: loads versions in fresh processes.
+
+    Raises InputError when there is no such version or candidate, or MLflow cannot be reached.
+    """
+    params = load_params(project / "params.yaml")
+    with reached(project) as store:
+        repaired = repair(store)
+        held = standing(store)
+        chosen = _chosen(store, version, held.candidate)
+        number, title = int(chosen.version), title_of(chosen)
+        if held.champion == number:
+            return Promotion(number, title, number, (), False, None, repaired)
+        champion = None if held.champion is None else find_number(store, held.champion)
+        evidence = gather(store, chosen, champion, params, project.resolve(), reload)
+        gates = judge(evidence, params.promotion)
+        passed = all(gate.passed for gate in gates)
+        now = _now()
+        report = _record(store, chosen, evidence, gates, params, reason, now)
+        if passed or reason is not None:
+            change_champion(store, Change("promotion", number, held.champion, held.previous, now, reason))
+        return Promotion(number, title, held.champion, gates, passed or reason is not None, report, repaired)
+
+
+def roll_back(project: Path) -> Rollback:
+    """Let champion and previous change places, without gates: the previous one has passed them.
+
+    So a second call takes back the first; but where the first was cut short, it only finishes that one, since whoever
+    calls again wants what the first did not bring. Raises InputError when there is no previous one, or no MLflow.
+    """
+    with reached(project) as store:
+        repaired = repair(store)
+        held = standing(store)
+        if repaired and repaired.finished and repaired.finished.kind == "rollback":
+            champion = find_number(store, repaired.finished.new)
+            assert champion is not None
+            return Rollback(int(champion.version), title_of(champion), held.previous, repaired)
+        before = None if held.previous is None else find_number(store, held.previous)
+        if before is None:
+            raise InputError(f"{NAME} has no previous champion to go back to; `mer registry` lists the versions")
+        number = int(before.version)
+        change_champion(store, Change("rollback", number, held.champion, held.previous, _now()))
+        return Rollback(number, title_of(before), held.champion, repaired)
+
+
+def title_of(version: ModelVersion) -> str:
+    """System and round, for people."""
+    tags = version.tags
+    return f"{tags['system']}, round {tags['round']}" if {"system", "round"} <= tags.keys() else "registered by hand"
+
+
+def _chosen(store: Store, version: int | None, candidate: int | None) -> ModelVersion:
+    if version is None and candidate is None:
+        raise InputError(f"{NAME} has no {CANDIDATE}: run `make run` or `mer register` first, or name a version")
+    number = version if version is not None else candidate
+    assert number is not None
+    found = find_number(store, number)
+    if found is None:
+        raise InputError(f"{NAME} has no version {number}; `mer registry` lists them")
+    return found
+
+
+def _record(
+    store: Store,
+    version: ModelVersion,
+    evidence: Evidence,
+    gates: tuple[Gate, ...],
+    params: Params,
+    reason: str | None,
+    now: str,
+) -> str | None:
+    """Write the gates' report to the version's run and the verdict to its tags; returns the report's place."""
+    failed = [gate.name for gate in gates if not gate.passed]
+    verdict = f"refused: {', '.join(failed)}" if failed else "passed"
+    place = None
+    if version.run_id:
+        place = f"promotion/{now.replace(':', '')}.json"
+        report = {
+            "version": int(version.version),
+            "when": now,
+            "verdict": verdict,
+            "forced": reason,
+            "gates": [gate._asdict() for gate in gates],
+            "evidence": asdict(evidence),
+            "limits": params.promotion.model_dump(),
+            "bootstrap": {"resamples": params.evaluation.resamples, "seed": params.seed},
+        }
+        store.client.log_dict(version.run_id, report, place)
+        store.client.set_model_version_tag(NAME, version.version, GATES_REPORT, place)
+    store.client.set_model_version_tag(NAME, version.version, GATES, verdict)
+    return place
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

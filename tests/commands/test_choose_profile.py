@@ -1,0 +1,89 @@
+"""Choosing a profile: what it copies and links, and that a refused choice changes nothing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mer_pnao.commands.choose_profile import choose_profile
+from mer_pnao.foundations.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    shutil.copytree(ROOT / "profiles", root / "profiles")
+    shutil.copyfile(ROOT / "profiles/demo.yaml", root / "params.yaml")
+    return root
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "labels.csv").touch()
+    return folder
+
+
+def test_a_profile_is_copied_and_its_data_linked(project: Path, corpus: Path) -> None:
+    assert choose_profile(project, "ravdess", corpus).profile == "ravdess"
+    assert (project / "params.yaml").read_bytes() == (ROOT / "profiles/ravdess.yaml").read_bytes()
+    assert (project / "data/ravdess/corpus").readlink() == corpus
+    assert {path.name for path in project.iterdir()} == {"data", "params.yaml", "profiles"}
+    choose_profile(project, "demo", None)
+    assert choose_profile(project, "ravdess", None).profile == "ravdess"  # the link is still there
+
+
+def test_the_link_follows_new_data_and_survives_its_own_name(project: Path, corpus: Path, tmp_path: Path) -> None:
+    choose_profile(project, "ravdess", corpus)
+    other = tmp_path / "other"
+    other.mkdir()
+    choose_profile(project, None, other)
+    assert (project / "data/ravdess/corpus").readlink() == other
+    choose_profile(project, None, project / "data/ravdess/corpus")
+    assert (project / "data/ravdess/corpus").readlink() == other
+
+
+def test_unchanged_params_are_not_touched(project: Path) -> None:
+    before = (project / "params.yaml").stat().st_mtime_ns
+    choose_profile(project, "demo", None)
+    choose_profile(project, None, None)
+    assert (project / "params.yaml").stat().st_mtime_ns == before
+
+
+def test_a_profile_that_makes_its_clips_takes_no_data(project: Path, corpus: Path) -> None:
+    for root in ("data/demo/clips", "./data/demo/clips/"):  # one place, however it is written
+        text = (ROOT / "profiles/demo.yaml").read_text().replace("root: data/demo/clips", f"root: {root}")
+        (project / "params.yaml").write_text(text)
+        with pytest.raises(InputError, match="makes its own clips and takes no data folder"):
+            choose_profile(project, None, corpus)
+
+
+@pytest.mark.parametrize("name", ["nope", "../params", ""])
+def test_an_unknown_profile_is_refused(project: Path, name: str) -> None:
+    known = ", ".join(sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
+    with pytest.raises(InputError, match=f"there is no profile '{name}'; profiles/ holds {known}"):
+        choose_profile(project, name, None)
+
+
+def test_a_refused_choice_leaves_params_as_they_were(project: Path, tmp_path: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    (project / "profiles/faulty.yaml").write_text("profile: faulty\n")
+    with pytest.raises(InputError, match=r"faulty\.yaml: seed is missing"):
+        choose_profile(project, "faulty", None)
+    with pytest.raises(InputError, match="DATA=<folder>"):
+        choose_profile(project, "ravdess", None)
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        choose_profile(project, "ravdess", tmp_path / "nowhere")
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_a_real_folder_is_not_replaced_by_a_link(project: Path, corpus: Path) -> None:
+    own = project / "data/ravdess/corpus"
+    own.mkdir(parents=True)
+    (own / "labels.csv").write_text("mine")
+    with pytest.raises(InputError, match="is a folder already; move it away"):
+        choose_profile(project, "ravdess", corpus)
+    assert (own / "labels.csv").read_text() == "mine"

@@ -1,0 +1,191 @@
+"""`mer check`: what it counts on real clips, and that every fault is there, not the first one only."""
+
+import csv
+import dataclasses
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mer_pnao.commands.corpus_check import CorpusReport, check_corpus, draw_report, print_report
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.media.corruption import CorruptionConfig
+from mer_pnao.params.profile import CorpusParams, Params, load_params
+
+ROOT = Path(__file__).parents[2]
+MEDIA = ROOT.parent / "shared/data/media"
+RAVDESS = ROOT.parent / "shared/data/ravdess"
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+HERE = pytest.mark.skipif(not MEDIA.is_dir(), reason="the real data in ../shared/data is not here")
+
+
+def profile(folds: int = 2, **corpus: object) -> Params:
+    demo = load_params(ROOT / "profiles/demo.yaml")
+    changed = CorpusParams.model_validate({**demo.corpus.model_dump(), "root": "data/corpus", **corpus})
+    return demo.model_copy(update={"corpus": changed, "folds": folds})
+
+
+def printed(report: CorpusReport) -> str:
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_report(report, console)
+    return console.export_text()
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """The real clips with their labels, and a row more for each odd file."""
+    root = tmp_path / "data/corpus"
+    (root / "clips").mkdir(parents=True)
+    shutil.copyfile(MEDIA / "labels.csv", root / "labels.csv")  # not the mode: the originals may be read-only
+    for clip in (*MEDIA.glob("clips/*.mp4"), *MEDIA.glob("*.mp4")):
+        shutil.copyfile(clip, root / "clips" / clip.name)
+    (root / "clips/text.mp4").write_text("not a video")
+    (root / "clips/nobody.mp4").write_text("no label mentions it")
+    with (root / "labels.csv").open("a", newline="") as file:
+        csv.writer(file).writerows((odd, "happy", "", "", "train") for odd in ("no_audio", "no_face_720p", "text"))
+    return root
+
+
+@HERE
+def test_a_good_corpus_with_some_odd_clips(tmp_path: Path, corpus: Path) -> None:
+    done: list[int] = []
+    report = check_corpus(profile(labels=EMOTIONS, max_skipped=0.1), tmp_path, done.append)
+    assert report.faults == ()
+    assert sum(done) == len(report.clips) == 27
+    assert report.skipped.keys() == {"no_audio", "text"}
+    assert report.skipped["no_audio"] == "has no audio track"
+    assert "is not a readable video file" in report.skipped["text"]
+    assert report.unlisted == ("clips/nobody.mp4",)
+    seconds = report.clips.set_index("name")["seconds"]
+    assert seconds[sorted(report.skipped)].isna().all()
+    assert seconds.drop(sorted(report.skipped)).between(2, 30).all()
+    text = printed(report)
+    assert "train: 21 clips, 18 speakers, no valence" in text
+    assert "test: 6 clips, 6 speakers, no valence" in text
+    assert "text: is not a readable video file" in text
+    assert "The corpus is ready" in text
+    draw_report(report, tmp_path / "reports/check.png")
+    assert (tmp_path / "reports/check.png").read_bytes().startswith(b"\x89PNG")
+
+
+@HERE
+def test_too_many_bad_clips_and_too_few_of_a_class_are_faults(tmp_path: Path, corpus: Path) -> None:
+    report = check_corpus(profile(folds=3, labels=(*EMOTIONS, "bored"), max_skipped=0.05), tmp_path)
+    text = "\n".join(report.faults)
+    assert "2 of 27 clips will be skipped, more than corpus.max_skipped 0.05" in text
+    assert "the emotion 'bored' has 0 training clip(s), fewer than the 3 folds" in text
+    assert "fault(s) that would stop the run" in printed(report)
+
+
+@HERE
+def test_labels_may_come_from_the_clips_and_limits_hold(tmp_path: Path, corpus: Path) -> None:
+    params = profile(labels=(), max_skipped=1.0)
+    assert check_corpus(params, tmp_path).labels == tuple(sorted(EMOTIONS))
+    strict = params.model_copy(update={"media": params.media.__class__(max_seconds=3.0)})
+    skipped = check_corpus(strict, tmp_path).skipped
+    assert len(skipped) > 10
+    assert any("s, more than 3 s" in reason for reason in skipped.values())
+
+
+def test_all_faults_of_the_labels_are_listed(tmp_path: Path) -> None:
+    (tmp_path / "data/corpus").mkdir(parents=True)
+    (tmp_path / "data/corpus/labels.csv").write_text("name,discrete\na,joy\nb,[red]joy\n")
+    report = check_corpus(profile(), tmp_path)
+    assert len(report.faults) == 2
+    assert "[red]joy" in printed(report)  # no markup
+
+
+@HERE
+def test_ready_features_are_looked_for(tmp_path: Path) -> None:
+    root = tmp_path / "data/ravdess/corpus"
+    root.mkdir(parents=True)
+    shutil.copyfile(RAVDESS / "labels.csv", root / "labels.csv")
+    params = load_params(ROOT / "profiles/ravdess.yaml")
+    assert len(check_corpus(params, tmp_path).faults) == len(params.imported)
+    names = [line.split(",")[0] for line in (root / "labels.csv").read_text().splitlines()[1:]]
+    for source in params.imported.values():
+        (root / source).mkdir(parents=True)
+        for name in names:
+            (root / source / f"{name}.npy").touch()
+    assert check_corpus(params, tmp_path).faults == ()
+    (root / "features/mfcc" / f"{names[5]}.npy").unlink()
+    (fault,) = check_corpus(params, tmp_path).faults
+    assert fault.endswith(f"features/mfcc: {names[5]} is missing from the feature set mfcc")
+
+
+@pytest.mark.parametrize(("row", "code"), [("a,happy,,s1,train", 2), ("", 0)])
+def test_the_exit_code_says_whether_a_run_would_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mer: Callable[..., tuple[int, str, str]], row: str, code: int
+) -> None:
+    """Ready features, since these need no video; the wrong row names a clip twice."""
+    document = (ROOT / "profiles/ravdess.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(document.replace("folds: 5", "folds: 2"))
+    root = tmp_path / "data/ravdess/corpus"
+    emotions = [f"{emotion},,s{speaker}" for emotion in EMOTIONS for speaker in (1, 2, 3)]
+    rows = [f"{'abc'[i % 3]}{i},{text},{'test' if i % 3 == 2 else 'train'}" for i, text in enumerate(emotions)]
+    for source in ("logmel", "mfcc", "prosody", "au_intensity", "au_presence"):
+        (root / "features" / source).mkdir(parents=True)
+        for line in rows:
+            np.save(root / "features" / source / f"{line.split(',')[0]}.npy", np.ones(3, np.float32))
+    again = [row, row] if row else []
+    (root / "labels.csv").write_text("\n".join(["name,discrete,valence,speaker,split", *rows, *again]) + "\n")
+    monkeypatch.chdir(tmp_path)
+    said = mer("check")
+    assert said[0] == code
+    assert ("clip 'a' is listed twice" in said[1]) == bool(code)
+
+
+@HERE
+def test_what_extraction_would_refuse_is_said_before(tmp_path: Path, corpus: Path) -> None:
+    own = profile(labels=EMOTIONS, max_skipped=0.1)
+    noisy = CorruptionConfig(noise="data/corpus/noise", snr_low=5.0, snr_high=10.0, blur=(1,), seed=0)
+    hub = dataclasses.replace(own.encoders["hubert"], checkpoint="data/hub/lab/voice@v1")
+    wrong = own.model_copy(
+        update={
+            "synthesize": {},
+            "corruption": {"noisy": noisy},
+            "media": dataclasses.replace(own.media, detector="data/corpus/yunet.onnx"),
+            "encoders": {**own.encoders, "hubert": hub},
+        }
+    )
+    faults = check_corpus(wrong, tmp_path).faults
+    for part in (
+        "noise holds no sound file",
+        "yunet.onnx",
+        "encoders.hubert: the checkpoint data/hub/lab/voice@v1 is missing; `mer fetch` puts it there",
+        "encoders.manet: the checkpoint data/demo/encoders/manet.safetensors is missing",
+    ):
+        assert any(part in fault for fault in faults), faults
+    with (corpus / "labels.csv").open("a") as file:
+        file.write("nobody,happy,,,test_noisy\n")
+    faults = check_corpus(wrong, tmp_path).faults
+    assert any("the split 'test_noisy' is taken" in fault for fault in faults), faults
+
+
+@HERE
+def test_a_figure_goes_where_it_can(tmp_path: Path, corpus: Path) -> None:
+    report = check_corpus(profile(labels=EMOTIONS), tmp_path)
+    draw_report(report, tmp_path / "new/check.png")
+    assert (tmp_path / "new/check.png").stat().st_size > 10_000
+    with pytest.raises(InputError, match=r"must be a \.png file"):
+        draw_report(report, tmp_path / "new")
+    with pytest.raises(InputError, match="cannot be written"):
+        draw_report(report, corpus / "labels.csv" / "check.png")
+
+
+@HERE
+def test_clips_that_will_be_skipped_do_not_count_and_twins_do(tmp_path: Path, corpus: Path) -> None:
+    rows = list(csv.reader((corpus / "labels.csv").read_text().splitlines()))
+    disgust = [row[0] for row in rows if row[1] == "disgust"]
+    for name in disgust[:2]:
+        (corpus / "clips" / f"{name}.mp4").write_text("not a video")
+    own = profile(labels=EMOTIONS, max_skipped=0.5)
+    noisy = CorruptionConfig(noise="speech", snr_low=5.0, snr_high=10.0, blur=(1,), seed=0)
+    report = check_corpus(own.model_copy(update={"corruption": {"noisy": noisy}}), tmp_path)
+    assert any("the emotion 'disgust' has" in fault for fault in report.faults)
+    tests = report.clips["split"].value_counts()
+    assert tests["test_noisy"] == tests["test"]

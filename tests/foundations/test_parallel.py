@@ -1,0 +1,65 @@
+"""Workers: how many there are, and that their number does not change the results or their order."""
+
+import operator
+import os
+from collections.abc import Iterable
+
+import pytest
+from joblib.externals.loky import get_reusable_executor
+
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.parallel import parallel_map, usable_cores
+
+
+@pytest.mark.parametrize("value", ["abc", "0", "-1", "1.5", ""])
+def test_a_wrong_number_of_workers_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("MER_WORKERS", value)
+    with pytest.raises(InputError, match=f"^MER_WORKERS must be a whole number of at least 1, got '{value}'$"):
+        usable_cores()
+
+
+def test_a_stated_number_of_workers_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MER_WORKERS", "3")
+    assert usable_cores() == 3
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({"process_cpu_count": 5, "sched_getaffinity": {0, 1}, "cpu_count": 8}, 5),  # Python 3.13
+        ({"sched_getaffinity": {0, 1}, "cpu_count": 8}, 2),  # Linux
+        ({"cpu_count": 8}, 8),  # macOS, Windows
+        ({"cpu_count": None}, 1),
+    ],
+)
+def test_every_platform_knows_its_cores(
+    monkeypatch: pytest.MonkeyPatch, known: dict[str, int | set[int] | None], expected: int
+) -> None:
+    monkeypatch.delenv("MER_WORKERS", raising=False)
+    for name in ("process_cpu_count", "sched_getaffinity", "cpu_count"):
+        monkeypatch.delattr(os, name, raising=False)
+        if name in known:
+            monkeypatch.setattr(os, name, lambda *_, value=known[name]: value, raising=False)
+    assert usable_cores() == expected
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_results_come_in_order_and_each_is_reported(workers: int) -> None:
+    done: list[int] = []
+    results: Iterable[int] = parallel_map(workers, done.append)(operator.neg, range(5))
+    assert list(results) == [0, -1, -2, -3, -4]
+    assert done == [1] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [None, "glibc.malloc.check=0"])
+def test_workers_keep_the_memory_that_they_free(monkeypatch: pytest.MonkeyPatch, own: str | None) -> None:
+    """glibc reads its tunables when a process starts; what the user has set stays."""
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    if own:
+        monkeypatch.setenv("GLIBC_TUNABLES", own)
+    get_reusable_executor(2).shutdown()  # workers of other tests started without
+    (found,) = parallel_map(2)(os.environ.get, ["GLIBC_TUNABLES"])
+    get_reusable_executor(2).shutdown()
+    assert found is not None
+    assert found == own if own else "mmap_threshold" in found and "trim_threshold" in found

@@ -1,0 +1,109 @@
+"""One trial: the rounds of the real path, no test clip, and what is reported."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from optuna import TrialPruned
+from optuna.trial import FixedTrial
+
+from mer_pnao.features.sets import read_set, write_shard
+from mer_pnao.foundations.files import read_json
+from mer_pnao.outs.networks import best_round_directory
+from mer_pnao.params.profile import Params, load_params
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.search.study import study_name
+from mer_pnao.search.trial import COM, OUTCOME, PARAMETERS, Task, load_task, objective, with_values
+from mer_pnao.systems.train import dataset_of, run_systems
+
+VALUES = {"naor": 0.8, "alpha": 0.002, "rounds": 3}
+
+
+def test_a_trial_is_what_the_stage_trains_round_by_round(task: Task, params: Params, tmp_path: Path) -> None:
+    trial, store = FixedTrial(VALUES), DiskRoundStore(tmp_path / "rounds")
+    (com,) = objective(trial, task, store)
+    assert (store.hits, store.misses) == (0, 4)
+    outs = {"enf_pnao": tmp_path / "models/enf_pnao"}
+    stage = DiskRoundStore(tmp_path / "rounds")
+    folders = list(run_systems(outs, dataset_of(params), with_values(params, VALUES), stage))
+    assert (stage.hits, stage.misses) == (4, 0)
+    records = [read_json(folder / "record.json") for folder in folders]
+    outcome = trial.user_attrs[OUTCOME]
+    assert [each["com"] for each in outcome["rounds"]] == [each["scores"]["trainval"]["com"] for each in records]
+    assert [each["key"] for each in outcome["rounds"]] == [each["key"] for each in records]
+    assert [each["parameters"] for each in outcome["rounds"]] == [each["parameters"] for each in records]
+    assert outcome["dense"] == records[0]["parameters"]
+    best = read_json(best_round_directory(outs["enf_pnao"]) / "record.json")
+    assert com == best["scores"]["trainval"]["com"] == max(each["scores"]["trainval"]["com"] for each in records)
+
+
+def test_trials_share_the_rounds_that_their_values_allow(task: Task, tmp_path: Path) -> None:
+    store = DiskRoundStore(tmp_path / "rounds")
+    shares = []
+    for naor, alpha, rounds in ((0.4, 1e-3, 2), (0.4, 1e-3, 3), (0.8, 1e-3, 1), (0.8, 4e-3, 1), (0.4, 1e-3, 1)):
+        trial = FixedTrial({"naor": naor, "alpha": alpha, "rounds": rounds})
+        objective(trial, task, store)
+        shares.append((trial.user_attrs[OUTCOME]["hits"], trial.user_attrs[OUTCOME]["misses"]))
+    assert shares == [(0, 3), (3, 1), (1, 1), (0, 2), (2, 0)]
+
+
+def test_no_test_clip_takes_part(project: Path, params: Params, tmp_path: Path) -> None:
+    """Every feature and label of the test split is replaced: study and value stay the same."""
+    task = load_task(params, (COM,))
+    (before,) = objective(FixedTrial(VALUES), task, DiskRoundStore(tmp_path / "one"))
+    manifest = project / "data/tiny/manifest.csv"
+    table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    test = table["split"] == "test"
+    assert test.sum() == 12
+    table.loc[test, "discrete"] = "angry"
+    table.loc[test, "valence"] = "4.5"
+    table.loc[test, "speaker"] = "somebody"
+    table.to_csv(manifest, index=False)
+    names = set(table.loc[test, "name"])
+    for folder in (project / "data/tiny/features").glob("*/*"):
+        part = read_set(folder)
+        vectors = np.where(np.isin(part.names, list(names))[:, None], 1e3, part.vectors).astype(np.float32)
+        shutil.rmtree(folder)
+        write_shard(folder / "part-00000.parquet", part.names, vectors)
+    poisoned = load_task(load_params(project / "params.yaml"), (COM,))
+    assert study_name(poisoned) == study_name(task)
+    (after,) = objective(FixedTrial(VALUES), poisoned, DiskRoundStore(tmp_path / "two"))
+    assert after == before
+    names_in = set(poisoned.train.names)
+    assert not names_in & names
+
+
+def test_the_round_of_the_highest_com_counts_in_both_objectives(params: Params, tmp_path: Path) -> None:
+    task = load_task(params, (COM, PARAMETERS))
+    trial = FixedTrial(VALUES)
+    com, size = objective(trial, task, DiskRoundStore(tmp_path / "rounds"))
+    rounds = trial.user_attrs[OUTCOME]["rounds"]
+    best = max(rounds, key=lambda each: (each["com"], -each["parameters"]))
+    assert (com, size) == (best["com"], best["parameters"])
+    assert trial.constraints == {"com_at_least": pytest.approx(-0.5 - com)}
+
+
+class Impatient(FixedTrial):
+    """Gives up as soon as it may, from round 1 on."""
+
+    def __init__(self, values: dict[str, object]) -> None:
+        super().__init__(values)
+        self.reported: dict[int, float] = {}
+
+    def report(self, value: float, step: int) -> None:
+        self.reported[step] = value
+
+    def should_prune(self) -> bool:
+        return len(self.reported) > 1
+
+
+def test_rounds_are_reported_and_a_hopeless_trial_is_given_up(task: Task, tmp_path: Path) -> None:
+    trial, store = Impatient(VALUES), DiskRoundStore(tmp_path / "rounds")
+    with pytest.raises(TrialPruned):
+        objective(trial, task, store)
+    assert store.misses == 2
+    assert list(trial.reported.values()) == [each["com"] for each in trial.user_attrs[OUTCOME]["rounds"]]
+    last = Impatient({**VALUES, "rounds": 1})  # after its last round there is nothing to save
+    assert objective(last, task, store) == (max(last.reported.values()),)
