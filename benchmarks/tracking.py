@@ -86,7 +86,7 @@ def measure(size: str, tracked: bool) -> float:
     with TemporaryDirectory() as folder:
         shutil.copy(PROFILES / f"{size}.yaml", Path(folder) / "params.yaml")
         initialise = (
-            "import sys, pathlib; from mer_pnao.tracking.store import initialise as i; i(pathlib.Path(sys.argv[1]))"
+            "import sys, pathlib; from mer_pnao.tracking.connection import initialise as i; i(pathlib.Path(sys.argv[1]))"
         )
         subprocess.run([sys.executable, "-c", initialise, folder], check=True)
         command = [sys.executable, __file__, "--size", size, "--once", folder, *(["--tracked"] if tracked else [])]

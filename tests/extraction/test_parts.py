@@ -197,9 +197,9 @@ from contextlib import suppress
 from pathlib import Path
 import psutil
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.features.extract import extract
-from mer_pnao.features.ray_engine import Recipe, on_ray
-from mer_pnao.features.shards import Clip
+from mer_pnao.extraction.extract import extract
+from mer_pnao.extraction.ray_engine import Recipe, on_ray
+from mer_pnao.extraction.shards import Clip
 from mer_pnao.media.decode import MediaLimits
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from mer_pnao.params.profile import load_params
 from mer_pnao.params.search_space import Knob, LogGrid, SearchConfig, WholeRange
 from mer_pnao.search.sampler import OnGrid
 from mer_pnao.search.trial import draw, with_values
+
+PROFILE = Path(__file__).parents[2] / "profiles/demo.yaml"
 
 
 def test_a_grid_has_both_ends_and_equal_ratios() -> None:
@@ -51,11 +52,9 @@ def test_a_grid_has_both_ends_and_equal_ratios() -> None:
         ("trials", "0", r"search\.trials must lie in \[1, 100000\], got 0"),
     ],
 )
-def test_wrong_spaces_are_refused_in_one_sentence(
-    project: Path, change: Callable[..., None], name: str, value: str, message: str
-) -> None:
-    path = project / "params.yaml"
-    text = re.sub(rf"(?ms)(^search:.*?^  {name}:).*?(?=^  \w)", rf"\1 {value}\n", path.read_text(), count=1)
+def test_wrong_spaces_are_refused_in_one_sentence(tmp_path: Path, name: str, value: str, message: str) -> None:
+    path = tmp_path / "params.yaml"
+    text = re.sub(rf"(?ms)(^search:.*?^  {name}:).*?(?=^  \w)", rf"\1 {value}\n", PROFILE.read_text(), count=1)
     path.write_text(text)
     with pytest.raises(InputError, match=message) as raised:
         load_params(path)
@@ -102,10 +101,10 @@ def test_the_nearest_point_is_measured_by_ratio_where_the_grid_has_ratios() -> N
     assert Knob("dropout", (0.1, 0.5)).nearest(0.31) == 0.5
 
 
-def test_values_go_to_their_sections(project: Path) -> None:
-    params = load_params(project / "params.yaml")
+def test_values_go_to_their_sections() -> None:
+    params = load_params(PROFILE)
     changed = with_values(params, {"naor": 0.7, "rounds": 1, "hidden": 99, "learning_rate": 0.5})
     assert (changed.pnao.naor, changed.pnao.rounds, changed.pnao.alpha) == (0.7, 1, params.pnao.alpha)
     assert (changed.network.hidden, changed.network.width) == (99, params.network.width)
     assert changed.training.learning_rate == 0.5
-    assert params.pnao.naor == 0.4
+    assert params.pnao.naor == 0.05

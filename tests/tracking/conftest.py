@@ -139,7 +139,7 @@ def outs() -> SimpleNamespace:
         make_features=make_features,
         make_model=make_model,
         make_project=make_project,
-        write_networks=write_finished_round,
+        write_round=write_finished_round,
         write_single=write_single,
         labels=LABELS,
         digest=DIGEST,

@@ -33,7 +33,7 @@ def test_initialise_makes_what_is_promised_and_again_changes_nothing(empty: Path
 @pytest.mark.slow
 def test_three_processes_may_initialise_at_once(tmp_path: Path, outs: SimpleNamespace) -> None:
     root = outs.make_project(tmp_path / "fresh")
-    code = "from pathlib import Path; from mer_pnao.tracking.store import initialise; initialise(Path())"
+    code = "from pathlib import Path; from mer_pnao.tracking.connection import initialise; initialise(Path())"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(3)

@@ -119,7 +119,7 @@ def test_what_is_kept_of_each_layer_is_in_its_file(tracked: Path) -> None:
 
 
 def test_a_damaged_file_of_weights_is_named(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
-    directory = outs.write_networks(project / "models", "enf", 0, 0.3)
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
     (directory / "fold-0.safetensors").write_bytes(b"not weights")
     with pytest.raises(InputError, match=r"round-00/fold-0\.safetensors does not hold the weights"):
         log_round(directory, lineage)
@@ -128,7 +128,7 @@ def test_a_damaged_file_of_weights_is_named(project: Path, lineage: Lineage, out
 def test_a_run_of_an_earlier_version_is_completed(
     project: Path, lineage: Lineage, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    outs.write_networks(project / "models", "enf", 0, 0.3, best=True)
+    outs.write_round(project / "models", "enf", 0, 0.3, best=True)
     with monkeypatch.context() as patch:
         metrics = Finished.metrics
         patch.setattr(Finished, "metrics", lambda self: {n: v for n, v in metrics(self).items() if "kept" not in n})
@@ -148,20 +148,20 @@ def test_track_closes_what_a_killed_and_replaced_training_left(
     project: Path, lineage: Lineage, outs: SimpleNamespace
 ) -> None:
     models = project / "models"
-    log_round(outs.write_networks(models, "enf", 0, 0.3), lineage)
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
     with opened(project) as store:
         foreign = store.client.create_run(store.experiment, run_name="somebody else's").info.run_id
     track(project)
     assert runs_of(project)["enf"].info.status == "RUNNING"  # its outs are there: it may go on
     shutil.rmtree(models / "enf")
-    outs.write_networks(models, "enf", 0, 0.4, best=True, alpha=0.1)
+    outs.write_round(models, "enf", 0, 0.4, best=True, alpha=0.1)
     track(project)
     client = client_of(project)
     assert client.get_run(foreign).info.status == "RUNNING"
     parents = client.search_runs(["1"], "run_name = 'enf'")
     assert {run.data.params["alpha"]: run.info.status for run in parents} == {"0.0005": "KILLED", "0.1": "FINISHED"}
     shutil.rmtree(models / "enf")
-    outs.write_networks(models, "enf", 0, 0.3, best=True)
+    outs.write_round(models, "enf", 0, 0.3, best=True)
     track(project)
     parents = client.search_runs(["1"], "run_name = 'enf'")
     assert [run.info.status for run in parents] == ["FINISHED"] * 2
@@ -253,12 +253,12 @@ def test_a_parent_that_was_deleted_is_made_again_with_its_rounds_below(tracked: 
 def test_stages_and_track_meet_in_the_same_runs(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
     models = project / "models"
     for number in range(2):
-        log_round(outs.write_networks(models, "pnao", number, 0.3 + number / 10), lineage)
+        log_round(outs.write_round(models, "pnao", number, 0.3 + number / 10), lineage)
     parent = runs_of(project)["pnao"]
     assert parent.info.status == "RUNNING"
     assert parent.data.metrics == series_of(runs_of(project)["pnao round 01"])
     assert parent.data.params["naor"] == "0.05"
-    outs.write_networks(models, "pnao", 1, 0.4, best=True)
+    outs.write_round(models, "pnao", 1, 0.4, best=True)
     finish_system(models / "pnao", lineage)
     runs = runs_of(project)
     track(project)
@@ -272,10 +272,10 @@ def test_more_rounds_extend_the_parent_and_other_settings_make_another(
     project: Path, lineage: Lineage, outs: SimpleNamespace
 ) -> None:
     models = project / "models"
-    log_round(outs.write_networks(models, "enf", 0, 0.3), lineage)
-    log_round(outs.write_networks(models, "enf", 1, 0.3), lineage)
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
+    log_round(outs.write_round(models, "enf", 1, 0.3), lineage)
     assert len(runs_of(project)) == 3
-    log_round(outs.write_networks(models, "enf", 0, 0.3, alpha=0.1), lineage)
+    log_round(outs.write_round(models, "enf", 0, 0.3, alpha=0.1), lineage)
     with opened(project) as store:
         assert len(store.client.search_runs([store.experiment], "tags.system = 'enf'")) == 5
         assert len(store.client.search_runs([store.experiment], "run_name = 'enf'")) == 2
@@ -283,10 +283,10 @@ def test_more_rounds_extend_the_parent_and_other_settings_make_another(
 
 def test_a_parent_follows_a_new_best_round(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
     models = project / "models"
-    outs.write_networks(models, "enf", 0, 0.5, best=True)
+    outs.write_round(models, "enf", 0, 0.5, best=True)
     finish_system(models / "enf", lineage)
-    outs.write_networks(models, "enf", 0, 0.5)
-    outs.write_networks(models, "enf", 1, 0.4, best=True)
+    outs.write_round(models, "enf", 0, 0.5)
+    outs.write_round(models, "enf", 1, 0.4, best=True)
     finish_system(models / "enf", lineage)
     runs = runs_of(project)
     assert runs["enf"].data.metrics["trainval_com"] == 0.4
@@ -302,13 +302,13 @@ def test_fewer_rounds_leave_one_best_round_and_one_point_an_outcome(
     project: Path, lineage: Lineage, outs: SimpleNamespace
 ) -> None:
     models = project / "models"
-    outs.write_networks(models, "pnao", 0, 0.3)
-    outs.write_networks(models, "pnao", 1, 0.4)
-    outs.write_networks(models, "pnao", 2, 0.5, best=True)
+    outs.write_round(models, "pnao", 0, 0.3)
+    outs.write_round(models, "pnao", 1, 0.4)
+    outs.write_round(models, "pnao", 2, 0.5, best=True)
     finish_system(models / "pnao", lineage)
     shutil.rmtree(models / "pnao")
-    outs.write_networks(models, "pnao", 0, 0.3)
-    outs.write_networks(models, "pnao", 1, 0.4, best=True)
+    outs.write_round(models, "pnao", 0, 0.3)
+    outs.write_round(models, "pnao", 1, 0.4, best=True)
     for _ in range(2):
         finish_system(models / "pnao", lineage)
         track(project)
@@ -324,12 +324,12 @@ def test_lists_are_readable_parameters_and_part_of_the_identity(
     project: Path, lineage: Lineage, outs: SimpleNamespace
 ) -> None:
     models = project / "models"
-    log_round(outs.write_networks(models, "enf", 0, 0.3), lineage)
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
     first = runs_of(project)["enf round 00"]
     expected = {"acoustic": "sound-1, sound-2", "visual": "face", "labels": "neutral, angry, happy", "min_nodes": "2"}
     assert (expected | {"algorithm": "c" * 64, "profile": "demo"}).items() <= first.data.params.items()
     for change in ({"acoustic": ["sound-2", "sound-1"]}, {"visual": []}, {"algorithm": "d" * 64}):
-        log_round(outs.write_networks(models, "enf", 0, 0.3, **change), lineage)
+        log_round(outs.write_round(models, "enf", 0, 0.3, **change), lineage)
     with opened(project) as store:
         assert len(store.client.search_runs([store.experiment], "run_name = 'enf'")) == 4
         assert len(store.client.search_runs([store.experiment], "params.visual = ''")) == 2  # a parent and its round
@@ -337,7 +337,7 @@ def test_lists_are_readable_parameters_and_part_of_the_identity(
 
 def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
     models = project / "models"
-    outs.write_networks(models, "pnao", 0, 0.3, best=True, profile="of-the-record")
+    outs.write_round(models, "pnao", 0, 0.3, best=True, profile="of-the-record")
     finish_system(models / "pnao", lineage)
     outs.write_single(models, "linear_probe", 0.2)  # its record knows none
     finish_system(models / "linear_probe", lineage)
@@ -354,7 +354,7 @@ def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: Simpl
 def test_track_gives_the_lock_to_runs_and_versions(project: Path, outs: SimpleNamespace) -> None:
     models, lock = project / "models", project / "dvc.lock"
     lineage = replace(read_lineage(project), dvc_lock=None)  # as a stage's
-    log_round(outs.write_networks(models, "pnao", 0, 0.3, best=True), lineage)
+    log_round(outs.write_round(models, "pnao", 0, 0.3, best=True), lineage)
     finish_system(models / "pnao", lineage)
     client = client_of(project)
 
@@ -385,8 +385,8 @@ def test_stages_and_track_end_in_the_same_artifacts(project: Path, tmp_path: Pat
     other, models = Path(shutil.copytree(project, tmp_path / "other")), project / "models"
     tracker = StageTracker(project)
     for number in range(2):
-        tracker.round(outs.write_networks(models, "pnao", number, 0.3 + number / 10))
-    outs.write_networks(models, "pnao", 1, 0.4, best=True)
+        tracker.round(outs.write_round(models, "pnao", number, 0.3 + number / 10))
+    outs.write_round(models, "pnao", 1, 0.4, best=True)
     tracker.finished(models / "pnao")
     shutil.copytree(models, other / "models")
     track(other)
@@ -414,7 +414,7 @@ def write_seeds(outs: SimpleNamespace, models: Path, first: int, further: int) -
             best = number == (0 if gain else 1)
             com = 0.3 + gain + 0.05 * best
             key = f"{seed}{number}" * 32
-            outs.write_networks(models, "pnao", number, com, best=best, folder=folder, seed=seed, key=key)
+            outs.write_round(models, "pnao", number, com, best=best, folder=folder, seed=seed, key=key)
         outs.write_single(models, "final", 0.4 + gain, folder=folder, seed=seed)
 
 
@@ -568,7 +568,7 @@ def facts_of(root: Path) -> dict[str, Any]:
 def test_a_kill_between_any_two_requests_is_resumed_without_doubling(
     project: Path, outs: SimpleNamespace, tmp_path: Path, stop_after: Callable[[int], list[str]]
 ) -> None:
-    outs.write_networks(project / "models", "pnao", 0, 0.3, best=True)
+    outs.write_round(project / "models", "pnao", 0, 0.3, best=True)
     whole = Path(shutil.copytree(project, tmp_path / "whole"))
     requests = stop_after(1000)
     track(whole)
@@ -590,7 +590,7 @@ def test_a_kill_between_any_two_requests_is_resumed_without_doubling(
 def test_a_failure_is_marked_and_then_repaired(
     project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
 ) -> None:
-    directory = outs.write_networks(project / "models", "enf", 0, 0.3)
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
     killed_at("log_inputs", OSError("no space left"))
     with pytest.raises(OSError, match="no space left"):
         log_round(directory, lineage)
@@ -604,8 +604,8 @@ def test_track_closes_what_a_kill_left_running(
     method: str, project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
 ) -> None:
     models = project / "models"
-    log_round(outs.write_networks(models, "enf", 0, 0.3), lineage)
-    outs.write_networks(models, "enf", 1, 0.4, best=True)
+    log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
+    outs.write_round(models, "enf", 1, 0.4, best=True)
     killed_at(method, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         finish_system(models / "enf", lineage)
@@ -621,9 +621,9 @@ def test_track_closes_what_a_kill_left_running(
 def test_track_closes_a_parent_that_a_kill_left_running(
     method: str, project: Path, lineage: Lineage, outs: SimpleNamespace, killed_at: Any
 ) -> None:
-    directory = outs.write_networks(project / "models", "enf", 0, 0.3)
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
     log_round(directory, lineage)
-    outs.write_networks(project / "models", "enf", 0, 0.3, best=True)
+    outs.write_round(project / "models", "enf", 0, 0.3, best=True)
     killed_at(method, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         finish_system(directory.parent, lineage)
@@ -640,7 +640,7 @@ def test_nothing_to_track_is_said(project: Path) -> None:
 
 
 def test_a_damaged_record_or_curve_is_named(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
-    directory = outs.write_networks(project / "models", "enf", 0, 0.3)
+    directory = outs.write_round(project / "models", "enf", 0, 0.3)
     (directory / "curves.csv").write_text("fold,epoch,com\n0,first,0.3\n")
     with pytest.raises(InputError, match=r"round-00/curves\.csv does not hold training curves"):
         log_round(directory, lineage)

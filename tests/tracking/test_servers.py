@@ -27,7 +27,7 @@ from mer_pnao.tracking.ui import serve_ui
 psycopg = pytest.importorskip("psycopg")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="the cluster is started the way of Unix")]
 PASSWORD = "s3cret:@/x"  # with every character that an address needs encoded
-FOUR = "import sys, pathlib; from mer_pnao.tracking.store import initialise; initialise(pathlib.Path(sys.argv[1]))"
+FOUR = "import sys, pathlib; from mer_pnao.tracking.connection import initialise; initialise(pathlib.Path(sys.argv[1]))"
 
 
 def free_port() -> int:

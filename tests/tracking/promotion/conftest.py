@@ -147,7 +147,7 @@ def _write(
             test = asdict(score(examples.emotion, chosen, examples.valence, decisions.valence))
     scores = {"trainval": {"dis": com + 0.2, "dim": 0.8, "com": com}, "test": test}
     facts = {"data_digest": dataset.digest, "scores": scores}
-    directory = outs.write_networks(models, model.system, model.number, com, parameters, best, **facts)
+    directory = outs.write_round(models, model.system, model.number, com, parameters, best, **facts)
     write_networks(directory, model)
     # In an order of its own, as nothing says that it is the manifest's.
     pd.concat(tables).sample(frac=1, random_state=parameters + model.number).to_csv(

@@ -227,9 +227,9 @@ def start(root: Path, code: str) -> "subprocess.Popen[str]":
     program = """
         import sys, time
         from pathlib import Path
-        from mer_pnao.tracking import promotion
+        from mer_pnao.tracking.promotion import promote as promotion
         from mer_pnao.tracking.promotion.gates import Unknown
-        from mer_pnao.tracking.reload import Reloads
+        from mer_pnao.tracking.promotion.reload import Reloads
 
         root = Path(sys.argv[1])
 

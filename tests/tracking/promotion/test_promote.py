@@ -227,7 +227,7 @@ def test_a_model_whose_packed_code_is_broken_is_refused(shop: Path, registry_too
     """The fresh process runs the code in the model, not the checkout's."""
     t = registry_tools
     model = version_of(t, shop, t.better).source.removeprefix("models:/")
-    (code,) = (shop / "mlruns/artifacts/models" / model).rglob("layout.py")
+    (code,) = (shop / "mlruns/artifacts/models" / model).rglob("outs/names.py")
     code.write_text("raise RuntimeError('this code is broken')\n")
     result = promote(shop)
     assert refusals(result) == ["reloads"]
