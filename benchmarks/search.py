@@ -66,7 +66,7 @@ def random_task() -> Task:
     }
     valence = (emotion - 2.5 + rng.standard_normal(CLIPS)).astype(np.float32)
     names = tuple(f"clip{i:04d}" for i in range(CLIPS))
-    return Task(Examples(names, features, emotion, valence, None, CLASSES), CLASSES, params, (COM,))
+    return Task(Examples(names, features, emotion, valence, None, CLASSES), params, (COM,))
 
 
 def search(task: Task, root: Path, store: CountingStore, trials: int) -> tuple[float, StudyRecord]:

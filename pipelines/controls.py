@@ -12,7 +12,7 @@ from mer_pnao.foundations.parallel import parallel_map, usable_cores
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.controls import controls_table, print_controls, write_controls
-from mer_pnao.systems.train import dataset_of
+from mer_pnao.systems.dataset import dataset_of
 
 
 def main() -> None:

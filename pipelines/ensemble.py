@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mer_pnao.foundations.console import input_errors
 from mer_pnao.params.profile import load_params
+from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.final import combine_final
-from mer_pnao.systems.train import dataset_of
 from mer_pnao.tracking.stage import StageTracker
 
 MODELS = Path("models")

@@ -11,7 +11,8 @@ from mer_pnao.foundations.parallel import parallel_map, usable_cores
 from mer_pnao.outs.names import MEMBERS
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems.train import dataset_of, run_systems
+from mer_pnao.systems.dataset import dataset_of
+from mer_pnao.systems.train import run_systems
 from mer_pnao.tracking.stage import StageTracker
 
 MODELS = Path("models")
@@ -24,7 +25,7 @@ def main() -> None:
     dataset = dataset_of(params)
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")
-    rounds = len(MEMBERS) * (params.pnao.rounds + 1) * len(params.training.seeds)
+    rounds = len(MEMBERS) * (params.pnao.rounds + 1) * len(params.seeds)
     with progress("pruning rounds", rounds) as done:
         run = parallel_map(usable_cores())
         outs = {system: MODELS / system for system in MEMBERS}

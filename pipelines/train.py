@@ -11,8 +11,9 @@ from mer_pnao.foundations.parallel import parallel_map, usable_cores
 from mer_pnao.outs.names import DENSE
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.probe import run_probe
-from mer_pnao.systems.train import dataset_of, run_systems
+from mer_pnao.systems.train import run_systems
 from mer_pnao.tracking.stage import StageTracker
 
 MODELS = Path("models")
@@ -25,7 +26,7 @@ def main() -> None:
     dataset = dataset_of(params)
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")
-    with progress("training systems", 1 + len(DENSE) * len(params.training.seeds)) as done:
+    with progress("training systems", 1 + len(DENSE) * len(params.seeds)) as done:
         shutil.rmtree(MODELS / "linear_probe", ignore_errors=True)
         run_probe(dataset, params, MODELS / "linear_probe")
         tracker.finished(MODELS / "linear_probe")

@@ -148,7 +148,7 @@ def test_a_further_seed_is_trained_beside_the_first_which_is_not_trained_again(p
     of_record = {path: path.read_bytes() for path in (project / "models").glob("*/round-*/*")}
     assert of_record
     params = tiny_profile()
-    params["training"]["seeds"] = [0, 5]
+    params["seeds"] = [0, 5]
     write_params(project, params)
     run(project, "dvc", "repro")
     assert {key: round_stamp(project, key) for key in before} == before

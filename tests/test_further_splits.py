@@ -20,9 +20,10 @@ from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.table import COLUMNS
 from mer_pnao.report.terminal import print_table
+from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.final import combine_final
 from mer_pnao.systems.probe import run_probe
-from mer_pnao.systems.train import dataset_of, run_systems
+from mer_pnao.systems.train import run_systems
 
 ROOT = Path(__file__).parents[1]
 SYSTEMS = ["linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final"]
@@ -69,7 +70,7 @@ def write_params(project: Path) -> None:
     params["corpus"] |= {"root": "data/tiny/corpus", "labels": []}
     params["features"] |= {"acoustic": ["low", "high"], "visual": ["face"]}
     params["network"] |= {"hidden": 16, "width": 8}
-    params["training"] |= {"epochs": 6, "batch": 16, "learning_rate": 0.02, "mixup": 0.0, "seeds": [0]}
+    params["training"] |= {"epochs": 6, "batch": 16, "learning_rate": 0.02, "mixup": 0.0}
     params["pnao"] |= {"naor": 0.6, "rounds": 1}
     params["evaluation"] |= {"resamples": 100}
     (project / "params.yaml").write_text(json.dumps(params))

@@ -1,6 +1,7 @@
 """One comparison of all methods on a tiny corpus, shared by the tests that only read it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from mer_pnao.controls.comparison import Contender, Trial, compare_methods
 from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.pruning.rounds import Optimisation
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig
 from mer_pnao.training.folds import make_folds
@@ -41,19 +43,16 @@ def blueprint() -> Blueprint:
 def trial_in(examples: Examples, blueprint: Blueprint) -> Callable[..., Trial]:
     """A trial of 2 folds, 2 epochs and 2 sizes with its store in a folder; its settings ask for an early stop."""
 
-    def make(root: Path, **change: object) -> Trial:
-        whole: dict[str, object] = {
-            "blueprint": blueprint,
-            "examples": examples,
-            "folds": make_folds(examples.emotion, examples.speakers, 2, 0),
-            "training": TrainingConfig(epochs=2, batch=10, learning_rate=2e-2, patience=1),
-            "pnao": PnaoConfig(naor=0.5, alpha=1e-3, rounds=0, rewind="none", min_nodes=2),
-            "sizes": (1, 2),
-            "group_norm": 1e-3,
-            "seed": 0,
-            "store": DiskRoundStore(root),
-        }
-        return Trial(**(whole | change))  # type: ignore[arg-type]
+    def make(root: Path, seed: int = 0, **change: object) -> Trial:
+        optimisation = Optimisation(
+            blueprint,
+            examples,
+            make_folds(examples.emotion, examples.speakers, 2, 0),
+            TrainingConfig(epochs=2, batch=10, learning_rate=2e-2, patience=1),
+            PnaoConfig(naor=0.5, alpha=1e-3, rounds=0, rewind="none", min_nodes=2),
+            seed,
+        )
+        return replace(Trial(optimisation, (1, 2), 1e-3, DiskRoundStore(root)), **change)  # type: ignore[arg-type]
 
     return make
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mer_pnao.params.profile import ControlsConfig
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import optimise_architecture
 from mer_pnao.systems.cost import parameters
+from mer_pnao.training.fit import TrainingConfig
 
 Contenders = dict[tuple[str, int], Contender]
 SIZES = (1, 2)
@@ -33,10 +35,12 @@ def test_pnao_is_algorithm_1_with_learning_rate_rewinding_and_without_an_early_s
     contenders: Contenders, trial_in: Callable[..., Trial], known: Path
 ) -> None:
     trial = trial_in(known)
-    training = type(trial.training)(epochs=2, batch=10, learning_rate=2e-2, patience=2)
-    pnao = PnaoConfig(naor=0.5, alpha=1e-3, rounds=2, min_nodes=2)
-    store = trial.store
-    own = list(optimise_architecture(trial.blueprint, trial.examples, trial.folds, training, pnao, 0, store))
+    of = replace(
+        trial.optimisation,
+        training=TrainingConfig(epochs=2, batch=10, learning_rate=2e-2, patience=2),
+        pnao=PnaoConfig(naor=0.5, alpha=1e-3, rounds=2, min_nodes=2),
+    )
+    own = list(optimise_architecture(of, trial.store))
     assert [each.key for each in own[1:]] == [contenders[PNAO, size].result.key for size in SIZES]
     sizes = [sum(map(parameters, each.networks())) for each in own]
     assert sizes[0] > sizes[1] > sizes[2]  # else nothing is compared here

@@ -27,10 +27,7 @@ def task(contenders: Contenders, trial_in: Callable[..., Trial], tmp_path: Path)
     trial = trial_in(tmp_path)
 
     def make(method: str, last: str = PNAO, number: int = 2) -> ControlTask:
-        states = [fold.state for fold in contenders[last, 1].result.folds]
-        fold = fold_tasks(trial.blueprint, trial.examples, trial.folds, trial.training, trial.pnao, 0, number, states)[
-            0
-        ]
+        fold = fold_tasks(trial.optimisation, number, contenders[last, 1].result)[0]
         return ControlTask(method, number, fold, contenders[PNAO, 2].result.networks()[0].kept(), 1e-3)
 
     return make

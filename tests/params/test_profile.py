@@ -89,19 +89,19 @@ def with_change(tmp_path: Path, *keys: str, value: object, profile: str = "demo"
         (("corpus", "labels"), ["happy", float("inf")], r"corpus\.labels\.1 must be finite, got inf"),
         (("network", "hidden"), 10**30, r"network\.hidden must lie in \[1, 65536\], got 10{30}$"),
         (("training", "epochs"), 10**400, r"training\.epochs must lie in \[1, 100000\], got 10{400}$"),
-        (("training", "seeds"), [], r"training\.seeds must name at least one seed, got none$"),
-        (("training", "seeds"), [0, 3, 0], r"training\.seeds must name each seed once, got 0 twice$"),
-        (("training", "seeds"), [-1], r"training\.seeds must be whole numbers in \[0, 4294967295\], got -1$"),
+        (("seeds",), [], r"seeds must name at least one seed, got none$"),
+        (("seeds",), [0, 3, 0], r"seeds must name each seed once, got 0 twice$"),
+        (("seeds",), [-1], r"seeds must be whole numbers in \[0, 4294967295\], got -1$"),
         (
-            ("training", "seeds"),
+            ("seeds",),
             [2**32],
-            r"training\.seeds must be whole numbers in \[0, 4294967295\], got 4294967296$",
+            r"seeds must be whole numbers in \[0, 4294967295\], got 4294967296$",
         ),
-        (("training", "seeds"), [0, 1.5], r"training\.seeds\.1: .*integer, got 1\.5$"),
-        (("training", "seeds"), [True], r"training\.seeds\.0: .*integer, got True$"),
-        (("training", "seeds"), ["1"], r"training\.seeds\.0: .*integer, got '1'$"),
-        (("training", "seeds"), "0", r"training\.seeds: .*array, got '0'$"),
-        (("training", "seeds"), 0, r"training\.seeds: .*array, got 0$"),
+        (("seeds",), [0, 1.5], r"seeds\.1: .*integer, got 1\.5$"),
+        (("seeds",), [True], r"seeds\.0: .*integer, got True$"),
+        (("seeds",), ["1"], r"seeds\.0: .*integer, got '1'$"),
+        (("seeds",), "0", r"seeds: .*array, got '0'$"),
+        (("seeds",), 0, r"seeds: .*array, got 0$"),
         (("corpus", "labels"), ["happy"], r"corpus\.labels must be at least two emotions, or none, got only 'happy'$"),
         (("corpus", "test_share"), 0.0, r"corpus\.test_share: .*greater than 0, got 0\.0"),
         (("corpus", "test_share"), 0.6, r"corpus\.test_share: .*less than or equal to 0\.5, got 0\.6"),
@@ -283,8 +283,8 @@ def test_files_that_are_no_profile_are_refused_in_one_sentence(tmp_path: Path, t
 
 
 def test_seeds_keep_their_order_for_the_first_makes_the_models_of_record(tmp_path: Path) -> None:
-    path = with_change(tmp_path, "training", "seeds", value=[7, 0, 2**32 - 1])
-    assert load_params(path).training.seeds == (7, 0, 2**32 - 1)
+    path = with_change(tmp_path, "seeds", value=[7, 0, 2**32 - 1])
+    assert load_params(path).seeds == (7, 0, 2**32 - 1)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
 from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.pruning.pnao import optimise_architecture
-from mer_pnao.pruning.rounds import FoldResult, FoldTask, Round, best_round, run_fold
+from mer_pnao.pruning.pnao import optimise_architecture, optimise_fold
+from mer_pnao.pruning.rounds import FoldResult, FoldTask, Optimisation, Round, best_round
 from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, fit, predict
@@ -58,7 +58,8 @@ def run(
         tasks.append(list(todo))
         return map(work, tasks[-1])
 
-    return list(optimise_architecture(blueprint, examples, folds, training, pnao, seed, Forgetful(), watched)), tasks
+    optimisation = Optimisation(blueprint, examples, folds, training, pnao, seed)
+    return list(optimise_architecture(optimisation, Forgetful(), watched)), tasks
 
 
 def slow_fold(task: FoldTask, round_seeds: list[int]) -> list[FoldResult]:
@@ -235,13 +236,13 @@ def test_heads_have_no_part_in_the_maximum(
     plan = replace(blueprint, fusion=fusion, config=replace(blueprint.config, scorer=scorer))
     config = replace(TRAINING, epochs=1)
     task = FoldTask(plan, examples, folds == 0, config, 1, 2, None, PNAO)
-    state = run_fold(task).state
+    state = optimise_fold(task).state
     loud = {
         name: 30 * value if any(head in name for head in (".scorer.", ".decoder.", "fusion.")) else value
         for name, value in state.items()
     }
     assert any(not torch.equal(loud[name], state[name]) for name in state)
-    quiet_result, loud_result = (run_fold(replace(task, state=of)) for of in (state, loud))
+    quiet_result, loud_result = (optimise_fold(replace(task, state=of)) for of in (state, loud))
     assert quiet_result.pruned == loud_result.pruned > 0
     for name in (name for name in state if name.endswith("_kept")):
         assert torch.equal(quiet_result.state[name], loud_result.state[name])
@@ -274,13 +275,13 @@ def test_importances_compare_layers_of_different_fan_in(examples: Examples, fold
     task = FoldTask(
         plan, replace(examples, features=features), folds == 0, replace(TRAINING, epochs=1), 1, 2, None, PNAO
     )
-    state = dict(run_fold(task).state)
+    state = dict(optimise_fold(task).state)
     inner = {name: f"branches.a.gathering.modalities.{name}.inner.weight" for name in "av"}
     outer = {name: f"branches.a.gathering.modalities.{name}.outer.weight" for name in "av"}
     for name in (*inner.values(), *outer.values()):
         state[name] = torch.full_like(state[name], 0.1)
     state[inner["a"]][3:5] = 0.01  # two nodes of the narrow layer fall, by equation 11 at k = .75
-    pruned = run_fold(replace(task, state=state))
+    pruned = optimise_fold(replace(task, state=state))
     assert pruned.pruned == 2
     assert pruned.state["branches.a.gathering.modalities.a.inner_kept"].tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
     assert len(pruned.state["branches.a.gathering.modalities.v.inner_kept"]) == 10

@@ -13,7 +13,7 @@ import torch
 from mer_pnao.network.emotion_network import Blueprint, from_state
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import optimise_architecture
-from mer_pnao.pruning.rounds import FoldResult, Round
+from mer_pnao.pruning.rounds import FoldResult, Optimisation, Round
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, predict
 from mer_pnao.training.folds import make_folds
@@ -69,7 +69,7 @@ def rounds_of(
     training: TrainingConfig = ONE_EPOCH,
     pnao: PnaoConfig = PNAO,
 ) -> list[Round]:
-    return list(optimise_architecture(blueprint, examples, folds, training, pnao, 0, Forgetful()))
+    return list(optimise_architecture(Optimisation(blueprint, examples, folds, training, pnao, 0), Forgetful()))
 
 
 @pytest.mark.parametrize("fusion", ["entropy", "attention"])

@@ -13,9 +13,9 @@ from mer_pnao.pruning import pnao as algorithm
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.importance import importances
 from mer_pnao.pruning.mask import node_masks
-from mer_pnao.pruning.pnao import Optimisation, optimise_architecture, optimise_in_step
+from mer_pnao.pruning.pnao import optimise_architecture, optimise_fold, optimise_in_step
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.pruning.rounds import FoldTask, Round, best_round, run_fold
+from mer_pnao.pruning.rounds import FoldTask, Optimisation, Round, best_round
 from mer_pnao.pruning.surgery import masked
 from mer_pnao.systems.cost import parameters
 from mer_pnao.training.examples import Examples
@@ -39,9 +39,8 @@ def run(
     pnao: PnaoConfig = PNAO,
     **kwargs: object,
 ) -> list[Round]:
-    return list(
-        optimise_architecture(blueprint, examples, folds, TRAINING, pnao, 0, DiskRoundStore(root), **kwargs)  # type: ignore[arg-type]
-    )
+    optimisation = Optimisation(blueprint, examples, folds, TRAINING, pnao, 0)
+    return list(optimise_architecture(optimisation, DiskRoundStore(root), **kwargs))  # type: ignore[arg-type]
 
 
 def assert_same(first: list[Round], second: list[Round]) -> None:
@@ -135,7 +134,7 @@ def test_held_out_labels_and_features_do_not_reach_the_weights(
     )
     one_epoch = replace(TRAINING, epochs=1)
     states = [
-        run_fold(FoldTask(blueprint, of, held_out, one_epoch, 1, 2, None, PNAO)).state for of in (examples, spoilt)
+        optimise_fold(FoldTask(blueprint, of, held_out, one_epoch, 1, 2, None, PNAO)).state for of in (examples, spoilt)
     ]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -155,8 +154,8 @@ def test_rewinding(
 
     monkeypatch.setattr(algorithm, "fit", watched)
     pnao = replace(PNAO, rewind=rewind)
-    first = run_fold(FoldTask(blueprint, examples, folds == 0, TRAINING, 1, 2, None, pnao))
-    run_fold(FoldTask(blueprint, examples, folds == 0, TRAINING, 1, 3, first.state, pnao))
+    first = optimise_fold(FoldTask(blueprint, examples, folds == 0, TRAINING, 1, 2, None, pnao))
+    optimise_fold(FoldTask(blueprint, examples, folds == 0, TRAINING, 1, 3, first.state, pnao))
     dense = from_state(blueprint, first.state if rewind != "weights" else starts[0])
     kept = {name.removesuffix("_kept"): value for name, value in starts[1].items() if name.endswith("er_kept")}
     masks = {name: torch.isin(dense.kept()[name], nodes) for name, nodes in kept.items()}
@@ -176,7 +175,9 @@ def test_an_interrupted_run_goes_on_at_its_round_with_the_same_result(
     blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path
 ) -> None:
     whole = run(blueprint, examples, folds, tmp_path / "calm")
-    stopped = optimise_architecture(blueprint, examples, folds, TRAINING, PNAO, 0, DiskRoundStore(tmp_path / "rough"))
+    stopped = optimise_architecture(
+        Optimisation(blueprint, examples, folds, TRAINING, PNAO, 0), DiskRoundStore(tmp_path / "rough")
+    )
     next(stopped)
     next(stopped)
     del stopped
@@ -199,7 +200,7 @@ def test_optimisations_in_step_are_the_same_as_one_after_another(
     dense = replace(sparse, pnao=replace(PNAO, alpha=0.0, rounds=0))
     other = replace(sparse, blueprint=replace(blueprint, fusion="attention"), seed=5)
     apart = [
-        list(optimise_architecture(of.blueprint, examples, folds, TRAINING, of.pnao, of.seed, DiskRoundStore(place)))
+        list(optimise_architecture(of, DiskRoundStore(place)))
         for of, place in ((sparse, tmp_path / "a"), (dense, tmp_path / "b"), (other, tmp_path / "c"))
     ]
     store, mapped = DiskRoundStore(tmp_path / "all"), []
@@ -208,7 +209,7 @@ def test_optimisations_in_step_are_the_same_as_one_after_another(
         mapped.append(len(tasks))
         return map(function, tasks)
 
-    known = optimise_architecture(blueprint, examples, folds, TRAINING, PNAO, 0, store)
+    known = optimise_architecture(Optimisation(blueprint, examples, folds, TRAINING, PNAO, 0), store)
     next(known), next(known)  # rounds 0 and 1 of the first
     together: list[list[Round]] = [[], [], []]
     order = []
@@ -240,7 +241,7 @@ def test_a_changed_naor_reuses_the_sparse_training_and_more_rounds_reuse_all(
 
     def go(**change: object) -> None:
         pnao = replace(PNAO, **change)  # type: ignore[arg-type]
-        list(optimise_architecture(blueprint, examples, folds, TRAINING, pnao, 0, store))
+        list(optimise_architecture(Optimisation(blueprint, examples, folds, TRAINING, pnao, 0), store))
 
     go(rounds=1)
     assert (store.hits, store.misses) == (0, 2)
@@ -258,9 +259,9 @@ def test_other_code_reuses_no_round(
     blueprint: Blueprint, examples: Examples, folds: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, none = DiskRoundStore(tmp_path), replace(PNAO, rounds=0)
-    list(optimise_architecture(blueprint, examples, folds, TRAINING, none, 0, store))
+    list(optimise_architecture(Optimisation(blueprint, examples, folds, TRAINING, none, 0), store))
     monkeypatch.setattr(algorithm, "algorithm_version", lambda: "another")
-    list(optimise_architecture(blueprint, examples, folds, TRAINING, none, 0, store))
+    list(optimise_architecture(Optimisation(blueprint, examples, folds, TRAINING, none, 0), store))
     assert (store.hits, store.misses) == (0, 2)
 
 

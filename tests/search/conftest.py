@@ -47,7 +47,7 @@ def write_project(root: Path) -> Path:
     document = yaml.load((ROOT / "profiles/ravdess.yaml").read_text())
     document["profile"], document["folds"] = "tiny", 2
     document["imported"] = {name: f"features/{name}" for name in ("a", "b", "v")}
-    del document["training"]["seeds"][1:]
+    del document["seeds"][1:]
     for section, values in CHANGES.items():
         document[section].update(values)
     root.mkdir(parents=True, exist_ok=True)

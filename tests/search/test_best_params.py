@@ -16,7 +16,8 @@ from mer_pnao.search import best_params
 from mer_pnao.search.best_params import BEST, apply_best, write_best
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
 from mer_pnao.search.trial import COM, Task, load_task, objective, settings_of
-from mer_pnao.systems.train import dataset_of, run_systems
+from mer_pnao.systems.dataset import dataset_of
+from mer_pnao.systems.train import run_systems
 
 ROOT = Path(__file__).parents[2]
 

@@ -228,7 +228,10 @@ def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(
     said: list[str] = []
     open_search(project, task, None, 6, False, said.append)
     change("search", "trials", 99)
-    change("training", "seeds", "[0, 5]")
+    params_file = project / "params.yaml"
+    text = params_file.read_text()
+    assert "\nseeds: [0]\n" in text
+    params_file.write_text(text.replace("\nseeds: [0]\n", "\nseeds: [0, 5]\n"))
     same = load_task(load_params(project / "params.yaml"), (COM,))
     assert study_name(same) == study_name(task)
     text = (project / "data/tiny/manifest.csv").read_text()

@@ -16,7 +16,8 @@ from mer_pnao.params.profile import Params, load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search.study import study_name
 from mer_pnao.search.trial import COM, OUTCOME, PARAMETERS, Task, load_task, objective, with_values
-from mer_pnao.systems.train import dataset_of, run_systems
+from mer_pnao.systems.dataset import dataset_of
+from mer_pnao.systems.train import run_systems
 
 VALUES = {"naor": 0.8, "alpha": 0.002, "rounds": 3}
 

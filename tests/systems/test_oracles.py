@@ -22,7 +22,8 @@ from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.systems.final import combine_final
-from mer_pnao.systems.train import folds_of, run_systems
+from mer_pnao.systems.optimisation import folds_of
+from mer_pnao.systems.train import run_systems
 from mer_pnao.training.examples import Examples
 
 LABELS = ("angry", "neutral", "happy")

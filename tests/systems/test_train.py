@@ -23,8 +23,9 @@ from mer_pnao.report.write import write_report
 from mer_pnao.systems.cost import parameters
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.systems.final import combine_final
+from mer_pnao.systems.optimisation import folds_of
 from mer_pnao.systems.probe import run_probe
-from mer_pnao.systems.train import folds_of, run_systems
+from mer_pnao.systems.train import run_systems
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import predict
@@ -139,7 +140,7 @@ def test_the_probe_is_scikit_learns_out_of_fold(dataset: Dataset, params: Params
 
 
 def with_seeds(params: Params, *seeds: int) -> Params:
-    return params.model_copy(update={"training": replace(params.training, seeds=seeds)})
+    return params.model_copy(update={"seeds": seeds})
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -6,22 +6,23 @@ early stop. What two methods or two sizes share is trained once, and every segme
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mer_pnao.controls.group_norm import VERSION
 from mer_pnao.controls.methods import ControlTask, run_control
 from mer_pnao.controls.names import AT_ONCE, DENSE, GRADUAL, PNAO
-from mer_pnao.network.emotion_network import Blueprint, kept_in_state
-from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.network.emotion_network import kept_in_state
 from mer_pnao.pruning.keys import code_version, hash_of
 from mer_pnao.pruning.pnao import optimise_architecture
-from mer_pnao.pruning.rounds import Round, RoundStore, RunTasks, fold_tasks, join_folds
-from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig
+from mer_pnao.pruning.rounds import (
+    MapFolds,
+    Optimisation,
+    PlannedRound,
+    Round,
+    RoundStore,
+    fold_tasks,
+    trained_or_remembered,
+)
 
 
 class Contender(NamedTuple):
@@ -37,16 +38,11 @@ class Contender(NamedTuple):
 class Trial:
     """What all methods of a comparison have in common."""
 
-    blueprint: Blueprint
-    examples: Examples
-    folds: NDArray[np.int64]  # (N,) the fold that holds each clip out
-    training: TrainingConfig
-    pnao: PnaoConfig
+    optimisation: Optimisation
     sizes: tuple[int, ...]  # PNAO's rounds whose sizes every method is brought to, rising
     group_norm: float  # strength of Torch-Pruning's group regulariser
-    seed: int
     store: RoundStore
-    run: RunTasks = map
+    run: MapFolds = map
     done: Callable[[int], None] = lambda _: None  # told of every finished segment
 
 
@@ -62,14 +58,16 @@ def compare_methods(trial: Trial) -> Iterator[Contender]:
     PNAO is the paper's, with learning-rate rewinding, whatever the settings name; the dense network is never sparse.
     """
     sizes = trial.sizes
-    trial = replace(
-        trial,
-        training=replace(trial.training, patience=trial.training.epochs),  # so many are never waited for
-        pnao=replace(trial.pnao, rounds=max(sizes), rewind="learning_rate"),
+    of = trial.optimisation
+    of = replace(
+        of,
+        training=replace(of.training, patience=of.training.epochs),  # so many are never waited for
+        pnao=replace(of.pnao, rounds=max(sizes), rewind="learning_rate"),
     )
-    pnao = _rounds(trial, trial.pnao)
+    trial = replace(trial, optimisation=of)
+    pnao = _rounds(trial, of)
     yield from _at_sizes(PNAO, sizes, pnao)
-    dense = _rounds(trial, replace(trial.pnao, alpha=0.0, naor=0.0))
+    dense = _rounds(trial, replace(of, pnao=replace(of.pnao, alpha=0.0, naor=0.0)))
     yield from _at_sizes(DENSE, sizes, dense)
     gradual = {method: [dense[0] if method == "unstructured" else pnao[0]] for method in GRADUAL}
     for target in pnao[1:]:
@@ -89,11 +87,9 @@ def compare_methods(trial: Trial) -> Iterator[Contender]:
         yield Contender(method, size, _epochs(chain), chain[-1])
 
 
-def _rounds(trial: Trial, pnao: PnaoConfig) -> list[Round]:
+def _rounds(trial: Trial, of: Optimisation) -> list[Round]:
     rounds = []
-    for finished in optimise_architecture(
-        trial.blueprint, trial.examples, trial.folds, trial.training, pnao, trial.seed, trial.store, trial.run
-    ):
+    for finished in optimise_architecture(of, trial.store, trial.run):
         rounds.append(finished)
         trial.done(1)
     return rounds
@@ -116,31 +112,19 @@ def _extend(trial: Trial, chains: Sequence[tuple[str, list[Round], Round]]) -> N
     The target is PNAO's round of the size that the method has or gets here; its key covers what all methods share.
     The work of all chains is mapped at once, so that no process waits for the last fold of each.
     """
-    keys = [_key(trial, *each) for each in chains]
-    found = [trial.store.load(key) for key in keys]
-    missing = [_tasks(trial, *each) for each, folds in zip(chains, found, strict=True) if folds is None]
-    results = iter(trial.run(run_control, [task for tasks in missing for task in tasks]))
-    for (_, rounds, target), key, known in zip(chains, keys, found, strict=True):
-        folds = known
-        if folds is None:
-            folds = tuple(islice(results, len(target.folds)))
-            trial.store.save(key, folds)
-        trial.done(1)
-        rounds.append(join_folds(len(rounds), key, trial.blueprint, trial.examples, trial.folds, folds))
+    planned = [_planned(trial, *each) for each in chains]
+    finished = trained_or_remembered(planned, run_control, trial.store, trial.run, trial.done)
+    for (_, rounds, _), segment in zip(chains, finished, strict=True):
+        rounds.append(segment)
 
 
-def _key(trial: Trial, method: str, rounds: Sequence[Round], target: Round) -> str:
+def _planned(trial: Trial, method: str, rounds: Sequence[Round], target: Round) -> PlannedRound:
+    last = rounds[-1] if rounds else None
     own = (trial.group_norm, VERSION) if method == "group_norm" else ()
-    last = rounds[-1].key if rounds else None
-    return hash_of(code_version("controls"), target.key, last, method, len(rounds), *own)
-
-
-def _tasks(trial: Trial, method: str, rounds: Sequence[Round], target: Round) -> list[ControlTask]:
-    number = len(rounds)
-    states = [fold.state for fold in rounds[-1].folds] if rounds else [None] * len(target.folds)
-    tasks = fold_tasks(
-        trial.blueprint, trial.examples, trial.folds, trial.training, trial.pnao, trial.seed, number, states
+    version = code_version(__name__)
+    key = hash_of(version, target.key, last and last.key, method, len(rounds), *own)
+    tasks = tuple(
+        ControlTask(method, len(rounds), task, kept_in_state(of_pnao.state), trial.group_norm)
+        for task, of_pnao in zip(fold_tasks(trial.optimisation, len(rounds), last), target.folds, strict=True)
     )
-    kept = [kept_in_state(fold.state) for fold in target.folds]
-    strength = trial.group_norm
-    return [ControlTask(method, number, task, nodes, strength) for task, nodes in zip(tasks, kept, strict=True)]
+    return PlannedRound(trial.optimisation, len(rounds), key, tasks)

@@ -74,7 +74,7 @@ def run_control(task: ControlTask) -> FoldResult:
 def weight_rewinding(task: ControlTask, train: Examples) -> Start:
     """As PNAO with its own importances, but the kept weights go back to their initial values."""
     kept = _own_choice(task).kept()
-    return Start(keep_only(_initial(task, train), kept), task.fold.pnao.alpha)
+    return Start(keep_only(task.fold.initial_network(train), kept), task.fold.pnao.alpha)
 
 
 def fine_tuning(task: ControlTask, train: Examples) -> Start:
@@ -103,7 +103,7 @@ def one_shot_l1(task: ControlTask, train: Examples) -> Start:
 def group_norm(task: ControlTask, train: Examples) -> Start:
     """The dense network is trained with the group penalty, cut to the size once by group norm, and trained on."""
     if task.fold.state is None:
-        network = _initial(task, train)
+        network = task.fold.initial_network(train)
         pruner = GroupNorm(network, task.group_norm)
         return Start(network, callbacks=[pruner.epoch_ended], before_step=[pruner.regularise])
     network = _last(task)
@@ -139,10 +139,6 @@ def keep_zeros(network: EmotionNetwork) -> BeforeStep:
                 matrix.grad.mul_(mask)
 
     return mask_gradients
-
-
-def _initial(task: ControlTask, train: Examples) -> EmotionNetwork:
-    return initial_network(task.fold.blueprint, task.fold.initial_seed, train)
 
 
 def _last(task: ControlTask) -> EmotionNetwork:

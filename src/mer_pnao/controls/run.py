@@ -10,9 +10,9 @@ from mer_pnao.controls.selection import nonzero_parameters
 from mer_pnao.evaluation.bootstrap import Predicted
 from mer_pnao.outs.networks import RoundModel
 from mer_pnao.params.profile import Params
-from mer_pnao.pruning.rounds import RoundStore, RunTasks
+from mer_pnao.pruning.rounds import MapFolds, RoundStore
 from mer_pnao.systems.dataset import Dataset
-from mer_pnao.systems.train import folds_of
+from mer_pnao.systems.optimisation import optimisation_of
 
 
 @dataclass(frozen=True)
@@ -30,36 +30,23 @@ class Outcome:
 
 def total_segments(params: Params) -> int:
     """How many trainings `run_controls` reports as done."""
-    return len(params.training.seeds) * segments(params.controls.rounds)
+    return len(params.seeds) * segments(params.controls.rounds)
 
 
 def run_controls(
     dataset: Dataset,
     params: Params,
     store: RoundStore,
-    run: RunTasks = map,
+    run: MapFolds = map,
     done: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Outcome]:
-    """Train entropy fusion in every way, at every size of `controls.rounds` and with every one of `training.seeds`.
+    """Train entropy fusion in every way, at every size of `controls.rounds` and with every one of `seeds`.
 
     The folds are the systems', the same for all methods and seeds.
     """
-    blueprint = params.blueprint(dataset.widths, "entropy", len(dataset.labels))
-    folds = folds_of(dataset, params)
-    for seed in params.training.seeds:
-        trial = Trial(
-            blueprint,
-            dataset.train,
-            folds,
-            params.training,
-            params.pnao,
-            params.controls.rounds,
-            params.controls.group_norm,
-            seed,
-            store,
-            run,
-            done,
-        )
+    for seed in params.seeds:
+        optimisation = optimisation_of("enf_pnao", dataset.train, params, seed)
+        trial = Trial(optimisation, params.controls.rounds, params.controls.group_norm, store, run, done)
         for contender in compare_methods(trial):
             yield _outcome(contender, seed, dataset)
 

@@ -1,6 +1,6 @@
 """The models on disk: `models/<system>/round-NN/`, a network a fold, its record, curves and predictions.
 
-Those are the networks of the first of `training.seeds`, the system's models of record; what a further seed made of it
+Those are the networks of the first of `seeds`, the system's models of record; what a further seed made of it
 lies below `models/<system>/seed-<s>/` in the same way.
 
 No pickle: weights are safetensors, everything else JSON and CSV. These outputs are the truth that the registry and

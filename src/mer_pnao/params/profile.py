@@ -129,6 +129,7 @@ class Params(BaseModel):
     imported: dict[str, str]  # ready feature sets: name -> folder below the corpus root
     features: FeatureParams
     folds: int = Field(ge=2, le=20)
+    seeds: tuple[int, ...]  # each trains every system; the first one's networks are the models of record
     network: NetworkConfig
     training: TrainingConfig
     pnao: PnaoConfig
@@ -160,7 +161,19 @@ class Params(BaseModel):
                 raise ValueError(f"features names the set {name!r}, which no encoder makes; known: {sorted(known)}")
         if len(set(self.features.sets)) != len(self.features.sets):
             raise ValueError("features names a set twice")
-        self.blueprint(dict.fromkeys(self.features.sets, 1), "entropy", 2)  # refuses what the network cannot name
+        # Refuses what the network cannot name.
+        Blueprint(dict.fromkeys(self.features.sets, 1), self.features.acoustic, self.features.visual, 2, "entropy")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_fit(self) -> Self:
+        if not self.seeds:
+            raise ValueError("seeds must name at least one seed, got none")
+        for seed in self.seeds:
+            if not 0 <= seed < 2**32:  # NumPy's and scikit-learn's range
+                raise ValueError(f"seeds must be whole numbers in [0, {2**32 - 1}], got {seed}")
+            if self.seeds.count(seed) > 1:
+                raise ValueError(f"seeds must name each seed once, got {seed} twice")
         return self
 
     @model_validator(mode="after")
@@ -201,18 +214,6 @@ class Params(BaseModel):
     def data(self) -> Path:
         """Where this profile's products lie."""
         return Path("data") / self.profile
-
-    def blueprint(self, widths: dict[str, int], fusion: str, classes: int) -> Blueprint:
-        """The dense network for feature sets of these widths and so many emotions."""
-        return Blueprint(
-            {name: widths[name] for name in self.features.sets},
-            self.features.acoustic,
-            self.features.visual,
-            classes,
-            fusion,
-            self.network,
-            self.features.gathered,
-        )
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -1,5 +1,6 @@
 """What a remembered round depends on, as a key, and the seeds of its parts."""
 
+import ast
 import hashlib
 import json
 from dataclasses import asdict
@@ -11,25 +12,33 @@ import numpy as np
 import torch
 
 
-def algorithm_version() -> str:
-    """A digest of the code and of the torch version that a round's result depends on.
-
-    DVC runs a stage again when the code of the science changes; a stored round must then not answer for the old code.
-    """
-    return code_version("evaluation", "network", "pruning", "training")
-
-
 @cache
-def code_version(*folders: str) -> str:
-    """A digest of the code in these folders of the package, and of the torch version."""
-    package = Path(__file__).parents[1]
-    files = [package / "foundations/precision.py"]
-    files += [path for folder in folders for path in sorted((package / folder).glob("*.py"))]
-    digests = [
-        f"{path.relative_to(package).as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files
-    ]
-    parts = [torch.__version__, *digests]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+def code_version(module: str) -> str:
+    """A digest of torch's version, the module's source and those of all that it imports of the package, however deep.
+
+    DVC runs a stage again when its code changes; a stored round must then not answer for the old code. What no import
+    leads to changes no result.
+    """
+    sources = imported_sources(module)
+    digests = [f"{name} {hashlib.sha256(sources[name]).hexdigest()}" for name in sorted(sources)]
+    return hashlib.sha256("\n".join([torch.__version__, *digests]).encode()).hexdigest()[:16]
+
+
+def imported_sources(module: str) -> dict[str, bytes]:
+    """The sources of a module of the package and of all that it imports of the package, by the modules' names."""
+    root, found, waiting = Path(__file__).parents[2], {}, [module]
+    while waiting:
+        name = waiting.pop()
+        path = root.joinpath(*name.split(".")).with_suffix(".py")
+        if name in found or not path.is_file():  # a package, whose own file is empty, or a name in a module
+            continue
+        found[name] = path.read_bytes()
+        for node in ast.walk(ast.parse(found[name])):
+            if isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def derived_seed(*parts: int) -> int:

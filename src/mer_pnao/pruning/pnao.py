@@ -1,107 +1,86 @@
-"""Pruning-based network architecture optimisation (Algorithm 1).
+"""Algorithm 1: pruning-based network architecture optimisation (PNAO).
 
-Shapes: M branches, N training clips, C classes.
+Every fold trains and prunes a network of its own, for a mask learnt on all clips would have seen the held-out ones.
+Which round is best is not decided here: see `rounds.best_round`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
-
-from mer_pnao.network.emotion_network import Blueprint
-from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.pruning.keys import algorithm_version, hash_of
-from mer_pnao.pruning.rounds import FoldTask, Round, RoundStore, RunTasks, fold_tasks, join_folds, run_fold
+from mer_pnao.network.emotion_network import EmotionNetwork, from_state
+from mer_pnao.pruning.importance import importances
+from mer_pnao.pruning.keys import code_version
+from mer_pnao.pruning.mask import node_masks
+from mer_pnao.pruning.rounds import (
+    FoldResult,
+    FoldTask,
+    MapFolds,
+    Optimisation,
+    Round,
+    RoundStore,
+    next_round,
+    trained_or_remembered,
+)
+from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig
+from mer_pnao.training.fit import constant_floor, fit, predict, warm_cosine
 
 
-@dataclass(frozen=True)
-class Optimisation:
-    """One run of Algorithm 1: a network, the clips with the fold that holds each out (N,), settings and a seed."""
-
-    blueprint: Blueprint
-    examples: Examples
-    folds: NDArray[np.int64]
-    training: TrainingConfig
-    pnao: PnaoConfig
-    seed: int
-
-
-def optimise_architecture(
-    blueprint: Blueprint,
-    examples: Examples,
-    folds: NDArray[np.int64],
-    training: TrainingConfig,
-    pnao: PnaoConfig,
-    seed: int,
-    store: RoundStore,
-    run: RunTasks = map,
-) -> Iterator[Round]:
+def optimise_architecture(optimisation: Optimisation, store: RoundStore, run: MapFolds = map) -> Iterator[Round]:
     """Algorithm 1: sparse-train the dense network, then prune, rewind and retrain, round by round.
 
-    Yields round 0 (line 1) and each round after it as it is finished. `folds` (N,) gives the fold that holds a clip
-    out; every fold prunes its own network, for a mask learnt on all clips would have seen the held-out ones. `run` maps
-    the folds' work, in this process or in others. Rounds that the store holds are not computed again. No rounds and no
-    alpha make a dense system.
-
-    Which round is best is not decided here: see `best_round`.
+    Yields round 0 (line 1) and each round after it (lines 2 to 5) as it is finished. `run` maps the folds' work, in
+    this process or in others. Rounds that the store holds are not computed again. No rounds and no alpha make a dense
+    system.
     """
-    one = Optimisation(blueprint, examples, folds, training, pnao, seed)
-    for _, finished in optimise_in_step([one], store, run):
+    for _, finished in optimise_in_step([optimisation], store, run):
         yield finished
 
 
 def optimise_in_step(
-    optimisations: Sequence[Optimisation], store: RoundStore, run: RunTasks = map
+    optimisations: Sequence[Optimisation], store: RoundStore, run: MapFolds = map
 ) -> Iterator[tuple[int, Round]]:
     """Several runs of Algorithm 1, round by round, so that the folds of one share the processors with the others'.
 
     Five folds leave one of two processors without work for a sixth of the time, ten do not. Yields (position of the
     optimisation, its round); nothing is being trained while the caller has them.
     """
-    keys = [_first_key(each) for each in optimisations]
-    states: list[Sequence[dict[str, Tensor] | None]] = [[None] * (int(of.folds.max()) + 1) for of in optimisations]
-    for number in range(max(of.pnao.rounds for of in optimisations) + 1):
-        due = [place for place, of in enumerate(optimisations) if number <= of.pnao.rounds]
-        if number:
-            keys = [_next_key(key, of.pnao) for key, of in zip(keys, optimisations, strict=True)]
-        known = {place: store.load(keys[place]) for place in due}
-        tasks = [
-            task
-            for place in due
-            if known[place] is None
-            for task in _tasks(optimisations[place], number, states[place])
-        ]
-        results = iter(run(run_fold, tasks) if tasks else ())
-        finished = {}
-        for place in due:
-            folds = known[place]
-            if folds is None:
-                folds = tuple(islice(results, len(states[place])))
-                store.save(keys[place], folds)
-            finished[place] = folds
-        for place, folds in finished.items():
-            of = optimisations[place]
-            states[place] = [fold.state for fold in folds]
-            yield place, join_folds(number, keys[place], of.blueprint, of.examples, of.folds, folds)
+    going = {place: next_round(of, algorithm_version()) for place, of in enumerate(optimisations)}
+    while going:
+        finished = dict(zip(going, trained_or_remembered(going.values(), optimise_fold, store, run), strict=True))
+        yield from finished.items()
+        going = {  # line 6: repeat for N rounds
+            place: next_round(optimisations[place], algorithm_version(), last)
+            for place, last in finished.items()
+            if last.number < optimisations[place].pnao.rounds
+        }
 
 
-def _first_key(of: Optimisation) -> str:
-    """What round 0 depends on; of all seeds that the training names, a round depends on its own alone."""
-    training = replace(of.training, seeds=(of.seed,))
-    return hash_of(
-        algorithm_version(), of.examples.digest(), of.folds.tolist(), of.blueprint, training, of.pnao.alpha, of.seed
+def optimise_fold(task: FoldTask) -> FoldResult:
+    """One fold's work in one round: line 1 in the first round, lines 2 to 5 in every later one."""
+    train, held_out = task.clips()
+    pnao, pruned, schedule = task.pnao, 0, warm_cosine
+    if task.state is None:
+        network = task.initial_network(train)
+    else:
+        last = from_state(task.blueprint, task.state)
+        masks = node_masks(importances(last.prunable()), pnao.naor, pnao.scope, pnao.min_nodes)  # lines 2 and 3
+        pruned = sum(int((~mask).sum()) for mask in masks.values())
+        network = compact(last, masks)  # line 4
+        if pnao.rewind == "weights":
+            network = with_initial_weights(network, task, train)
+        elif pnao.rewind == "none":
+            schedule = constant_floor
+    fitted = fit(network, train, held_out, task.training, pnao.alpha, task.round_seed, schedule)  # lines 1 and 5
+    return FoldResult(
+        fitted.state, fitted.curves, pruned, predict(from_state(task.blueprint, fitted.state), held_out.tensors())
     )
 
 
-def _next_key(key: str, pnao: PnaoConfig) -> str:
-    return hash_of(key, pnao.naor, pnao.scope, pnao.rewind, pnao.min_nodes)
+def with_initial_weights(network: EmotionNetwork, task: FoldTask, train: Examples) -> EmotionNetwork:
+    """The nodes of a network with the weights that the dense one began with: the control of learning-rate rewinding."""
+    return keep_only(task.initial_network(train), network.kept())
 
 
-def _tasks(of: Optimisation, number: int, states: Sequence[dict[str, Tensor] | None]) -> list[FoldTask]:
-    training = replace(of.training, seeds=(of.seed,))
-    return fold_tasks(of.blueprint, of.examples, of.folds, training, of.pnao, of.seed, number, states)
+def algorithm_version() -> str:
+    """What a round's result depends on beside its task: a remembered round must not answer for other code."""
+    return code_version(__name__)

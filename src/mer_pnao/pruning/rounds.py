@@ -1,11 +1,12 @@
-"""A round of Algorithm 1: each fold's work, and what all folds give together.
+"""A round of Algorithm 1: what it starts from, each fold's task, and what all folds give together.
 
 Shapes: M branches, N training clips, C classes.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar
+from itertools import islice
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -15,12 +16,21 @@ from torch import Tensor
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, Prediction, from_state
 from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.pruning.importance import importances
-from mer_pnao.pruning.keys import derived_seed
-from mer_pnao.pruning.mask import node_masks
-from mer_pnao.pruning.surgery import compact, keep_only
+from mer_pnao.pruning.keys import derived_seed, hash_of
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import Epoch, TrainingConfig, constant_floor, fit, predict, warm_cosine
+from mer_pnao.training.fit import Epoch, TrainingConfig
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """One run of Algorithm 1: a network, the clips with the fold that holds each out (N,), settings and a seed."""
+
+    blueprint: Blueprint
+    examples: Examples
+    folds: NDArray[np.int64]
+    training: TrainingConfig
+    pnao: PnaoConfig
+    seed: int
 
 
 class FoldResult(NamedTuple):
@@ -53,18 +63,6 @@ class Round:
         return [from_state(self.blueprint, fold.state) for fold in self.folds]
 
 
-class RoundStore(Protocol):
-    """Where finished rounds are remembered by key: a killed run goes on, a search shares."""
-
-    def load(self, key: str) -> tuple[FoldResult, ...] | None:
-        """The folds of a finished round, or None."""
-        ...
-
-    def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
-        """Remember a finished round, whole or not at all."""
-        ...
-
-
 @dataclass(frozen=True)
 class FoldTask:
     """Everything that one fold's work in one round depends on; it travels to another process."""
@@ -83,73 +81,9 @@ class FoldTask:
         rows = (np.flatnonzero(~self.held_out), np.flatnonzero(self.held_out))
         return self.examples.select(rows[0]), self.examples.select(rows[1])
 
-
-Task = TypeVar("Task")
-
-
-class RunTasks(Protocol):
-    """A `map` of one function over the folds' tasks, in their order; `map` itself is one."""
-
-    def __call__(self, function: Callable[[Task], FoldResult], tasks: Iterable[Task], /) -> Iterable[FoldResult]:
-        """Call the function with each task."""
-        ...
-
-
-def fold_tasks(
-    blueprint: Blueprint,
-    examples: Examples,
-    folds: NDArray[np.int64],
-    training: TrainingConfig,
-    pnao: PnaoConfig,
-    seed: int,
-    number: int,
-    states: Sequence[dict[str, Tensor] | None],
-) -> list[FoldTask]:
-    """The folds' work of the round `number`, from the states that the last round left, if there was one."""
-    return [
-        FoldTask(
-            blueprint,
-            examples,
-            folds == fold,
-            training,
-            initial_seed=derived_seed(seed, fold, 0),
-            round_seed=derived_seed(seed, fold, 1 + number),
-            state=state,
-            pnao=pnao,
-        )
-        for fold, state in enumerate(states)
-    ]
-
-
-def run_fold(task: FoldTask) -> FoldResult:
-    """One fold's work in one round: prune (lines 3 and 4) unless it is the first, rewind and train (line 5)."""
-    train, validation = task.clips()
-    network, pruned = _starting_network(task, train)
-    fine_tuning = task.state is not None and task.pnao.rewind == "none"
-    schedule = constant_floor if fine_tuning else warm_cosine
-    fitted = fit(network, train, validation, task.training, task.pnao.alpha, task.round_seed, schedule)
-    trained = from_state(task.blueprint, fitted.state)
-    return FoldResult(fitted.state, fitted.curves, pruned, predict(trained, validation.tensors()))
-
-
-def best_round(rounds: Iterable[tuple[float, int]]) -> int:
-    """The position of the best (Train&Val Com, parameters) pair: the highest Com, the smaller network at a tie."""
-    pairs = list(rounds)
-    return max(range(len(pairs)), key=lambda i: (pairs[i][0], -pairs[i][1]))
-
-
-def _starting_network(task: FoldTask, train: Examples) -> tuple[EmotionNetwork, int]:
-    if task.state is None:
-        return initial_network(task.blueprint, task.initial_seed, train), 0
-    before = from_state(task.blueprint, task.state)
-    layers = before.prunable()
-    pnao = task.pnao
-    masks = node_masks(importances(layers), pnao.naor, pnao.scope, pnao.min_nodes)
-    pruned = sum(int((~mask).sum()) for mask in masks.values())
-    after = compact(before, masks)
-    if pnao.rewind == "weights":
-        after = keep_only(initial_network(task.blueprint, task.initial_seed, train), after.kept())
-    return after, pruned
+    def initial_network(self, train: Examples) -> EmotionNetwork:
+        """The dense network that the fold began with."""
+        return initial_network(self.blueprint, self.initial_seed, train)
 
 
 def initial_network(
@@ -163,21 +97,108 @@ def initial_network(
     return network
 
 
-def join_folds(
-    number: int,
-    key: str,
-    blueprint: Blueprint,
-    examples: Examples,
-    folds: NDArray[np.int64],
-    finished: tuple[FoldResult, ...],
-) -> Round:
-    """The folds' results as a round, with its out-of-fold predictions and their scores."""
-    # Held-out predictions come fold by fold; this puts every clip back into its place.
-    place = torch.from_numpy(np.argsort(np.argsort(folds, kind="stable"), kind="stable"))
-    parts = zip(*(fold.held_out for fold in finished), strict=True)
-    clip_axis = (1, 1, 1, 0, 0)
-    joined = Prediction(
-        *(torch.cat(part, dim=axis).index_select(axis, place) for part, axis in zip(parts, clip_axis, strict=True))
+Task = TypeVar("Task")
+
+
+class MapFolds(Protocol):
+    """A `map` of one function over the folds' tasks, in their order; `map` itself is one."""
+
+    def __call__(self, function: Callable[[Task], FoldResult], tasks: Iterable[Task], /) -> Iterable[FoldResult]:
+        """Call the function with each task."""
+        ...
+
+
+class RoundStore(Protocol):
+    """Where finished rounds are remembered by key: a killed run goes on, a search shares."""
+
+    def load(self, key: str) -> tuple[FoldResult, ...] | None:
+        """The folds of a finished round, or None."""
+        ...
+
+    def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
+        """Remember a finished round, whole or not at all."""
+        ...
+
+
+@dataclass(frozen=True)
+class PlannedRound:
+    """A round that is due: its key, and the task of each fold."""
+
+    optimisation: Optimisation
+    number: int
+    key: str
+    tasks: tuple[Any, ...]
+
+    def finish(self, folds: tuple[FoldResult, ...]) -> Round:
+        """The folds' results as a round, with its out-of-fold predictions and their scores."""
+        of = self.optimisation
+        # Held-out predictions come fold by fold; this puts every clip back into its place.
+        place = torch.from_numpy(np.argsort(np.argsort(of.folds, kind="stable"), kind="stable"))
+        parts = zip(*(fold.held_out for fold in folds), strict=True)
+        clip_axis = (1, 1, 1, 0, 0)
+        joined = Prediction(
+            *(torch.cat(part, dim=axis).index_select(axis, place) for part, axis in zip(parts, clip_axis, strict=True))
+        )
+        chosen = joined.posterior.argmax(dim=-1).numpy()
+        scores = score(of.examples.emotion, chosen, of.examples.valence, joined.valence.numpy())
+        return Round(self.number, self.key, of.blueprint, folds, joined, scores)
+
+
+def next_round(of: Optimisation, version: str, last: Round | None = None) -> PlannedRound:
+    """The round after `last`, or the first one; `version` is that of the code that does the folds' work."""
+    if last is None:
+        key = hash_of(
+            version, of.examples.digest(), of.folds.tolist(), of.blueprint, of.training, of.pnao.alpha, of.seed
+        )
+    else:
+        key = hash_of(last.key, of.pnao.naor, of.pnao.scope, of.pnao.rewind, of.pnao.min_nodes)
+    number = 0 if last is None else last.number + 1
+    return PlannedRound(of, number, key, fold_tasks(of, number, last))
+
+
+def fold_tasks(of: Optimisation, number: int, last: Round | None = None) -> tuple[FoldTask, ...]:
+    """Each fold's task in the round `number`, which goes on from the networks of `last` where there is one."""
+    return tuple(
+        FoldTask(
+            of.blueprint,
+            of.examples,
+            of.folds == fold,
+            of.training,
+            initial_seed=derived_seed(of.seed, fold, 0),
+            round_seed=derived_seed(of.seed, fold, 1 + number),
+            state=None if last is None else last.folds[fold].state,
+            pnao=of.pnao,
+        )
+        for fold in range(int(of.folds.max()) + 1)
     )
-    scores = score(examples.emotion, joined.posterior.argmax(dim=-1).numpy(), examples.valence, joined.valence.numpy())
-    return Round(number, key, blueprint, finished, joined, scores)
+
+
+def trained_or_remembered(
+    planned: Iterable[PlannedRound],
+    work: Callable[[Any], FoldResult],
+    store: RoundStore,
+    run: MapFolds = map,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[Round]:
+    """The planned rounds, finished: those that the store does not hold are worked out in one map, and stored.
+
+    `done(1)` is called as each of them is there.
+    """
+    planned = list(planned)
+    known = [store.load(each.key) for each in planned]
+    tasks = [task for each, folds in zip(planned, known, strict=True) if folds is None for task in each.tasks]
+    results: Iterator[FoldResult] = iter(run(work, tasks) if tasks else ())
+    finished = []
+    for each, folds in zip(planned, known, strict=True):
+        if folds is None:
+            folds = tuple(islice(results, len(each.tasks)))
+            store.save(each.key, folds)
+        finished.append(each.finish(folds))
+        done(1)
+    return finished
+
+
+def best_round(rounds: Iterable[tuple[float, int]]) -> int:
+    """The position of the best (Train&Val Com, parameters) pair: the highest Com, the smaller network at a tie."""
+    pairs = list(rounds)
+    return max(range(len(pairs)), key=lambda i: (pairs[i][0], -pairs[i][1]))

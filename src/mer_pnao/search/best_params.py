@@ -14,7 +14,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.profile import load_params
 from mer_pnao.params.search_space import SECTIONS, Knob, Value
-from mer_pnao.pruning.keys import algorithm_version
+from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.search.record import StudyRecord
 from mer_pnao.search.trial import load_task, settings_of
 

@@ -12,7 +12,8 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from mer_pnao.pruning.keys import algorithm_version, hash_of
+from mer_pnao.pruning.keys import hash_of
+from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.search.sampler import OnGrid
 from mer_pnao.search.storage import Desk
 from mer_pnao.search.trial import COM, PARAMETERS, Task, settings_of

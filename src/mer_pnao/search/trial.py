@@ -9,15 +9,14 @@ from optuna import Trial, TrialPruned
 from optuna.trial import FixedTrial
 
 from mer_pnao.network.emotion_network import EmotionNetwork
-from mer_pnao.outs.names import FUSION
 from mer_pnao.params.profile import Params
 from mer_pnao.params.search_space import CONFIGS, SECTIONS, Knob, Value
-from mer_pnao.pruning.pnao import Optimisation, optimise_architecture
+from mer_pnao.pruning.pnao import optimise_architecture
 from mer_pnao.pruning.rounds import Round, RoundStore, best_round
 from mer_pnao.systems.cost import parameters
-from mer_pnao.systems.train import dataset_of
+from mer_pnao.systems.dataset import dataset_of
+from mer_pnao.systems.optimisation import optimisation_of
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.folds import make_folds
 
 SYSTEM = "enf_pnao"  # what is searched for: the paper's own, entropy fusion shrunk by PNAO
 COM, PARAMETERS = "com", "parameters"  # the objectives
@@ -36,7 +35,6 @@ class Task:
     """Everything that a trial's value depends on, but for what the trial draws. There is no test clip in here."""
 
     train: Examples
-    classes: int
     params: Params
     objectives: tuple[str, ...]  # (COM,) or (COM, PARAMETERS)
 
@@ -56,8 +54,7 @@ def load_task(params: Params, objectives: tuple[str, ...]) -> Task:
 
     Raises InputError for what `dataset_of` refuses.
     """
-    dataset = dataset_of(params)
-    return Task(dataset.train, len(dataset.labels), params, objectives)
+    return Task(dataset_of(params).train, params, objectives)
 
 
 def draw(trial: Trial | FixedTrial, knobs: Sequence[Knob]) -> dict[str, Value]:
@@ -84,36 +81,18 @@ def with_values(profile: Params, values: Mapping[str, Value]) -> Params:
     )
 
 
-def optimisation_of(train: Examples, classes: int, params: Params) -> Optimisation:
-    """The run of Algorithm 1 that the stage `pnao` does for `SYSTEM` with its first seed, key by key.
-
-    Only so does the stage find the winner's rounds in the store.
-    """
-    widths = {name: values.shape[1] for name, values in train.features.items()}
-    return Optimisation(
-        params.blueprint(widths, FUSION[SYSTEM], classes),
-        train,
-        make_folds(train.emotion, train.speakers, params.folds, params.seed),
-        params.training,
-        params.pnao,
-        params.training.seeds[0],
-    )
-
-
 def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tuple[float, ...]:
     """The value of each objective at the trial's best round, chosen as everywhere by Com.
 
     With one objective every round's Com is reported, and Optuna may give the trial up: raises TrialPruned. The user
     attribute OUTCOME grows round by round, so that a killed trial shows how far it came.
     """
-    run = optimisation_of(task.train, task.classes, with_values(task.params, draw(trial, task.knobs)))
+    run = optimisation_of(SYSTEM, task.train, with_values(task.params, draw(trial, task.knobs)))
     network = EmotionNetwork(run.blueprint)
     weights, dense = [name for name, _ in network.named_parameters()], parameters(network)
     rounds: list[dict[str, Any]] = []
     before = (store.hits, store.misses)
-    for finished in optimise_architecture(
-        run.blueprint, run.examples, run.folds, run.training, run.pnao, run.seed, store
-    ):
+    for finished in optimise_architecture(run, store):
         rounds.append(_facts(finished, weights))
         hits, misses = store.hits - before[0], store.misses - before[1]
         trial.set_user_attr(OUTCOME, {"rounds": rounds, "dense": dense, "hits": hits, "misses": misses})
@@ -140,10 +119,10 @@ def settings_of(params: Params, knobs: Iterable[Knob]) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "seed": params.seed,
         "folds": params.folds,
+        "seeds": [params.seeds[0]],  # the others only say how much a seed matters
         "features": params.features.model_dump(mode="json"),
     }
     for section in CONFIGS:
         values = asdict(getattr(params, section))
         settings[section] = {name: value for name, value in values.items() if name not in drawn}
-    settings["training"]["seeds"] = [params.training.seeds[0]]  # the others only say how much a seed matters
     return settings

@@ -13,6 +13,7 @@ from mer_pnao.corpus.manifest import SPLITS, labels_of, read_manifest
 from mer_pnao.features.provenance import read_provenance
 from mer_pnao.features.sets import FeatureSet, load_sets
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.params.profile import Params
 from mer_pnao.training.examples import Examples
 
 UNLABELLED = -1  # the emotion of a clip that is predicted and never scored; only further test splits have such
@@ -44,6 +45,12 @@ class Dataset:
     def widths(self) -> dict[str, int]:
         """Feature set -> its width."""
         return {name: values.shape[1] for name, values in self.train.features.items()}
+
+
+def dataset_of(params: Params) -> Dataset:
+    """The profile's clips and features. Raises InputError for what `load_dataset` refuses."""
+    features = params.data / "features"
+    return load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
 
 
 def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Sequence[str]) -> Dataset:

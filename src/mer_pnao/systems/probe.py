@@ -7,7 +7,7 @@ import numpy as np
 from mer_pnao.outs.decisions import Decisions
 from mer_pnao.params.profile import Params
 from mer_pnao.systems.dataset import Dataset
-from mer_pnao.systems.train import folds_of
+from mer_pnao.systems.optimisation import folds_of
 from mer_pnao.systems.write import write_decisions
 from mer_pnao.training.probe import fit_probe
 
@@ -17,7 +17,7 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
 
     A test prediction averages the folds' probes, as it does for the networks.
     """
-    folds = folds_of(dataset, params)
+    folds = folds_of(dataset.train, params)
     classes = len(dataset.labels)
     trainval = _without_branches(np.zeros((len(folds), classes)), np.zeros(len(folds)))
     tests: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {split: [] for split in dataset.tests}

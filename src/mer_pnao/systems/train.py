@@ -5,41 +5,21 @@ shrunk by Algorithm 1; final, the last two weighted linearly.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from mer_pnao.foundations.files import read_json, write_json
-from mer_pnao.outs.names import DENSE, FUSION, seed_folder
+from mer_pnao.outs.names import seed_folder
 from mer_pnao.outs.networks import round_directories
 from mer_pnao.params.profile import Params
-from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.pruning.pnao import Optimisation, optimise_in_step
-from mer_pnao.pruning.rounds import RoundStore, RunTasks, best_round
-from mer_pnao.systems.dataset import Dataset, load_dataset
+from mer_pnao.pruning.pnao import optimise_in_step
+from mer_pnao.pruning.rounds import MapFolds, RoundStore, best_round
+from mer_pnao.systems.dataset import Dataset
+from mer_pnao.systems.optimisation import optimisation_of
 from mer_pnao.systems.write import write_round
-from mer_pnao.training.folds import make_folds
-
-
-def dataset_of(params: Params) -> Dataset:
-    """The profile's clips and features. Raises InputError for what `load_dataset` refuses."""
-    features = params.data / "features"
-    return load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
-
-
-def pnao_of(system: str, params: Params) -> PnaoConfig:
-    """The dense systems are trained without sparsity and not pruned."""
-    return replace(params.pnao, alpha=0.0, rounds=0) if system in DENSE else params.pnao
-
-
-def folds_of(dataset: Dataset, params: Params) -> np.ndarray:
-    """The fold that holds each training clip out, (N,), the same for every system."""
-    return make_folds(dataset.train.emotion, dataset.train.speakers, params.folds, params.seed)
 
 
 def run_systems(
-    outs: Mapping[str, Path], dataset: Dataset, params: Params, store: RoundStore, run: RunTasks = map
+    outs: Mapping[str, Path], dataset: Dataset, params: Params, store: RoundStore, run: MapFolds = map
 ) -> Iterator[Path]:
     """Train systems with each seed and write `round-NN/` for each round as it is finished; yields that folder.
 
@@ -47,23 +27,12 @@ def run_systems(
     After the last round the records say which one is the best, of each system and seed, by Train&Val Com alone. Initial
     weights, shuffling and dropout depend on the seed; the folds do not.
     """
-    folds = folds_of(dataset, params)
     jobs = [
         (system, seed_folder(out, seed) if place else out, seed)
         for system, out in outs.items()
-        for place, seed in enumerate(params.training.seeds)
+        for place, seed in enumerate(params.seeds)
     ]
-    optimisations = [
-        Optimisation(
-            params.blueprint(dataset.widths, FUSION[system], len(dataset.labels)),
-            dataset.train,
-            folds,
-            params.training,
-            pnao_of(system, params),
-            seed,
-        )
-        for system, _, seed in jobs
-    ]
+    optimisations = [optimisation_of(system, dataset.train, params, seed) for system, _, seed in jobs]
     for place, finished in optimise_in_step(optimisations, store, run):
         system, out, seed = jobs[place]
         directory = out / f"round-{finished.number:02d}"

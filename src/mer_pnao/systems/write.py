@@ -25,7 +25,7 @@ from mer_pnao.outs.networks import (
 )
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.pruning.keys import algorithm_version
+from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.pruning.rounds import Round
 from mer_pnao.systems.cost import parameters, remembered_latency_ms
 from mer_pnao.systems.dataset import UNLABELLED, Dataset
@@ -83,7 +83,7 @@ def write_round(
         "fold_seed": params.seed,
         "folds": params.folds,
         "network": asdict(params.network),
-        "training": {name: value for name, value in asdict(params.training).items() if name != "seeds"},
+        "training": asdict(params.training),
         "kept": kept,
         "pruned_nodes": finished.pruned,
         "nothing_pruned": finished.number > 0 and finished.pruned == 0,

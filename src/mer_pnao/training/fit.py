@@ -40,7 +40,6 @@ class TrainingConfig:
     exchange: float = 0.0  # probability to take voice or face from another clip with the same emotion
     modality_dropout: float = 0.0  # probability to hide a set: no set, and no speaker's way in it, decides alone
     precision: Precision = "fp32"  # bf16: the first layers multiply in it, which pays for inputs as wide as HuBERT's
-    seeds: tuple[int, ...] = (0,)  # each trains every system; the first one's networks are the models of record
 
     def __post_init__(self) -> None:
         between("epochs", self.epochs, 1, 100_000)
@@ -55,13 +54,6 @@ class TrainingConfig:
         between("exchange", self.exchange, 0, 1)
         between("modality_dropout", self.modality_dropout, 0, 0.9)
         one_of("precision", self.precision, get_args(Precision))
-        if not self.seeds:
-            raise ValueError("seeds must name at least one seed, got none")
-        for seed in self.seeds:
-            if not 0 <= seed < 2**32:  # NumPy's and scikit-learn's range
-                raise ValueError(f"seeds must be whole numbers in [0, {2**32 - 1}], got {seed}")
-            if self.seeds.count(seed) > 1:
-                raise ValueError(f"seeds must name each seed once, got {seed} twice")
 
 
 class Epoch(NamedTuple):

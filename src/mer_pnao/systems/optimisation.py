@@ -1,0 +1,56 @@
+"""From a profile to the run of Algorithm 1 that makes a system."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mer_pnao.network.emotion_network import Blueprint
+from mer_pnao.outs.names import DENSE, FUSION
+from mer_pnao.params.profile import Params
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.pruning.rounds import Optimisation
+from mer_pnao.training.examples import Examples
+from mer_pnao.training.folds import make_folds
+
+
+def optimisation_of(system: str, examples: Examples, params: Params, seed: int | None = None) -> Optimisation:
+    """The run that makes a system from N training clips, with a seed of `params.seeds` (default: the first).
+
+    Whoever asks for the same run, a stage, a search or the controls, finds its rounds in the store.
+    """
+    return Optimisation(
+        blueprint_of(
+            system, {name: values.shape[1] for name, values in examples.features.items()}, examples.classes, params
+        ),
+        examples,
+        folds_of(examples, params),
+        params.training,
+        pnao_of(system, params),
+        params.seeds[0] if seed is None else seed,
+    )
+
+
+def blueprint_of(system: str, widths: Mapping[str, int], classes: int, params: Params) -> Blueprint:
+    """The dense network of a system, for feature sets of these widths and so many emotions."""
+    features = params.features
+    return Blueprint(
+        {name: widths[name] for name in features.sets},
+        features.acoustic,
+        features.visual,
+        classes,
+        FUSION[system],
+        params.network,
+        features.gathered,
+    )
+
+
+def pnao_of(system: str, params: Params) -> PnaoConfig:
+    """The dense systems are trained without sparsity and not pruned."""
+    return replace(params.pnao, alpha=0.0, rounds=0) if system in DENSE else params.pnao
+
+
+def folds_of(examples: Examples, params: Params) -> NDArray[np.int64]:
+    """The fold that holds each training clip out, (N,), the same for every system and seed."""
+    return make_folds(examples.emotion, examples.speakers, params.folds, params.seed)
