@@ -90,7 +90,7 @@ def test_params_cover_what_the_script_reads(name: str) -> None:
     glue = [
         ast.parse((SRC / f"mer_pnao/{file}").read_text())
         for file in (
-            *(f"systems/{name}.py" for name in ("train", "probe", "final")),
+            *(f"systems/{name}.py" for name in ("train", "probe", "final", "optimisation", "dataset")),
             "controls/run.py",
             "search/run.py",
             *WORKERS,
