@@ -125,9 +125,7 @@ def test_workers_killed_at_random_moments_leave_an_exact_study(
             os._exit(1)
 
     children, kills = [start(), start()], 0
-    deadline = time.monotonic() + 100
     while children:
-        assert time.monotonic() < deadline
         moment = time.monotonic() + chance.uniform(0.05, 0.4)
         while time.monotonic() < moment and children:
             for child in children[:]:
@@ -136,7 +134,8 @@ def test_workers_killed_at_random_moments_leave_an_exact_study(
                     assert status == 0
                     children.remove(child)
             time.sleep(0.005)
-        if children and kills < 14:
+        begun = any(trial.state == TrialState.RUNNING for trial in study.get_trials(deepcopy=False))
+        if children and kills < 14 and (begun or kills < 5):  # some kills before any trial, the others not in vain
             victim = chance.choice(children)
             os.kill(victim, signal.SIGKILL)
             os.waitpid(victim, 0)

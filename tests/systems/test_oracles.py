@@ -98,7 +98,7 @@ def test_whatever_the_test_set_flatters_the_choices_stay(
 
 
 def test_the_folds_of_every_system_keep_speakers_apart(params: Params, dataset: Dataset) -> None:
-    folds, speakers = folds_of(dataset, params), dataset.train.speakers or ()
+    folds, speakers = folds_of(dataset.train, params), dataset.train.speakers or ()
     judges = {(speaker, int(fold)) for speaker, fold in zip(speakers, folds, strict=True)}
     assert len(judges) == len(set(speakers)) > 2
     assert {fold for _, fold in judges} == {0, 1}

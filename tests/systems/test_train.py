@@ -128,7 +128,7 @@ def test_the_final_weight_is_the_best_of_its_grid_and_the_middle_at_a_tie(exampl
 def test_the_probe_is_scikit_learns_out_of_fold(dataset: Dataset, params: Params, tmp_path: Path) -> None:
     run_probe(dataset, params, tmp_path / "linear_probe")
     table, decisions = read_predictions(tmp_path / "linear_probe/predictions.csv", LABELS)
-    folds = folds_of(dataset, params)
+    folds = folds_of(dataset.train, params)
     train = np.concatenate([dataset.train.features[name] for name in ("a", "b", "v")], axis=1)
     scaler = StandardScaler().fit(train[folds != 1])
     oracle = LogisticRegression(C=0.05, max_iter=2000).fit(
@@ -181,7 +181,7 @@ def test_seeds_differ_in_the_networks_and_share_the_folds(
     store = DiskRoundStore(tmp_path / "rounds")
     for system in ("pnao", "enf_pnao"):
         trained(system, dataset, several, store, models / system)
-    folds, seen = folds_of(dataset, several), []
+    folds, seen = folds_of(dataset.train, several), []
     for seed, home in ((0, models / "enf_pnao"), (8, models / "enf_pnao/seed-8")):
         records = [record_of(path) for path in sorted(home.glob("round-*"))]
         assert [record["seed"] for record in records] == [seed] * 3
