@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run controls search dashboard init env profile test check format lock ui clean
+.PHONY: help run controls search dashboard init env profile test check format images lock ui clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -57,6 +57,9 @@ ui: env  ## the MLflow UI on 127.0.0.1
 
 dashboard: env  ## optuna-dashboard over the searches, on 127.0.0.1
 	mer dashboard
+
+images:  ## the README's pictures, from the reports of the last run
+	python docs/images/draw.py
 
 lock:  ## resolve requirements.lock anew from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock

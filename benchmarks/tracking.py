@@ -85,10 +85,7 @@ def measure(size: str, tracked: bool) -> float:
     """As `train`, in a process and a project of its own."""
     with TemporaryDirectory() as folder:
         shutil.copy(PROFILES / f"{size}.yaml", Path(folder) / "params.yaml")
-        initialise = (
-            "import sys, pathlib; from mer_pnao.tracking.connection import initialise as i; i(pathlib.Path(sys.argv[1]))"
-        )
-        subprocess.run([sys.executable, "-c", initialise, folder], check=True)
+        subprocess.run(["mer", "init"], cwd=folder, check=True)
         command = [sys.executable, __file__, "--size", size, "--once", folder, *(["--tracked"] if tracked else [])]
         answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return float(json.loads(answer.stdout))

@@ -124,3 +124,17 @@ def test_score_prints_for_people_and_for_programs(mer: Mer) -> None:
     assert mer("score", "labels.csv", "none [x].csv", "--json") == (2, "", "error: none [x].csv does not exist\n")
     code, out, err = mer("score", "labels.csv")
     assert (code, out) == (2, "")
+
+
+def test_report_opens_the_page_or_says_where_it_is(mer: Mer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert mer("report") == (2, "", "error: reports/index.html is not there: run `make run` or `dvc repro` first\n")
+    page = tmp_path / "reports/index.html"
+    page.parent.mkdir()
+    page.touch()
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert mer("report") == (0, f"{page.as_uri()}\n", "")
+    assert opened == [page.as_uri()]
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    assert mer("report") == (0, f"no browser could be started: open {page.as_uri()}\n", "")

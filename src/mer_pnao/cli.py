@@ -20,6 +20,7 @@ for command in (
     corpus.fetch,
     extraction.extract,
     results.table,
+    results.report,
     results.score,
     predict.predict,
     predict.serve,

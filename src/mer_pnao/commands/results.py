@@ -1,6 +1,7 @@
 """Commands about what the pipeline found."""
 
 import json
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,17 @@ def table() -> None:
         raise InputError(f"{path} is not there: run `make run` or `dvc repro` first")
     console = plain_console()
     print_table(path, console)
-    console.print("Report page: reports/index.html     Runs and models: make ui", highlight=False)
+    console.print("Report page: mer report     Runs and models: mer ui", highlight=False)
+
+
+def report() -> None:
+    """Open the report page of the last run in the browser."""
+    path = ROOT / "reports/index.html"
+    if not path.is_file():
+        raise InputError(f"{path} is not there: run `make run` or `dvc repro` first")
+    address = path.resolve().as_uri()
+    opened = webbrowser.open(address)
+    print(address if opened else f"no browser could be started: open {address}")
 
 
 def score(

@@ -1,7 +1,7 @@
 """`params.yaml` as frozen models: whatever does not fit is refused before anything runs.
 
-The science takes its own dataclasses, which check their values themselves; this file only gathers them into one
-document, so a range is written once.
+The science takes its own dataclasses, which check their values themselves; this file gathers them into one document,
+with the sections that no science takes and what has to hold between sections.
 """
 
 import difflib
