@@ -45,7 +45,7 @@ from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.precision import Precision, number_type
-from mer_pnao.media.decode import MediaLimits, decode_audio, decode_frames
+from mer_pnao.media.decode import MediaLimits, read_sound, decode_frames
 from mer_pnao.media.faces import crop_faces
 
 ENCODERS = ("hubert", "manet", "resnet")
@@ -92,7 +92,7 @@ def plain_hubert(checkpoints: Path) -> Way:
     def run(clips: Sequence[Path], out: Path) -> Vectors:
         rows: dict[str, list[NDArray[np.float32]]] = {f"hubert-{layer}": [] for layer in LAYERS}
         for clip in clips:
-            waveform = torch.from_numpy(decode_audio(clip, LIMITS))
+            waveform = torch.from_numpy(read_sound(clip, LIMITS))
             waveform = (waveform - waveform.mean()) / torch.sqrt(waveform.var(correction=0) + 1e-7)
             with torch.no_grad():
                 states = model(waveform[None], output_hidden_states=True).hidden_states
@@ -198,7 +198,7 @@ def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Con
             for clip in clips:
                 marks = [time.perf_counter()]
                 if name == "hubert":
-                    decode_audio(clip, LIMITS)
+                    read_sound(clip, LIMITS)
                     marks += [time.perf_counter()] * 2
                 else:
                     frames = decode_frames(clip, 100_000, LIMITS, rate)

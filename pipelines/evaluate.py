@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from mer_pnao.corpus.manifest import labels_of, read_manifest
-from mer_pnao.features.remarks import read_listed
+from mer_pnao.features.remarks import read_remarks
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.params.profile import load_params
 from mer_pnao.report.write import write_report
@@ -18,7 +18,7 @@ def main() -> None:
     truth = read_manifest(manifest)[["name", "split", "discrete", "valence"]]
     lists = [params.data / "features" / name / "skipped.csv" for name in (*params.encoders, *params.imported)]
     skipped = pd.DataFrame(
-        [entry for path in lists for entry in read_listed(path)],
+        [entry for path in lists for entry in read_remarks(path)],
         columns=["name", "encoder", "action", "reason"],
     )
     with progress("drawing the report", 1) as done:

@@ -19,7 +19,7 @@ def main(name: str) -> None:
     with progress(f"importing {name}", len(names)) as done:
         made = import_vectors(source, names, out / name, done)
     identity = {"kind": params.corpus.kind, "source": params.imported[name], "sets": {name: made.width}}
-    write_identity(out, identity | {"averaged_over_frames": made.averaged}, made.listed)
+    write_identity(out, identity | {"averaged_over_frames": made.averaged}, made.remarks)
 
 
 if __name__ == "__main__":

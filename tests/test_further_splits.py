@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from sklearn.metrics import f1_score
 
 from mer_pnao.commands.score_files import score_files
-from mer_pnao.features.remarks import write_listed
+from mer_pnao.features.remarks import write_remarks
 from mer_pnao.features.sets import write_shard
 from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import DENSE, MEMBERS
@@ -61,7 +61,7 @@ def make_features(labels: pd.DataFrame, folder: Path) -> None:
         means = np.random.default_rng(width).standard_normal((3, width))
         vectors = means[place] + spread * r.standard_normal((len(labels), width))
         write_shard(folder / name / name / "part-0.parquet", labels["name"].tolist(), vectors.astype(np.float32))
-        write_listed(folder / name / "skipped.csv", [])
+        write_remarks(folder / name / "skipped.csv", [])
 
 
 def write_params(project: Path) -> None:

@@ -24,7 +24,7 @@ from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
 from mer_pnao.extraction.engine import NO_FACE, Engine, on_this_machine
 from mer_pnao.extraction.shards import Clip, Shard
 from mer_pnao.extraction.trained_encoders import load_encoders, read_record
-from mer_pnao.features.remarks import Listed
+from mer_pnao.features.remarks import Remark
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
 from mer_pnao.foundations.parallel import usable_cores
@@ -130,8 +130,8 @@ class Predictor:
                 for set_name, block in shard.vectors.items():
                     for clip_name, vector in zip(shard.names, block, strict=True):
                         vectors[clip_name][set_name] = vector
-                refused |= {entry.name: entry.reason for entry in shard.listed if entry.action == "skipped"}
-                remarks |= {entry.name: _WHOLE_FRAME for entry in shard.listed if entry.action == "whole_frame"}
+                refused |= {entry.name: entry.reason for entry in shard.remarks if entry.action == "skipped"}
+                remarks |= {entry.name: _WHOLE_FRAME for entry in shard.remarks if entry.action == "whole_frame"}
         names = {clip.name: unicodedata.normalize("NFC", clip.path.stem) for clip in clips}
         usable = [clip.name for clip in clips if clip.name not in refused]
         features = {
@@ -151,7 +151,7 @@ def _shards(engine: Engine, clips: Sequence[Clip]) -> list[Shard]:
         if len(clips) > 1:
             return [shard for clip in clips for shard in _shards(engine, [clip])]
         reason = f"cannot be encoded: {str(error).removeprefix(f'{clips[0].name}: ')}"
-        return [Shard((), {}, (Listed(clips[0].name, "", "skipped", reason),), ())]
+        return [Shard((), {}, (Remark(clips[0].name, "", "skipped", reason),), ())]
 
 
 def read_model(directory: Path) -> RoundModel:

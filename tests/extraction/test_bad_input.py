@@ -18,9 +18,9 @@ from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.shards import Clip
-from mer_pnao.features.remarks import Listed
+from mer_pnao.features.remarks import Remark
 from mer_pnao.features.sets import load_sets
-from mer_pnao.media.decode import ClipError, MediaLimits, decode_audio
+from mer_pnao.media.decode import ClipError, MediaLimits, read_sound
 from mer_pnao.media.face_reader import FaceReader
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media" / "clips"
@@ -225,7 +225,7 @@ def clips(folder: Path) -> list[Clip]:
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def extracted(request, folder: Path, clips: list[Clip]) -> tuple[str, tuple[str, ...], dict[str, Listed]]:
+def extracted(request, folder: Path, clips: list[Clip]) -> tuple[str, tuple[str, ...], dict[str, Remark]]:
     """The encoder's name, the clips that have a vector, and the list of what became of the others."""
     name = request.param
     if not (folder / "manet.safetensors").exists():
@@ -234,7 +234,7 @@ def extracted(request, folder: Path, clips: list[Clip]) -> tuple[str, tuple[str,
     report = extract(clips, encoder, folder / "features" / name, folder / "work", max_skipped=0.9)
     (vectors,) = load_sets(folder / "features", CONFIGS[name].sets(name)).values()
     assert np.isfinite(vectors.vectors).all()
-    return name, vectors.names, {entry.name: entry for entry in report.listed if entry.action == "skipped"}
+    return name, vectors.names, {entry.name: entry for entry in report.remarks if entry.action == "skipped"}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -252,9 +252,9 @@ def test_each_clip_has_a_vector_or_the_reason_why_not(extracted, case):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from mer_pnao.media.decode import ClipError, MediaLimits, decode_audio, decode_frames
+from mer_pnao.media.decode import ClipError, MediaLimits, read_sound, decode_frames
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for decode in (decode_audio, lambda path, limits: decode_frames(path, 8, limits)):
+for decode in (read_sound, lambda path, limits: decode_frames(path, 8, limits)):
     try:
         decode(Path(sys.argv[1]), MediaLimits())
     except ClipError:
@@ -288,7 +288,7 @@ def test_a_clip_or_a_reason_whatever_was_flipped_or_cut_off(tmp_path_factory, da
     path = tmp_path_factory.getbasetemp() / "damaged.mp4"
     path.write_bytes(damaged[:end])
 
-    for decode in (decode_audio, lambda path, limits: FaceReader(limits)(path, 2, 64).crops):
+    for decode in (read_sound, lambda path, limits: FaceReader(limits)(path, 2, 64).crops):
         try:
             content = decode(path, LIMITS)
         except ClipError:

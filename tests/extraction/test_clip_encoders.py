@@ -21,7 +21,7 @@ from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media import face_reader
-from mer_pnao.media.decode import MediaLimits, decode_audio
+from mer_pnao.media.decode import MediaLimits, read_sound
 from mer_pnao.media.face_reader import CropsOnDemand
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
@@ -55,7 +55,7 @@ def test_real_clips_are_all_extracted_and_the_odd_ones_listed(demo, media, tmp_p
     for found in sets.values():
         assert found.names == (*(clip.name for clip in clips), "no_face_720p")
         assert found.vectors.std(axis=0).min() > 0
-    actions = {entry.name: (entry.action, entry.reason) for entry in report.listed}
+    actions = {entry.name: (entry.action, entry.reason) for entry in report.remarks}
     faceless = {} if name == "hubert" else {"no_face_720p": ("whole_frame", "no face was found")}
     assert actions == faceless | {
         "no_audio": ("skipped", "has no audio track"),
@@ -68,7 +68,7 @@ def test_speech_vectors_are_the_layers_of_the_clips_sound(demo, media):
     path = media / "clips" / "01-01-01-01-01-01.mp4"
     encoder = build_encoder("voice", CONFIGS["hubert"], demo)
     vectors = encoder.encode([encoder.decode(path)])
-    direct = HubertLayers(demo / "hubert", [20], "fp32")([decode_audio(path, MediaLimits())])[20]
+    direct = HubertLayers(demo / "hubert", [20], "fp32")([read_sound(path, MediaLimits())])[20]
     np.testing.assert_array_equal(vectors["voice-20"], direct)
 
 
@@ -189,7 +189,7 @@ def test_no_feature_set_is_used_again_for_another(checkpoints, media, tmp_path, 
     decoded: list[Path] = []
 
     sound, frame = np.full(8000, 0.1, np.float32), np.zeros((64, 64, 3), np.uint8)
-    monkeypatch.setattr(decoding, "decode_audio", lambda path, *_: decoded.append(path) or sound)
+    monkeypatch.setattr(decoding, "read_sound", lambda path, *_: decoded.append(path) or sound)
     monkeypatch.setattr(face_reader, "read_frames", lambda path, *_: decoded.append(path) or iter([frame]))
 
     def times(**values) -> int:

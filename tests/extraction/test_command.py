@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mer_pnao.extraction.ray_engine import Recipe
-from mer_pnao.features.remarks import read_listed
+from mer_pnao.features.remarks import read_remarks
 
 PROFILE = Path(__file__).parents[2] / "profiles/demo.yaml"
 Mer = Callable[..., tuple[int, str, str]]
@@ -47,7 +47,7 @@ def test_the_last_of_several_machines_publishes(tmp_path, mer, built):
     assert code == 0
     assert "manet: 69 of 70 clips -> features/manet" in said
     assert published(tmp_path) == ["hubert", "manet", "skipped_clips.csv"]
-    remarks = read_listed(tmp_path / "features/skipped_clips.csv")
+    remarks = read_remarks(tmp_path / "features/skipped_clips.csv")
     assert sorted((entry.name, entry.encoder) for entry in remarks) == [
         ("clip0", "hubert"),
         ("clip0", "manet"),

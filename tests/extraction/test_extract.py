@@ -11,7 +11,7 @@ import torch
 from mer_pnao.extraction.engine import on_this_machine
 from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.shards import Clip, shard_folders
-from mer_pnao.features.remarks import read_listed
+from mer_pnao.features.remarks import read_remarks
 from mer_pnao.features.sets import load_sets, read_set
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import digest
@@ -48,8 +48,8 @@ def test_each_clip_has_its_own_vector_in_every_set(tmp_path, stub, write_clips, 
 
 def test_clips_that_are_skipped_or_lack_a_face_are_listed_with_the_reason(tmp_path, stub, write_clips):
     report = extract(write_clips(TEXTS), stub(), tmp_path / "out", tmp_path / "work", 3, max_skipped=0.2)
-    listed = read_listed(tmp_path / "out" / "skipped.csv")
-    assert listed == report.listed
+    listed = read_remarks(tmp_path / "out" / "skipped.csv")
+    assert listed == report.remarks
     assert [(entry.name, entry.encoder, entry.action, entry.reason) for entry in listed] == [
         ("clip1", "stub", "whole_frame", "no face was found"),
         ("clip3", "stub", "skipped", "is damaged"),
@@ -166,7 +166,7 @@ def test_a_file_that_may_not_be_read_is_left_to_decoding(tmp_path, stub, write_c
 
     monkeypatch.setattr("mer_pnao.extraction.shards.digest", refuses)
     extract(write_clips(TEXTS), stub(), tmp_path / "out", tmp_path / "work", 3, max_skipped=0.2)
-    assert [entry.name for entry in read_listed(tmp_path / "out" / "skipped.csv")] == ["clip1", "clip3"]
+    assert [entry.name for entry in read_remarks(tmp_path / "out" / "skipped.csv")] == ["clip1", "clip3"]
 
 
 def test_too_many_skipped_clips_fail_and_are_listed(tmp_path, stub, write_clips):
@@ -175,7 +175,7 @@ def test_too_many_skipped_clips_fail_and_are_listed(tmp_path, stub, write_clips)
         extract(clips, stub(), tmp_path / "out", tmp_path / "work", 2, max_skipped=0.14)
     table = Path(str(refusal.value).split(": ")[0])
     assert table.is_relative_to(tmp_path / "work")
-    assert [entry.name for entry in read_listed(table)] == ["clip1", "clip3"]
+    assert [entry.name for entry in read_remarks(table)] == ["clip1", "clip3"]
     assert not (tmp_path / "out").exists()
 
     repaired = stub()

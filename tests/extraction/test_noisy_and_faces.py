@@ -14,7 +14,7 @@ from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import read_set
 from mer_pnao.foundations.files import digest
 from mer_pnao.media.corruption import CorruptionConfig, corruption_of
-from mer_pnao.media.decode import MediaLimits, decode_audio
+from mer_pnao.media.decode import MediaLimits, read_sound
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FACES = EncoderConfig("manet", "manet.safetensors", precision="fp32", frames=3)
@@ -63,7 +63,7 @@ def test_a_noisy_twin_has_a_vector_of_its_own_and_leaves_the_others_alone(demo, 
 def test_the_twins_sound_is_the_clip_with_noise(demo, clips):
     encoder = build_encoder("hubert", SPEECH, demo)
     (twin,) = twins(clips[:1], [clips[2].path])
-    clean = decode_audio(twin.path, MediaLimits()).astype(np.float64)
+    clean = read_sound(twin.path, MediaLimits()).astype(np.float64)
     mixture = encoder.decode(twin.path, twin.corruption).content.astype(np.float64)
     scale = 1 / max(1.0, np.abs(mixture).max())  # turned down only when it is at full scale
     assert scale == 1.0

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mer_pnao.features.mertools import import_vectors, missing_vectors
-from mer_pnao.features.remarks import Listed, read_listed, write_listed
+from mer_pnao.features.remarks import Remark, read_remarks, write_remarks
 from mer_pnao.features.sets import load_sets, read_set, write_identity, write_shard
 from mer_pnao.foundations.errors import InputError
 
@@ -109,7 +109,7 @@ class TestImport:
     def test_vectors_are_copied_in_the_order_of_the_names(self, tmp_path, source, vectors):
         done = []
         made = import_vectors(source, list("dba"), tmp_path / "ready" / "mfcc", done.append)
-        assert (made.width, made.averaged, made.listed) == (4, 0, ())
+        assert (made.width, made.averaged, made.remarks) == (4, 0, ())
         result = read_set(tmp_path / "ready" / "mfcc")
         assert result.names == ("d", "b", "a")
         np.testing.assert_array_equal(result.vectors, vectors[[3, 1, 0]])
@@ -178,7 +178,7 @@ class TestImport:
     def test_a_clip_of_zeros_is_taken_and_listed(self, tmp_path, source):
         np.save(source / "c.npy", np.zeros((1, 4), np.float32))
         made = import_vectors(source, list("abc"), tmp_path / "mfcc")
-        assert [(entry.name, entry.encoder, entry.action) for entry in made.listed] == [("c", "mfcc", "all_zero")]
+        assert [(entry.name, entry.encoder, entry.action) for entry in made.remarks] == [("c", "mfcc", "all_zero")]
 
     def test_folders_of_other_frames_are_refused(self, tmp_path, source):
         (source / "f").mkdir()
@@ -215,20 +215,20 @@ class TestImport:
 
 def test_listed_clips_come_back(tmp_path):
     listed = (
-        Listed("a", "hubert", "skipped", 'says "no", and more'),
-        Listed("b", "manet", "whole_frame", "no face was found"),
+        Remark("a", "hubert", "skipped", 'says "no", and more'),
+        Remark("b", "manet", "whole_frame", "no face was found"),
     )
     write_identity(tmp_path / "out", {"kind": "hubert", "sets": {"hubert-1": 3}}, listed)
-    assert read_listed(tmp_path / "out" / "skipped.csv") == listed
+    assert read_remarks(tmp_path / "out" / "skipped.csv") == listed
     text = (tmp_path / "out" / "skipped.csv").read_text()
     assert text.splitlines()[0] == "name,encoder,action,reason"
-    write_listed(tmp_path / "none.csv", [])
-    assert read_listed(tmp_path / "none.csv") == ()
+    write_remarks(tmp_path / "none.csv", [])
+    assert read_remarks(tmp_path / "none.csv") == ()
 
 
 def test_a_table_of_another_form_is_refused(tmp_path):
     (tmp_path / "skipped.csv").write_text("clip,why\na,b\n")
     with pytest.raises(InputError, match=r"skipped\.csv is not a table"):
-        read_listed(tmp_path / "skipped.csv")
+        read_remarks(tmp_path / "skipped.csv")
     with pytest.raises(InputError, match=r"absent\.csv is not a table"):
-        read_listed(tmp_path / "absent.csv")
+        read_remarks(tmp_path / "absent.csv")

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.media.decode import ClipError, MediaLimits, check_clip, decode_audio, decode_frames
+from mer_pnao.media.decode import ClipError, MediaLimits, check_clip, read_sound, decode_frames
 
 LIMITS = MediaLimits()
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
@@ -15,7 +15,7 @@ REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 def test_sound_is_resampled_and_mixed_without_losing_pitch_or_loudness(make_clip, tone, numbered):
     stereo = tone(2.0, rate=44_100, channels=2)
     stereo[1] *= 0.5
-    waveform = decode_audio(make_clip(frames=numbered(50), sound=stereo, rate=44_100), LIMITS)
+    waveform = read_sound(make_clip(frames=numbered(50), sound=stereo, rate=44_100), LIMITS)
 
     assert waveform.dtype == np.float32
     assert len(waveform) == pytest.approx(2 * 16_000, abs=3000)  # the codec pads
@@ -92,7 +92,7 @@ def test_a_rotation_is_undone_as_a_player_undoes_it(make_clip, tone, rotation, b
 def test_pitch_and_level_survive_every_rate_and_layout(make_clip, tone, numbered, rate, channels):
     sound = tone(2.0, rate, channels)
     path = make_clip("clip.mkv", numbered(50), sound, rate=rate, codec="pcm_f32le")
-    waveform = decode_audio(path, LIMITS)
+    waveform = read_sound(path, LIMITS)
     assert len(waveform) == pytest.approx(32_000, abs=40)
     steady = waveform[8000:24_000]
     assert np.abs(np.fft.rfft(steady)).argmax() == 440
@@ -123,7 +123,7 @@ def test_a_clip_filmed_upright_is_turned_as_a_player_turns_it(make_clip, tone):
     assert frame[56:].mean() > 190
 
 
-@pytest.mark.parametrize("decode", [decode_audio, lambda path, limits: decode_frames(path, 4, limits), check_clip])
+@pytest.mark.parametrize("decode", [read_sound, lambda path, limits: decode_frames(path, 4, limits), check_clip])
 class TestRefusedByEveryDecoder:
     def test_empty_file(self, tmp_path, decode):
         (tmp_path / "clip.mp4").write_bytes(b"")
@@ -196,7 +196,7 @@ def test_a_cut_off_stream_whose_header_is_whole_is_truncated(make_clip, tone, na
     with pytest.raises(ClipError, match=r"is truncated: [01]\.\d\d of 2\.\d\d s"):
         decode_frames(path, 4, LIMITS)
     with pytest.raises(ClipError, match=r"is truncated: [01]\.\d\d of 2\.\d\d s"):
-        decode_audio(path, LIMITS)
+        read_sound(path, LIMITS)
 
 
 def test_frames_that_an_edit_list_hides_are_neither_counted_nor_missed(make_clip, tone, numbered, tmp_path):
@@ -234,23 +234,23 @@ def test_decoding_stops_at_the_limit_when_the_header_does_not_tell_the_length(ma
     path.write_bytes(bytes(pipe.content))
 
     with pytest.raises(ClipError, match="more than 2 s of sound"):
-        decode_audio(path, MediaLimits(max_seconds=2))
-    assert len(decode_audio(path, LIMITS)) > 3 * 16_000
+        read_sound(path, MediaLimits(max_seconds=2))
+    assert len(read_sound(path, LIMITS)) > 3 * 16_000
 
 
 def test_silence_and_noise_under_it_are_refused(make_clip, tone, numbered):
     for level in (0.0, 5e-5):
         path = make_clip("clip.mkv", numbered(), level * 2 * tone(), codec="pcm_f32le")
         with pytest.raises(ClipError, match="is silent"):
-            decode_audio(path, LIMITS)
+            read_sound(path, LIMITS)
     audible = make_clip("clip.mkv", numbered(), 5e-4 * tone(), codec="pcm_f32le")
-    assert np.abs(decode_audio(audible, LIMITS)).max() == pytest.approx(2.5e-4, abs=1 / 32768)
+    assert np.abs(read_sound(audible, LIMITS)).max() == pytest.approx(2.5e-4, abs=1 / 32768)
 
 
 def test_a_few_milliseconds_of_sound_are_refused(make_clip, tone, numbered):
     path = make_clip("clip.mkv", numbered(), tone(0.05), codec="pcm_f32le")
     with pytest.raises(ClipError, match=r"only 0\.050 s of sound"):
-        decode_audio(path, LIMITS)
+        read_sound(path, LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -295,6 +295,6 @@ def test_limits_out_of_range_are_refused_by_name(key, value):
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real clips of ../shared/data/media are absent")
 def test_real_clips_decode_whole():
     path = REAL / "no_face_720p.mp4"  # six channels at 48 kHz
-    waveform = decode_audio(path, LIMITS)
+    waveform = read_sound(path, LIMITS)
     assert len(waveform) / 16_000 == pytest.approx(5.31, abs=0.05)
     assert decode_frames(path, 3, LIMITS).shape == (3, 720, 1280, 3)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mer_pnao.media.decode import MediaLimits, decode_frames
-from mer_pnao.media.faces import FaceFinder, Look, crop_faces
+from mer_pnao.media.faces import Detector, Detectors, crop_faces
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 
@@ -31,15 +31,15 @@ def draw_face(canvas: np.ndarray, x: int, y: int, size: int) -> None:
     ellipse(0, 30, 16, 5, 80)  # mouth
 
 
-def seen(*boxes: tuple[float, float, float] | None, every: int = 1) -> FaceFinder:
-    """A finder that sees these faces, one a frame that it looks at."""
+def seen(*boxes: tuple[float, float, float] | None, every: int = 1) -> Detectors:
+    """A detectors that sees these faces, one a frame that it looks at."""
     looks = iter(boxes)
 
     def find(frame: np.ndarray) -> np.ndarray | None:
         box = next(looks)
         return None if box is None else np.array(box)
 
-    return (Look(find, every),)
+    return (Detector(find, every),)
 
 
 def film(path: list[tuple[int, int]], size: int = 110, height: int = 240, width: int = 320) -> np.ndarray:
@@ -88,19 +88,19 @@ def test_without_a_face_the_whole_frame_is_used_and_said_so():
 def test_wild_detections_and_gaps_do_not_move_the_box(wild):
     # The true face stands at (100, 60) with a side of 40; every second frame is looked at.
     true = (100.0, 60.0, 40.0)
-    finder = seen(true, true, wild, true, None, true, true, every=2)
+    detectors = seen(true, true, wild, true, None, true, true, every=2)
     frames = np.zeros((14, 120, 200, 3), np.uint8)
     frames[:, 34:86, 74:126] = 255  # the face with its margin of 15 %, 52 pixels wide
-    result = crop_faces(frames, 52, finder)
+    result = crop_faces(frames, 52, detectors)
     assert result.share == pytest.approx(6 / 7)
     assert (result.crops == 255).all()
 
 
 def test_two_detections_of_very_different_sizes_leave_one():
-    finder = seen((50.0, 50.0, 20.0), (60.0, 50.0, 80.0), every=2)
+    detectors = seen((50.0, 50.0, 20.0), (60.0, 50.0, 80.0), every=2)
     frames = np.zeros((4, 100, 120, 3), np.uint8)
     frames[:, :, 8:112] = 255  # the larger one with its margin, 104 pixels wide
-    assert (crop_faces(frames, 104, finder).crops == 255).all()
+    assert (crop_faces(frames, 104, detectors).crops == 255).all()
 
 
 def test_a_box_over_the_edge_repeats_the_edge():

@@ -53,7 +53,7 @@ def extract(
     from mer_pnao.extraction.extract import extract, extract_part, refuse_foreign_folder
     from mer_pnao.extraction.ray_engine import Recipe, on_ray
     from mer_pnao.extraction.shards import Clip, Part, parse_part
-    from mer_pnao.features.remarks import Listed, write_listed
+    from mer_pnao.features.remarks import Remark, write_remarks
     from mer_pnao.foundations.files import work_folder
     from mer_pnao.foundations.parallel import usable_cores
     from mer_pnao.params.profile import load_params
@@ -91,7 +91,7 @@ def extract(
     # Looked at once every encoder's part is done: of several machines, the last to come here finds all shards.
     if not clips or not all(folder.is_dir() for folder in owed):
         return
-    listed: list[Listed] = []
+    listed: list[Remark] = []
     for recipe in recipes:
         built = recipe.build()
         with progress(f"extracting {recipe.name}", len(wanted)) as done:
@@ -104,11 +104,11 @@ def extract(
                 progress=done,
                 engine=engine_of(recipe, built),
             )
-        listed += report.listed
+        listed += report.remarks
         sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
         used = len(wanted) - report.skipped
         console.print(f"{recipe.name}: {used} of {len(wanted)} clips -> {out / recipe.name}: {sets}")
-    write_listed(out / "skipped_clips.csv", listed)
+    write_remarks(out / "skipped_clips.csv", listed)
     if listed:
         console.print(f"{len({entry.name for entry in listed})} clip(s) with remarks: {out / 'skipped_clips.csv'}")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from mer_pnao.media.corruption import ClipCorruption
-from mer_pnao.media.decode import MediaLimits, decode_audio
+from mer_pnao.media.decode import MediaLimits, read_sound
 from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
 
 
@@ -46,7 +46,7 @@ class ClipReader:
     def __call__(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         """Raises ClipError with the reason for a useless clip."""
         if self.faces is None:
-            waveform = decode_audio(path, self.plan.limits)
+            waveform = read_sound(path, self.plan.limits)
             return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
         blur = None if corruption is None else corruption.of_frames
         faces = self.faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.clip_reader import DecodedClip
 from mer_pnao.extraction.shards import Clip, Shard
-from mer_pnao.features.remarks import Listed, row
+from mer_pnao.features.remarks import Remark, row
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.media.decode import ClipError
@@ -87,30 +87,30 @@ def _in_order(
 
 def _batch(encoder: ClipEncoder, clips: Sequence[Clip], turn: AbstractContextManager[Any]) -> Shard:
     usable: dict[str, DecodedClip] = {}
-    listed: list[Listed] = []
+    remarks: list[Remark] = []
     for clip in clips:
         try:
             content = encoder.decode(clip.path, clip.corruption)
         except ClipError as reason:
-            listed.append(Listed(clip.name, encoder.name, "skipped", str(reason)))
+            remarks.append(Remark(clip.name, encoder.name, "skipped", str(reason)))
             continue
         usable[clip.name] = content
         if content.whole_frame:
-            listed.append(Listed(clip.name, encoder.name, "whole_frame", NO_FACE))
+            remarks.append(Remark(clip.name, encoder.name, "whole_frame", NO_FACE))
     shares = [
         row(name, len(content.content), content.face_share)
         for name, content in usable.items()
         if content.face_share is not None
     ]
     with turn:
-        return Shard(tuple(usable), _encoded(encoder, usable), tuple(listed), tuple(shares))
+        return Shard(tuple(usable), _encoded(encoder, usable), tuple(remarks), tuple(shares))
 
 
 def _joined(parts: Sequence[Shard]) -> Shard:
     return Shard(
         tuple(name for part in parts for name in part.names),
         {name: np.concatenate([part.vectors[name] for part in parts]) for name in parts[0].vectors},
-        tuple(entry for part in parts for entry in part.listed),
+        tuple(entry for part in parts for entry in part.remarks),
         tuple(share for part in parts for share in part.shares),
     )
 

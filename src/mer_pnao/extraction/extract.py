@@ -11,7 +11,7 @@ from filelock import FileLock
 from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.engine import Engine, Progress, on_this_machine
 from mer_pnao.extraction.shards import SHARD_SIZE, Clip, Part, of_part, shard_folders, write_shard_folder
-from mer_pnao.features.remarks import Listed, read_face_shares, read_listed, write_face_shares, write_listed
+from mer_pnao.features.remarks import Remark, read_face_shares, read_remarks, write_face_shares, write_remarks
 from mer_pnao.features.sets import write_identity
 from mer_pnao.foundations.errors import InputError
 
@@ -22,11 +22,11 @@ class ExtractionReport:
 
     clips: int
     sets: Mapping[str, int]
-    listed: tuple[Listed, ...]
+    remarks: tuple[Remark, ...]
 
     @property
     def skipped(self) -> int:
-        return sum(entry.action == "skipped" for entry in self.listed)
+        return sum(entry.action == "skipped" for entry in self.remarks)
 
 
 def extract(
@@ -60,12 +60,12 @@ def extract(
     """
     refuse_foreign_folder(out)
     shards = _filled(clips, encoder, work, shard_size, Part(), progress, engine)
-    listed = tuple(entry for folder in shards for entry in read_listed(folder / "skipped.csv"))
-    report = ExtractionReport(len(clips), dict(encoder.sets), listed)
+    remarks = tuple(entry for folder in shards for entry in read_remarks(folder / "skipped.csv"))
+    report = ExtractionReport(len(clips), dict(encoder.sets), remarks)
     cache = next(iter(shards)).parent
     if report.skipped > max_skipped * len(clips) or report.skipped == len(clips):
         table = cache / "skipped.csv"
-        write_listed(table, listed)
+        write_remarks(table, remarks)
         raise InputError(
             f"{table}: {encoder.name} skipped {report.skipped} of {len(clips)} clips, "
             f"more than max_skipped = {max_skipped:g}"
@@ -73,7 +73,7 @@ def extract(
     corrupted = {c.name: {"snr": c.corruption.snr, "blur": c.corruption.factor} for c in clips if c.corruption}
     identity = {**encoder.identity, "corrupted": corrupted} if corrupted else encoder.identity
     with FileLock(cache / "publish.lock"):
-        _publish(list(shards), encoder.sets, identity, listed, out)
+        _publish(list(shards), encoder.sets, identity, remarks, out)
     return report
 
 
@@ -144,7 +144,7 @@ def _publish(
     shards: Sequence[Path],
     sets: Iterable[str],
     identity: Mapping[str, object],
-    listed: Sequence[Listed],
+    remarks: Sequence[Remark],
     out: Path,
 ) -> None:
     partial = out.with_name(f".{out.name}.partial")
@@ -154,7 +154,7 @@ def _publish(
         for shard in shards:
             # Copied and not linked: DVC may make its outputs read-only, and links would share that.
             shutil.copyfile(shard / f"{set_name}.parquet", partial / set_name / f"{shard.name}.parquet")
-    write_identity(partial, identity, listed)
+    write_identity(partial, identity, remarks)
     shares = [share for shard in shards for share in read_face_shares(shard / "faces.csv")]
     write_face_shares(partial / "faces.csv", shares)
     shutil.rmtree(out, ignore_errors=True)

@@ -17,7 +17,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.features.remarks import Listed, Row, write_face_shares, write_listed
+from mer_pnao.features.remarks import Remark, Row, write_face_shares, write_remarks
 from mer_pnao.features.sets import write_shard
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import digest
@@ -61,7 +61,7 @@ class Shard:
 
     names: tuple[str, ...]
     vectors: Mapping[str, NDArray[np.float32]]
-    listed: tuple[Listed, ...]
+    remarks: tuple[Remark, ...]
     shares: tuple[Row, ...]  # of frames with a face
 
 
@@ -112,7 +112,7 @@ def write_shard_folder(folder: Path, shard: Shard) -> None:
     partial.mkdir(parents=True)
     for name, vectors in shard.vectors.items():
         write_shard(partial / f"{name}.parquet", shard.names, vectors)
-    write_listed(partial / "skipped.csv", shard.listed)
+    write_remarks(partial / "skipped.csv", shard.remarks)
     write_face_shares(partial / "faces.csv", shard.shares)
     try:
         partial.replace(folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.features.remarks import Listed
+from mer_pnao.features.remarks import Remark
 from mer_pnao.features.sets import refuse_not_finite, write_shard
 from mer_pnao.foundations.errors import InputError
 
@@ -24,7 +24,7 @@ class Imported:
 
     width: int
     averaged: int
-    listed: tuple[Listed, ...]
+    remarks: tuple[Remark, ...]
 
 
 def import_vectors(
@@ -49,7 +49,7 @@ def import_vectors(
     if not names:
         raise InputError(f"{source}: no clips to import for the feature set {out.name}")
     entries = _entries(source)
-    width, averaged, listed = 0, 0, []
+    width, averaged, remarks = 0, 0, []
     for start in range(0, len(names), SHARD_SIZE):
         chunk = names[start : start + SHARD_SIZE]
         vectors = []
@@ -59,7 +59,7 @@ def import_vectors(
             # In double precision, for a clip may have hundreds of frames; one frame stays as it is.
             vector = frames[0] if len(frames) == 1 else frames.mean(axis=0, dtype=np.float64).astype(np.float32)
             if not vector.any():
-                listed.append(Listed(name, out.name, "all_zero", "all its features are zero, as for a missing face"))
+                remarks.append(Remark(name, out.name, "all_zero", "all its features are zero, as for a missing face"))
             width = width or len(vector)
             if len(vector) != width:
                 raise InputError(
@@ -70,7 +70,7 @@ def import_vectors(
         refuse_not_finite(out.name, chunk, block, source)
         write_shard(out / f"part-{start // SHARD_SIZE:05d}.parquet", chunk, block)
         progress(len(chunk))
-    return Imported(width, averaged, tuple(listed))
+    return Imported(width, averaged, tuple(remarks))
 
 
 def missing_vectors(source: Path, names: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ Action = Literal["skipped", "whole_frame", "all_zero"]
 
 
 @dataclass(frozen=True)
-class Listed:
+class Remark:
     """A clip that an encoder could not take as it is, and what became of it."""
 
     name: str
@@ -24,17 +24,17 @@ class Listed:
     reason: str
 
 
-def write_listed(path: Path, listed: Iterable[Listed]) -> None:
+def write_remarks(path: Path, remarks: Iterable[Remark]) -> None:
     """Writes a table with the columns name, encoder, action and reason. Complete or not at all."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Listed)])
-    writer.writerows(astuple(entry) for entry in listed)
+    writer.writerow([field.name for field in fields(Remark)])
+    writer.writerows(astuple(entry) for entry in remarks)
     write_text(path, text.getvalue())
 
 
-def read_listed(path: Path) -> tuple[Listed, ...]:
-    """Reads what `write_listed` wrote.
+def read_remarks(path: Path) -> tuple[Remark, ...]:
+    """Reads what `write_remarks` wrote.
 
     Raises:
         InputError: the table is absent or unreadable, or has other columns or actions.
@@ -43,11 +43,11 @@ def read_listed(path: Path) -> tuple[Listed, ...]:
         table = read_csv(path)
     except InputError as error:
         raise InputError(f"{path} is not a table of skipped clips") from error
-    if list(table.columns) != [field.name for field in fields(Listed)] or not set(table["action"]) <= set(
+    if list(table.columns) != [field.name for field in fields(Remark)] or not set(table["action"]) <= set(
         get_args(Action)
     ):
         raise InputError(f"{path} is not a table of skipped clips")
-    return tuple(Listed(*row) for row in table.itertuples(index=False))
+    return tuple(Remark(*row) for row in table.itertuples(index=False))
 
 
 _COLUMNS = ("name", "frames", "share")

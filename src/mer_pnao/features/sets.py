@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from mer_pnao.features.remarks import Listed, write_listed
+from mer_pnao.features.remarks import Remark, write_remarks
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import write_text
 
@@ -98,10 +98,10 @@ def load_sets(features_root: Path, sets: Sequence[str]) -> dict[str, FeatureSet]
     return {name: read_set(find_set(features_root, name)) for name in sets}
 
 
-def write_identity(directory: Path, identity: Mapping[str, object], listed: Iterable[Listed] = ()) -> None:
+def write_identity(directory: Path, identity: Mapping[str, object], remarks: Iterable[Remark] = ()) -> None:
     """Writes an encoder's `identity.json` (what its vectors are) and `skipped.csv` (clips and reasons)."""
     write_text(directory / "identity.json", json.dumps(identity, indent=2, sort_keys=True) + "\n")
-    write_listed(directory / "skipped.csv", listed)
+    write_remarks(directory / "skipped.csv", remarks)
 
 
 def _read_shard(path: Path) -> tuple[list[str], NDArray[np.float32]]:

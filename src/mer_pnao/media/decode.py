@@ -122,7 +122,7 @@ def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
         )
 
 
-def decode_audio(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
+def read_sound(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
     """The sound of a clip, mixed to mono at 16 kHz: (samples,) float32, full scale 1.
 
     Raises:

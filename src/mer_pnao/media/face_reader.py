@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.decode import MediaLimits, check_clip, choose_frames, count_frames, read_frames, reasons, shrunk
 from mer_pnao.media.face_crops import crops_one_by_one, read_crops
-from mer_pnao.media.faces import HAAR, FaceFinder, FacePath, cut_along, follow_face
+from mer_pnao.media.faces import HAAR, Detectors, FacePath, cut_along, follow_face
 from mer_pnao.media.yunet import yunet
 
 Alteration = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # of frames (n, H, W, 3), their shape kept
@@ -57,7 +57,7 @@ class FaceReader:
     """Reads the faces of clips; called from several threads."""
 
     limits: MediaLimits
-    finder: FaceFinder = HAAR
+    detectors: Detectors = HAAR
     crops: Path | None = None  # folder of ready ones, see `face_crops`
     most_held: int = 2**28  # bytes of a clip's frames; one with more is decoded again for each pass over them
     most_crops: int = 2**25  # bytes of a clip's crops; one with more has them cut on demand
@@ -78,7 +78,7 @@ class FaceReader:
         if self.crops is None:
             frames = list(film) if self._holds(path, len(numbers)) else film
             with reasons():
-                face = follow_face(frames, self.finder)
+                face = follow_face(frames, self.detectors)
                 return self._faces(frames, film, face, len(numbers), size)
         ready = read_crops(self.crops, path.stem)
         if not len(ready):
@@ -118,9 +118,9 @@ def face_reader(limits: MediaLimits, root: Path = Path(), threads: int = 1, batc
     Raises:
         InputError: the detector or the folder of crops is absent, or the detector is none.
     """
-    finder = yunet(root / limits.detector) if limits.detector else HAAR
+    detectors = yunet(root / limits.detector) if limits.detector else HAAR
     crops = root / limits.crops if limits.crops else None
     if crops is not None and not crops.is_dir():
         raise InputError(f"{crops}: no such folder of face crops")
     half = limits.memory_mb * 2**19 // threads  # for the clip that is searched, the other half for the batch's crops
-    return FaceReader(limits, finder, crops, half, half // batch)
+    return FaceReader(limits, detectors, crops, half, half // batch)

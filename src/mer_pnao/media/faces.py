@@ -21,7 +21,7 @@ class Look:
     every: int = 1  # frame that is looked at
 
 
-FaceFinder = Sequence[Look]  # the quickest first; the next has its turn where that one finds no face
+Detectors = Sequence[Look]  # the quickest first; the next has its turn where that one finds no face
 
 
 _MARGIN = 0.15  # of the box on each side: the cascade's box cuts chin and brows
@@ -54,31 +54,31 @@ class FacePath:
     share: float
 
 
-def crop_faces(frames: NDArray[np.uint8], size: int, finder: FaceFinder | None = None) -> FaceCrops:
+def crop_faces(frames: NDArray[np.uint8], size: int, detectors: Detectors | None = None) -> FaceCrops:
     """Cuts the largest face out of each frame; see `follow_face`.
 
     Args:
         frames: (n, H, W, 3) uint8 RGB of one clip, in order.
         size: side of the crops in pixels.
-        finder: `HAAR` when omitted.
+        detectors: `HAAR` when omitted.
 
     Raises:
         ValueError: frames of another shape or type, or none.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
         raise ValueError(f"frames must be (n, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
-    path = follow_face(frames, finder or HAAR)
+    path = follow_face(frames, detectors or HAAR)
     return FaceCrops(np.stack(list(cut_along(frames, path, size))), path.share)
 
 
-def follow_face(frames: Iterable[NDArray[np.uint8]], finder: FaceFinder) -> FacePath:
+def follow_face(frames: Iterable[NDArray[np.uint8]], detectors: Detectors) -> FacePath:
     """Where the largest face is in each frame (H, W, 3).
 
     The box keeps one size over the clip, the median, and its centre follows a running median of what was
     found, interpolated where a frame shows no face or was not searched. The frames are gone through once for each look
-    that the finder needs, and none is kept.
+    that the detectors needs, and none is kept.
     """
-    for look in finder:
+    for look in detectors:
         count, looks = 0, 0
         found: dict[int, NDArray[np.float64]] = {}
         for count, frame in enumerate(frames, start=1):
@@ -128,9 +128,9 @@ def _haar_face(
 
 # Talking heads fill the picture, so that a quick look finds most; the thorough one costs twenty times as much
 # and is for what is left.
-HAAR: FaceFinder = (
-    Look(partial(_haar_face, short_side=120, step=1.15, smallest_share=0.3), every=2),
-    Look(partial(_haar_face, short_side=240, step=1.1, smallest_share=0.1)),
+HAAR: Detectors = (
+    Detector(partial(_haar_face, short_side=120, step=1.15, smallest_share=0.3), every=2),
+    Detector(partial(_haar_face, short_side=240, step=1.1, smallest_share=0.1)),
 )
 
 

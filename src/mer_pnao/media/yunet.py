@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.faces import FaceFinder, Look
+from mer_pnao.media.faces import Detector, Detectors
 
 _SHORT_SIDE = 240  # pixels that frames are shrunk to: a face that fills more than a few hundred is missed
 _LEAST_SCORE = 0.9  # the library's own default
@@ -17,7 +17,7 @@ _LEAST_SCORE = 0.9  # the library's own default
 _detectors = threading.local()
 
 
-def yunet(path: Path) -> FaceFinder:
+def yunet(path: Path) -> Detectors:
     """The detector of an ONNX file, for `crop_faces`.
 
     Raises:
@@ -29,7 +29,7 @@ def yunet(path: Path) -> FaceFinder:
         _largest_face(np.zeros((64, 64, 3), np.uint8), path)
     except cv2.error as error:
         raise InputError(f"{path} is not a YuNet model in ONNX") from error
-    return (Look(partial(_largest_face, path=path)),)
+    return (Detector(partial(_largest_face, path=path)),)
 
 
 def _largest_face(frame: NDArray[np.uint8], path: Path) -> NDArray[np.float64] | None:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mer_pnao.corpus.manifest import COLUMNS, read_csv, read_labels, read_manifest
-from mer_pnao.features.remarks import read_listed, write_listed
+from mer_pnao.features.remarks import read_remarks, write_remarks
 from mer_pnao.foundations.errors import InputError
 
 LABELS = ("neutral", "angry", "happy")
@@ -60,7 +60,7 @@ def test_any_file_is_a_table_or_an_input_error(tmp_path: Path, content: bytes) -
             table = read(path)
             assert all(isinstance(cell, str) for column in table if column != "valence" for cell in table[column])
     with suppress(InputError):
-        read_listed(path)
+        read_remarks(path)
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min_size=1, max_size=8)
@@ -105,9 +105,9 @@ def test_a_right_table_is_read_cell_for_cell(
 
 def test_a_table_of_skipped_clips_with_other_cells_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "skipped.csv"
-    write_listed(path, [])
+    write_remarks(path, [])
     header = path.read_text()
     for row in ("a,b,skipped\n", "a,b,skipped,c,d\n", "a,b,eaten,c\n", 'a,b,skipped,"c\n', "a,b,skipped,\udcff\n"):
         path.write_bytes((header + row).encode("utf-8", "surrogateescape"))
         with pytest.raises(InputError, match=r"skipped\.csv is not a table of skipped clips"):
-            read_listed(path)
+            read_remarks(path)
