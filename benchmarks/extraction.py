@@ -45,8 +45,9 @@ from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.precision import Precision, number_type
-from mer_pnao.media.decode import MediaLimits, read_sound, decode_frames
-from mer_pnao.media.faces import crop_faces
+from mer_pnao.media.decode import MediaLimits, choose_frames, read_frames, read_sound
+from mer_pnao.media.face_reader import FaceReader
+from mer_pnao.media.faces import HAAR, cut_along, follow_face
 
 ENCODERS = ("hubert", "manet", "resnet")
 LAYERS, LIMITS = (18, 19, 20), MediaLimits()
@@ -111,11 +112,12 @@ def plain_faces(name: str, checkpoints: Path, rate: float) -> Way:
     network = manet.load_manet(path) if name == "manet" else resnet.load_resnet(path)
     prepare = manet.preprocess if name == "manet" else resnet.preprocess
     side = manet.IMAGE_SIZE if name == "manet" else resnet.SHORT_SIDE
+    read = FaceReader(LIMITS, most_held=2**40, most_crops=2**40)
 
     def run(clips: Sequence[Path], out: Path) -> Vectors:
         rows = []
         for clip in clips:
-            crops = crop_faces(decode_frames(clip, 100_000, LIMITS, rate), side).crops
+            crops = read(clip, 100_000, side, per_second=rate).crops
             with torch.no_grad():
                 rows.append(network.embed(prepare(crops)).mean(dim=0).numpy())
             save(out / name / f"{clip.stem}.npy", rows[-1])
@@ -201,9 +203,9 @@ def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Con
                     read_sound(clip, LIMITS)
                     marks += [time.perf_counter()] * 2
                 else:
-                    frames = decode_frames(clip, 100_000, LIMITS, rate)
+                    frames = list(read_frames(clip, choose_frames(clip, 100_000, LIMITS, rate), LIMITS))
                     marks.append(time.perf_counter())
-                    crop_faces(frames, manet.IMAGE_SIZE)
+                    list(cut_along(frames, follow_face(frames, HAAR), manet.IMAGE_SIZE))
                     marks.append(time.perf_counter())
                 content = encoder.decode(clip)
                 start = time.perf_counter()

@@ -176,5 +176,5 @@ def test_wrong_places_are_refused(values, complaint):
 @pytest.mark.skipif(not MODEL.is_file(), reason="../shared/data/checkpoints is absent")
 def test_a_named_detector_is_used(tmp_path):
     (tmp_path / "yunet.onnx").write_bytes(MODEL.read_bytes())
-    (look,) = face_reader(MediaLimits(detector="yunet.onnx"), tmp_path).detectors
-    assert look.find(np.zeros((64, 64, 3), np.uint8)) is None
+    (detector,) = face_reader(MediaLimits(detector="yunet.onnx"), tmp_path).detectors
+    assert detector.find(np.zeros((64, 64, 3), np.uint8)) is None

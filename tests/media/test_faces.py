@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.media.decode import MediaLimits, decode_frames
-from mer_pnao.media.faces import Detector, Detectors, crop_faces
+from mer_pnao.media.decode import MediaLimits
+from mer_pnao.media.face_reader import ClipFaces, FaceReader
+from mer_pnao.media.faces import HAAR, Detector, Detectors, cut_along, follow_face
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 
@@ -32,14 +33,19 @@ def draw_face(canvas: np.ndarray, x: int, y: int, size: int) -> None:
 
 
 def seen(*boxes: tuple[float, float, float] | None, every: int = 1) -> Detectors:
-    """A detectors that sees these faces, one a frame that it looks at."""
-    looks = iter(boxes)
+    """A detector that sees these faces, one a frame that it searches."""
+    found = iter(boxes)
 
     def find(frame: np.ndarray) -> np.ndarray | None:
-        box = next(looks)
+        box = next(found)
         return None if box is None else np.array(box)
 
     return (Detector(find, every),)
+
+
+def crop_faces(frames: np.ndarray, size: int, detectors: Detectors = HAAR) -> ClipFaces:
+    face = follow_face(frames, detectors)
+    return ClipFaces(np.stack(list(cut_along(frames, face, size))), face.share)
 
 
 def film(path: list[tuple[int, int]], size: int = 110, height: int = 240, width: int = 320) -> np.ndarray:
@@ -86,7 +92,7 @@ def test_without_a_face_the_whole_frame_is_used_and_said_so():
 
 @pytest.mark.parametrize("wild", [(10.0, 10.0, 90.0), (10.0, 10.0, 40.0)])  # of another size, of the same
 def test_wild_detections_and_gaps_do_not_move_the_box(wild):
-    # The true face stands at (100, 60) with a side of 40; every second frame is looked at.
+    # The true face stands at (100, 60) with a side of 40; every second frame is searched.
     true = (100.0, 60.0, 40.0)
     detectors = seen(true, true, wild, true, None, true, true, every=2)
     frames = np.zeros((14, 120, 200, 3), np.uint8)
@@ -108,22 +114,15 @@ def test_a_box_over_the_edge_repeats_the_edge():
     assert (crop_faces(frames, 32, seen((0.0, 0.0, 40.0), (0.0, 0.0, 40.0))).crops == 9).all()
 
 
-def test_a_thorough_look_follows_a_quick_one_that_finds_nothing():
+def test_a_thorough_search_follows_a_quick_one_that_finds_nothing():
     quick, thorough = seen(None, None, every=2), seen(*[(50.0, 50.0, 40.0)] * 4)
     frames = np.zeros((4, 100, 100, 3), np.uint8)
     assert crop_faces(frames, 32, (*quick, *thorough)).share == 1.0
 
 
-def test_frames_of_another_form_are_refused():
-    with pytest.raises(ValueError, match="must be"):
-        crop_faces(np.zeros((0, 10, 10, 3), np.uint8), 32)
-    with pytest.raises(ValueError, match="float64"):
-        crop_faces(np.zeros((2, 10, 10, 3)), 32)
-
-
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real clips of ../shared/data/media are absent")
 def test_a_real_face_is_found_and_a_cartoon_has_none():
-    limits = MediaLimits()
+    read = FaceReader(MediaLimits())
     clips = sorted((REAL / "clips").glob("*.mp4"))[:4]
-    assert all(crop_faces(decode_frames(clip, 8, limits), 64).share > 0.2 for clip in clips)
-    assert crop_faces(decode_frames(REAL / "no_face_720p.mp4", 8, limits), 64).share == 0.0
+    assert all(read(clip, 8, 64).share > 0.2 for clip in clips)
+    assert read(REAL / "no_face_720p.mp4", 8, 64).share == 0.0

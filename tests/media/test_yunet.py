@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.decode import MediaLimits, decode_frames
-from mer_pnao.media.faces import HAAR, crop_faces
+from mer_pnao.media.decode import MediaLimits, read_frames
+from mer_pnao.media.face_reader import FaceReader
+from mer_pnao.media.faces import HAAR, follow_face
 from mer_pnao.media.yunet import yunet
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -28,10 +29,10 @@ def test_it_finds_the_face_in_every_frame_where_the_cascade_misses_many():
     with av.open(str(REAL / "no_audio.mp4")) as container:
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert len(frames) == 120
-    (look,) = yunet(MODEL)
-    found = [look.find(frame) for frame in frames]
+    (detector,) = yunet(MODEL)
+    found = [detector.find(frame) for frame in frames]
     assert sum(box is not None for box in found) == 120
-    assert crop_faces(frames, 64, yunet(MODEL)).share == 1.0
+    assert follow_face(frames, yunet(MODEL)).share == 1.0
     thorough = HAAR[1].find
     boxes = [
         (box, seen) for box, frame in zip(found[::6], frames[::6], strict=True) if (seen := thorough(frame)) is not None
@@ -44,12 +45,12 @@ def test_it_finds_the_face_in_every_frame_where_the_cascade_misses_many():
 
 @needs_data
 def test_a_box_is_in_pixels_of_the_frame_however_far_it_was_shrunk():
-    frame = decode_frames(REAL / "clips" / "01-01-01-01-01-01.mp4", 1, MediaLimits())[0]
+    (frame,) = read_frames(REAL / "clips" / "01-01-01-01-01-01.mp4", {41}, MediaLimits())
     large = cv2.resize(frame, None, fx=4, fy=4, interpolation=cv2.INTER_CUBIC)
-    (look,) = yunet(MODEL)
-    np.testing.assert_allclose(look.find(large) / 4, look.find(frame), atol=0.1 * look.find(frame)[2])
+    (detector,) = yunet(MODEL)
+    np.testing.assert_allclose(detector.find(large) / 4, detector.find(frame), atol=0.1 * detector.find(frame)[2])
 
 
 @needs_data
 def test_a_cartoon_has_no_face():
-    assert crop_faces(decode_frames(REAL / "no_face_720p.mp4", 4, MediaLimits()), 64, yunet(MODEL)).share == 0.0
+    assert FaceReader(MediaLimits(), yunet(MODEL))(REAL / "no_face_720p.mp4", 4, 64).share == 0.0

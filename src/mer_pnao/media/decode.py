@@ -94,14 +94,11 @@ class _Tracks:
 
 @dataclass(frozen=True)
 class ClipHeader:
-    """What a clip says of itself; 0 where it does not say."""
+    """What a clip says of itself."""
 
-    seconds: float
+    seconds: float  # 0 where it does not say
     width: int
     height: int
-    frame_rate: float
-    sample_rate: int
-    channels: int
 
 
 def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
@@ -112,14 +109,7 @@ def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
             by its header.
     """
     with _opened(path, limits) as tracks:
-        return ClipHeader(
-            tracks.seconds,
-            tracks.video.width,
-            tracks.video.height,
-            float(tracks.video.average_rate or 0),
-            tracks.audio.rate,
-            tracks.audio.channels,
-        )
+        return ClipHeader(tracks.seconds, tracks.video.width, tracks.video.height)
 
 
 def read_sound(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
@@ -145,18 +135,6 @@ def read_sound(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
     return waveform
 
 
-def decode_frames(path: Path, count: int, limits: MediaLimits, per_second: float = 0.0) -> NDArray[np.uint8]:
-    """Frames evenly spread over a clip: (n, H, W, 3) uint8 RGB, upright; see `choose_frames` and `read_frames`.
-
-    Raises:
-        ClipError: as `check_clip`, and for pictures that are damaged, truncated, too long or too large.
-        ValueError: count is not positive.
-    """
-    numbers = choose_frames(path, count, limits, per_second)
-    with reasons():
-        return np.stack(list(read_frames(path, numbers, limits)))
-
-
 def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float = 0.0) -> frozenset[int]:
     """The numbers of frames evenly spread over a clip, told without decoding it.
 
@@ -180,7 +158,7 @@ def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> It
     """The frames of these numbers, in order, each (H, W, 3) uint8 RGB and upright.
 
     One is in memory at a time, shrunk to `limits.frame_side` when its short side is longer. Raises ClipError as
-    `decode_frames` does.
+    `check_clip` does, and for pictures that are damaged, truncated, too long or too large.
     """
     shape: tuple[int, ...] | None = None
     with _opened(path, limits) as tracks:

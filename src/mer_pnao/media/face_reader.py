@@ -25,6 +25,9 @@ class _Film:
     limits: MediaLimits
     alter: Alteration | None
 
+    def __len__(self) -> int:
+        return len(self.numbers)
+
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         for frame in read_frames(self.path, self.numbers, self.limits):
             yield frame if self.alter is None else self.alter(frame[None])[0]
@@ -73,37 +76,33 @@ class FaceReader:
         Raises:
             ClipError: a clip or crops that cannot be used.
         """
-        numbers = choose_frames(path, count, self.limits, per_second)
-        film = _Film(path, numbers, self.limits, alter)
+        film = _Film(path, choose_frames(path, count, self.limits, per_second), self.limits, alter)
         if self.crops is None:
-            frames = list(film) if self._holds(path, len(numbers)) else film
-            with reasons():
-                face = follow_face(frames, self.detectors)
-                return self._faces(frames, film, face, len(numbers), size)
+            return self._searched(film, size)
         ready = read_crops(self.crops, path.stem)
-        if not len(ready):
-            return self._faces(film, film, FacePath(None, 0.0), len(numbers), size)
-        kept = min(len(numbers), len(ready))
-        chosen = [(2 * part + 1) * len(ready) // (2 * kept) for part in range(kept)]
-        share = min(1.0, len(ready) / max(count_frames(path, self.limits), 1))
-        if self._too_many(kept, size):
-            return ClipFaces(CropsOnDemand(kept, lambda: crops_one_by_one(ready, chosen, size)), share)
-        return ClipFaces(np.stack(list(crops_one_by_one(ready, chosen, size))), share)
+        return self._ready(film, ready, size) if len(ready) else self._cut(film, film, FacePath(None, 0.0), size)
 
-    def _holds(self, path: Path, count: int) -> bool:
-        header = check_clip(path, self.limits)
+    def _searched(self, film: _Film, size: int) -> ClipFaces:
+        """The faces that the detectors find."""
+        header = check_clip(film.path, self.limits)
         width, height = shrunk(header.width, header.height, self.limits)
-        return count * width * height * 3 <= self.most_held
+        frames = list(film) if len(film) * width * height * 3 <= self.most_held else film
+        with reasons():
+            return self._cut(film, frames, follow_face(frames, self.detectors), size)
 
-    def _faces(
-        self, frames: Iterable[NDArray[np.uint8]], film: _Film, face: FacePath, count: int, size: int
-    ) -> ClipFaces:
-        if self._too_many(count, size):
-            return ClipFaces(CropsOnDemand(count, lambda: cut_along(film, face, size)), face.share)
+    def _cut(self, film: _Film, frames: Iterable[NDArray[np.uint8]], face: FacePath, size: int) -> ClipFaces:
+        """The crops along a face's path, of the film or of its frames that are held."""
+        if len(film) * size * size * 3 > self.most_crops:
+            return ClipFaces(CropsOnDemand(len(film), lambda: cut_along(film, face, size)), face.share)
         return ClipFaces(np.stack(list(cut_along(frames, face, size))), face.share)
 
-    def _too_many(self, count: int, size: int) -> bool:
-        return count * size * size * 3 > self.most_crops
+    def _ready(self, film: _Film, ready: NDArray[np.uint8] | list[Path], size: int) -> ClipFaces:
+        """Ready crops, evenly spread, no more than the film has frames."""
+        kept = min(len(film), len(ready))
+        chosen = [(2 * part + 1) * len(ready) // (2 * kept) for part in range(kept)]
+        crops = CropsOnDemand(kept, lambda: crops_one_by_one(ready, chosen, size))
+        share = min(1.0, len(ready) / max(count_frames(film.path, self.limits), 1))
+        return ClipFaces(crops if kept * size * size * 3 > self.most_crops else np.stack(list(crops)), share)
 
 
 def face_reader(limits: MediaLimits, root: Path = Path(), threads: int = 1, batch: int = 1) -> FaceReader:

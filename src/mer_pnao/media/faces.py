@@ -13,34 +13,22 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Look:
+class Detector:
     """One way of searching a clip's frames."""
 
     # (H, W, 3) uint8 RGB -> centre x, centre y and side of the largest face, in pixels of the frame; None without one
     find: Callable[[NDArray[np.uint8]], NDArray[np.float64] | None]
-    every: int = 1  # frame that is looked at
+    every: int = 1  # frame that is searched
 
 
-Detectors = Sequence[Look]  # the quickest first; the next has its turn where that one finds no face
-
+Detectors = Sequence[Detector]  # the quickest first; the next has its turn where that one finds no face
 
 _MARGIN = 0.15  # of the box on each side: the cascade's box cuts chin and brows
 _WINDOW = 5  # detections of the running median: a wild one among them moves nothing
 _SIZES = 1.5  # times the median side: what is larger or smaller than that is another face or none
-_LEAST_SHARE = 0.2  # of the frames looked at: a face seen in fewer is a false alarm
+_LEAST_SHARE = 0.2  # of the searched frames: a face seen in fewer is a false alarm
 
 _cascades = threading.local()
-
-
-@dataclass(frozen=True)
-class FaceCrops:
-    """Crops of a clip: `crops` (n, size, size, 3) uint8 RGB, and the share of searched frames with a face.
-
-    A share of 0 says that no face was found and that the crops are the whole frames.
-    """
-
-    crops: NDArray[np.uint8]
-    share: float
 
 
 @dataclass(frozen=True)
@@ -54,41 +42,24 @@ class FacePath:
     share: float
 
 
-def crop_faces(frames: NDArray[np.uint8], size: int, detectors: Detectors | None = None) -> FaceCrops:
-    """Cuts the largest face out of each frame; see `follow_face`.
-
-    Args:
-        frames: (n, H, W, 3) uint8 RGB of one clip, in order.
-        size: side of the crops in pixels.
-        detectors: `HAAR` when omitted.
-
-    Raises:
-        ValueError: frames of another shape or type, or none.
-    """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) == 0:
-        raise ValueError(f"frames must be (n, H, W, 3) uint8, not {frames.shape} {frames.dtype}")
-    path = follow_face(frames, detectors or HAAR)
-    return FaceCrops(np.stack(list(cut_along(frames, path, size))), path.share)
-
-
 def follow_face(frames: Iterable[NDArray[np.uint8]], detectors: Detectors) -> FacePath:
     """Where the largest face is in each frame (H, W, 3).
 
-    The box keeps one size over the clip, the median, and its centre follows a running median of what was
-    found, interpolated where a frame shows no face or was not searched. The frames are gone through once for each look
-    that the detectors needs, and none is kept.
+    The box keeps one size over the clip, the median, and its centre follows a running median of what was found,
+    interpolated where a frame shows no face or was not searched. The frames are gone through once for each detector
+    that has its turn, and none is kept.
     """
-    for look in detectors:
-        count, looks = 0, 0
+    for detector in detectors:
+        count, searched = 0, 0
         found: dict[int, NDArray[np.float64]] = {}
         for count, frame in enumerate(frames, start=1):
-            if (count - 1) % look.every == 0:
-                looks += 1
-                box = look.find(frame)
+            if (count - 1) % detector.every == 0:
+                searched += 1
+                box = detector.find(frame)
                 if box is not None:
                     found[count - 1] = box
-        if len(found) >= _LEAST_SHARE * looks:
-            return FacePath(_steady(found, count), len(found) / looks)
+        if len(found) >= _LEAST_SHARE * searched:
+            return FacePath(_steady(found, count), len(found) / searched)
     return FacePath(None, 0.0)
 
 
@@ -100,6 +71,15 @@ def cut_along(frames: Iterable[NDArray[np.uint8]], path: FacePath, size: int) ->
     else:
         for frame, box in zip(frames, path.boxes, strict=True):
             yield _cut(frame, box, size)
+
+
+def largest(boxes: Sequence[Sequence[float]], scale: float) -> NDArray[np.float64] | None:
+    """The largest of the boxes (left, top, width, height), as a `Detector` finds it in a frame shrunk by `scale`."""
+    if len(boxes) == 0:
+        return None
+    x, y, width, height = max(boxes, key=lambda box: (box[2] * box[3], *box))
+    face: NDArray[np.float64] = np.array([x + width / 2, y + height / 2, max(width, height)]) / scale
+    return face
 
 
 def _haar_face(
@@ -119,14 +99,10 @@ def _haar_face(
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     smallest = max(24, round(smallest_share * min(grey.shape)))  # 24: the cascade's own window
     found = _cascade().detectMultiScale(grey, scaleFactor=step, minNeighbors=4, minSize=(smallest, smallest))
-    if len(found) == 0:
-        return None
-    x, y, width, height = max(found, key=lambda box: (box[2] * box[3], *box))
-    box: NDArray[np.float64] = np.array([x + width / 2, y + height / 2, max(width, height)]) / scale
-    return box
+    return largest(found, scale)
 
 
-# Talking heads fill the picture, so that a quick look finds most; the thorough one costs twenty times as much
+# Talking heads fill the picture, so that a quick search finds most; the thorough one costs twenty times as much
 # and is for what is left.
 HAAR: Detectors = (
     Detector(partial(_haar_face, short_side=120, step=1.15, smallest_share=0.3), every=2),

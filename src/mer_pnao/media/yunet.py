@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.faces import Detector, Detectors
+from mer_pnao.media.faces import Detector, Detectors, largest
 
 _SHORT_SIDE = 240  # pixels that frames are shrunk to: a face that fills more than a few hundred is missed
 _LEAST_SCORE = 0.9  # the library's own default
@@ -18,7 +18,7 @@ _detectors = threading.local()
 
 
 def yunet(path: Path) -> Detectors:
-    """The detector of an ONNX file, for `crop_faces`.
+    """The detector of an ONNX file, for `follow_face`.
 
     Raises:
         InputError: the file is absent or is no YuNet model.
@@ -40,11 +40,7 @@ def _largest_face(frame: NDArray[np.uint8], path: Path) -> NDArray[np.float64] |
     detector = _detector(path)
     detector.setInputSize((small.shape[1], small.shape[0]))
     _, found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
-    if found is None:
-        return None
-    x, y, width, height = max(found[:, :4].tolist(), key=lambda box: (box[2] * box[3], *box))
-    box: NDArray[np.float64] = np.array([x + width / 2, y + height / 2, max(width, height)]) / scale
-    return box
+    return None if found is None else largest(found[:, :4].tolist(), scale)
 
 
 def _detector(path: Path) -> cv2.FaceDetectorYN:
