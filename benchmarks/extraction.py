@@ -37,10 +37,10 @@ from transformers import HubertConfig, HubertModel
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.extraction.clip_encoders import build_encoder
+from mer_pnao.extraction.clip_encoders import Recipe, build_encoder
 from mer_pnao.extraction.engine import on_this_machine
 from mer_pnao.extraction.extract import extract
-from mer_pnao.extraction.ray_engine import Recipe, on_ray
+from mer_pnao.extraction.ray_engine import on_ray
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.parallel import usable_cores
@@ -196,7 +196,7 @@ def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Con
         for name in names:
             encoder = build_encoder(name, configs("auto", rate)[name], Path(place), LIMITS)
             spent = np.zeros(3)
-            encoder.encode([encoder.decode(clips[0])])
+            encoder.encode([encoder.reader(clips[0])])
             for clip in clips:
                 marks = [time.perf_counter()]
                 if name == "hubert":
@@ -207,7 +207,7 @@ def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Con
                     marks.append(time.perf_counter())
                     list(cut_along(frames, follow_face(frames, HAAR), manet.IMAGE_SIZE))
                     marks.append(time.perf_counter())
-                content = encoder.decode(clip)
+                content = encoder.reader(clip)
                 start = time.perf_counter()
                 encoder.encode([content])
                 spent += [*np.diff(marks), time.perf_counter() - start]

@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
-from mer_pnao.extraction.engine import NO_FACE, Engine, on_this_machine
-from mer_pnao.extraction.shards import Clip, Shard
+from mer_pnao.extraction.engine import NO_FACE, Outcome, not_finite, outcomes
+from mer_pnao.extraction.shards import Clip
 from mer_pnao.extraction.trained_encoders import load_encoders, read_record
-from mer_pnao.features.remarks import Remark
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
 from mer_pnao.foundations.parallel import usable_cores
@@ -98,60 +97,60 @@ class Predictor:
         A clip that cannot be used is a Refusal, and the others go on. Without a face the whole frame is used, with a
         remark.
         """
-        engines = {name: on_this_machine(encoder) for name, encoder in self.encoders.items()}
         at_once = _BATCHES * usable_cores() * max(encoder.batch for encoder in self.encoders.values())
         coming = iter(clips)
         while paths := list(islice(coming, at_once)):
-            yield from self._answers(paths, engines.values())
+            yield from self._answers(paths)
 
     def plans(self) -> dict[str, DecodingPlan]:
         """How a clip is decoded for each encoder, for a process that does only that."""
-        return {name: encoder.plan for name, encoder in self.encoders.items()}
+        return {name: encoder.reader.plan for name, encoder in self.encoders.items()}
 
     def predict_decoded(self, name: str, contents: Mapping[str, DecodedClip]) -> Prediction | Refusal:
         """The prediction for one clip of which each encoder's content was decoded elsewhere."""
-        features: dict[str, NDArray[np.float32]] = {}
+        vectors: dict[str, NDArray[np.float32]] = {}
         for key, encoder in self.encoders.items():
-            features |= encoder.encode([contents[key]])
-        for set_name, vectors in features.items():
-            if not np.isfinite(vectors).all():
-                return Refusal(name, f"cannot be encoded: its vector of {set_name} is not finite")
-        remark = _WHOLE_FRAME if any(content.whole_frame for content in contents.values()) else ""
-        return decide(self.model, self.version, [name], features, [remark])[0]
+            vectors |= {set_name: block[0] for set_name, block in encoder.encode([contents[key]]).items()}
+        whole_frame = any(content.whole_frame for content in contents.values())
+        return self._decided([name], [_finite(Outcome(vectors, whole_frame=whole_frame))])[0]
 
-    def _answers(self, paths: Sequence[Path], engines: Iterable[Engine]) -> list[Prediction | Refusal]:
-        """One answer a clip. Among themselves the clips go by number, for two may have one name."""
-        clips = [Clip(str(number), path) for number, path in enumerate(paths)]
-        vectors: dict[str, dict[str, NDArray[np.float32]]] = {clip.name: {} for clip in clips}
-        refused: dict[str, str] = {}
-        remarks: dict[str, str] = {}
-        for engine in engines:
-            for shard in _shards(engine, [clip for clip in clips if clip.name not in refused]):
-                for set_name, block in shard.vectors.items():
-                    for clip_name, vector in zip(shard.names, block, strict=True):
-                        vectors[clip_name][set_name] = vector
-                refused |= {entry.name: entry.reason for entry in shard.remarks if entry.action == "skipped"}
-                remarks |= {entry.name: _WHOLE_FRAME for entry in shard.remarks if entry.action == "whole_frame"}
-        names = {clip.name: unicodedata.normalize("NFC", clip.path.stem) for clip in clips}
-        usable = [clip.name for clip in clips if clip.name not in refused]
+    def _answers(self, paths: Sequence[Path]) -> list[Prediction | Refusal]:
+        """One answer a clip, whichever of them have one name."""
+        found = [Outcome()] * len(paths)
+        for encoder in self.encoders.values():
+            usable = [place for place, one in enumerate(found) if not one.skipped]
+            clips = [Clip(paths[place].stem, paths[place]) for place in usable]
+            for place, one in zip(usable, _outcomes(encoder, clips), strict=True):
+                vectors, whole_frame = {**found[place].vectors, **one.vectors}, found[place].whole_frame
+                found[place] = Outcome(vectors, one.skipped, whole_frame or one.whole_frame)
+        return self._decided([unicodedata.normalize("NFC", path.stem) for path in paths], found)
+
+    def _decided(self, names: Sequence[str], found: Sequence[Outcome]) -> list[Prediction | Refusal]:
+        """One answer a clip, from what became of it in all encoders."""
+        usable = [(name, one) for name, one in zip(names, found, strict=True) if not one.skipped]
         features = {
-            name: np.stack([vectors[number][name] for number in usable])
-            for name in (self.model.blueprint.widths if usable else ())
+            key: np.stack([one.vectors[key] for _, one in usable])
+            for key in (self.model.blueprint.widths if usable else ())
         }
-        told = [remarks.get(number, "") for number in usable]
-        made = iter(decide(self.model, self.version, [names[number] for number in usable], features, told))
-        return [Refusal(name, refused[number]) if number in refused else next(made) for number, name in names.items()]
+        remarks = [_WHOLE_FRAME if one.whole_frame else "" for _, one in usable]
+        made = iter(decide(self.model, self.version, [name for name, _ in usable], features, remarks))
+        return [
+            Refusal(name, one.skipped) if one.skipped else next(made) for name, one in zip(names, found, strict=True)
+        ]
 
 
-def _shards(engine: Engine, clips: Sequence[Clip]) -> list[Shard]:
-    """What an encoder makes of the clips; if one of them breaks it, of each alone, so that only that one is lost."""
+def _outcomes(encoder: ClipEncoder, clips: Sequence[Clip]) -> list[Outcome]:
+    """What becomes of the clips; if one of them breaks the encoder, of each alone, so that only that one is lost."""
     try:
-        return [shard for _, shard in engine({Path(): clips}, lambda _: None)] if clips else []
+        return [_finite(one) for one in outcomes(encoder, [clips])]
     except InputError as error:
         if len(clips) > 1:
-            return [shard for clip in clips for shard in _shards(engine, [clip])]
-        reason = f"cannot be encoded: {str(error).removeprefix(f'{clips[0].name}: ')}"
-        return [Shard((), {}, (Remark(clips[0].name, "", "skipped", reason),), ())]
+            return [one for clip in clips for one in _outcomes(encoder, [clip])]
+        return [Outcome(skipped=f"cannot be encoded: {error}")]
+
+
+def _finite(one: Outcome) -> Outcome:
+    return Outcome(skipped=f"cannot be encoded: {bad}") if (bad := not_finite(one.vectors)) else one
 
 
 def read_model(directory: Path) -> RoundModel:
@@ -197,19 +196,18 @@ def decide(
             raise InputError(
                 f"the feature set {name} has the width {features[name].shape[1]}, and model {version} reads {width}"
             )
-    decisions = model.decide({name: torch.from_numpy(features[name]) for name in model.blueprint.widths})
-    branches = model.blueprint.branches()
-    confidences = decisions.confidence()
+    decided = model.decide({name: torch.from_numpy(features[name]) for name in model.blueprint.widths})
+    branches, confidences = model.blueprint.branches(), decided.confidence()
     return [
         Prediction(
-            name,
-            model.labels[int(decisions.posterior[i].argmax())],
-            dict(zip(model.labels, decisions.posterior[i].tolist(), strict=True)),
-            float(decisions.valence[i]),
-            float(confidences[i]),
-            dict(zip(branches, decisions.weights[i].tolist(), strict=True)),
-            version,
-            remarks[i] if remarks else "",
+            name=name,
+            emotion=model.labels[int(decided.posterior[i].argmax())],
+            posteriors=dict(zip(model.labels, decided.posterior[i].tolist(), strict=True)),
+            valence=float(decided.valence[i]),
+            confidence=float(confidences[i]),
+            weights=dict(zip(branches, decided.weights[i].tolist(), strict=True)),
+            model_version=version,
+            remark=remarks[i] if remarks else "",
         )
         for i, name in enumerate(names)
     ]

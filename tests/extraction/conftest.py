@@ -44,7 +44,7 @@ class StubEncoder:
     def identity(self) -> dict[str, object]:
         return {"kind": "stub", "version": self.version, "sets": self.sets}
 
-    def decode(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
+    def reader(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         with self.lock:
             self.decoded.append(path.stem)
         content = path.read_bytes()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_pnao.extraction.ray_engine import Recipe
+from mer_pnao.extraction.clip_encoders import Recipe
 from mer_pnao.features.remarks import read_remarks
 
 PROFILE = Path(__file__).parents[2] / "profiles/demo.yaml"

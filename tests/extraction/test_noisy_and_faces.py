@@ -64,7 +64,7 @@ def test_the_twins_sound_is_the_clip_with_noise(demo, clips):
     encoder = build_encoder("hubert", SPEECH, demo)
     (twin,) = twins(clips[:1], [clips[2].path])
     clean = read_sound(twin.path, MediaLimits()).astype(np.float64)
-    mixture = encoder.decode(twin.path, twin.corruption).content.astype(np.float64)
+    mixture = encoder.reader(twin.path, twin.corruption).content.astype(np.float64)
     scale = 1 / max(1.0, np.abs(mixture).max())  # turned down only when it is at full scale
     assert scale == 1.0
     rest = mixture - clean * (mixture @ clean) / (clean @ clean)

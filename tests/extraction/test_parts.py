@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.extraction.clip_encoders import build_encoder
+from mer_pnao.extraction.clip_encoders import Recipe, build_encoder
 from mer_pnao.extraction.extract import extract, extract_part
 from mer_pnao.extraction.shards import Clip, Part, parse_part
 from mer_pnao.foundations.errors import InputError
@@ -75,7 +75,7 @@ def test_other_parts_are_refused(text):
 
 def test_a_cluster_that_does_not_answer_is_told_of_at_once(stub, write_clips, tmp_path, monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed")
-    from mer_pnao.extraction.ray_engine import Recipe, on_ray
+    from mer_pnao.extraction.ray_engine import on_ray
 
     with socket.socket() as taken:  # bound, and nobody listens
         taken.bind(("127.0.0.1", 0))
@@ -133,7 +133,6 @@ class Pending:
 @pytest.fixture
 def cluster(monkeypatch, stub):
     """Makes a cluster of these resources, whose workers' encoders are stubs of this version."""
-    from mer_pnao.extraction.ray_engine import Recipe
 
     def make(version: int = 1, starting: int = 99, **resources: float) -> Cluster:
         made = Cluster(starting, **resources)
@@ -147,7 +146,7 @@ def cluster(monkeypatch, stub):
 
 def extract_on(tmp_path: Path, encoder: Any, clips: list[Clip], workers: int = 0) -> list[str]:
     """The names of the shards, of one clip each, in the order of their arrival."""
-    from mer_pnao.extraction.ray_engine import Recipe, on_ray
+    from mer_pnao.extraction.ray_engine import on_ray
 
     engine = on_ray(Recipe("stub", EncoderConfig("manet", "x"), tmp_path, MediaLimits()), encoder, workers)
     missing = {tmp_path / clip.name: [clip] for clip in clips}
@@ -197,8 +196,9 @@ from contextlib import suppress
 from pathlib import Path
 import psutil
 from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.extraction.clip_encoders import Recipe
 from mer_pnao.extraction.extract import extract
-from mer_pnao.extraction.ray_engine import Recipe, on_ray
+from mer_pnao.extraction.ray_engine import on_ray
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.media.decode import MediaLimits
 

@@ -93,25 +93,27 @@ def test_clips_are_read_a_few_batches_ahead_and_no_more(demo_project, predictor)
 
 def test_a_vector_that_is_not_finite_costs_that_clip_only(demo_project, predictor):
     encoder, clips = predictor.encoders["manet"], clips_of(demo_project)
-    images = encoder.preprocess(encoder.decode(clips[2]).content)
+    network = encoder.encode.network
+    images = network.preprocess(encoder.reader(clips[2]).content)
 
     def broken(faces):
         """No number for the faces of one clip."""
-        embeddings = encoder.embed(faces)
+        embeddings = network.embed(faces)
         embeddings[[any(torch.equal(face, image) for image in images) for face in faces]] = float("nan")
         return embeddings
 
-    encoders = {**predictor.encoders, "manet": replace(encoder, embed=broken)}
+    encode = replace(encoder.encode, network=network._replace(embed=broken))
+    encoders = {**predictor.encoders, "manet": replace(encoder, encode=encode)}
     answers = list(replace(predictor, encoders=encoders).predict(clips))
     assert [isinstance(answer, Refusal) for answer in answers] == [False, False, True, False, False]
     assert answers[2].reason == "cannot be encoded: its vector of manet is not finite"
-    contents = {name: one.decode(clips[2]) for name, one in encoders.items()}
+    contents = {name: one.reader(clips[2]) for name, one in encoders.items()}
     assert replace(predictor, encoders=encoders).predict_decoded(clips[2].stem, contents) == answers[2]
 
 
 def test_one_decoded_clip_is_the_same_as_its_file(demo_project, predictor):
     path = clips_of(demo_project)[1]
-    contents = {name: encoder.decode(path) for name, encoder in predictor.encoders.items()}
+    contents = {name: encoder.reader(path) for name, encoder in predictor.encoders.items()}
     alone = predictor.predict_decoded(path.stem, contents)
     (by_file,) = predictor.predict([path])
     np.testing.assert_allclose(list(alone.posteriors.values()), list(by_file.posteriors.values()), atol=1e-6)
@@ -144,7 +146,7 @@ def test_an_encoder_that_would_run_otherwise_is_refused(copied):
 def test_the_precision_is_the_training_machines(copied):
     """`auto` may mean bfloat16 on another machine; the vectors must stay those of training."""
     edit(copied / MODEL / "encoders.json", lambda record: record["manet"]["config"].update(precision="auto"))
-    assert Predictor.load(copied / MODEL, root=copied).encoders["manet"].dtype == torch.float32
+    assert Predictor.load(copied / MODEL, root=copied).encoders["manet"].encode.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The command that turns clips into features."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from mer_pnao.foundations.console import ROOT, plain_console, progress
 from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
-    from mer_pnao.extraction.clip_encoders import ClipEncoder
+    from mer_pnao.extraction.clip_encoders import ClipEncoder, Recipe
     from mer_pnao.extraction.engine import Engine
     from mer_pnao.extraction.shards import Clip
     from mer_pnao.params.profile import Params
@@ -49,18 +50,16 @@ def extract(
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
     from mer_pnao.commands.clips import clips_of
-    from mer_pnao.extraction.engine import on_this_machine
-    from mer_pnao.extraction.extract import extract, extract_part, refuse_foreign_folder
-    from mer_pnao.extraction.ray_engine import Recipe, on_ray
+    from mer_pnao.extraction.clip_encoders import Recipe
+    from mer_pnao.extraction.extract import refuse_foreign_folder
+    from mer_pnao.extraction.run import SKIPPED, Extraction
     from mer_pnao.extraction.shards import Clip, Part, parse_part
-    from mer_pnao.features.remarks import Remark, write_remarks
     from mer_pnao.foundations.files import work_folder
-    from mer_pnao.foundations.parallel import usable_cores
     from mer_pnao.params.profile import load_params
 
     params = load_params(ROOT / "params.yaml")
     names = _encoders(params, encoder)
-    part, threads = parse_part(shard) if shard else Part(), usable_cores()
+    part = parse_part(shard) if shard else Part()
     if clips:
         wanted = [Clip(name, path) for name, path in clips_of(clips).items()]
     elif out is not None:
@@ -71,46 +70,39 @@ def extract(
     if clips:
         for name in names:
             refuse_foreign_folder(out / name)
-    share = params.corpus.max_skipped if max_skipped is None else max_skipped
-    console, work = plain_console(), work_folder(ROOT)
+    console = plain_console()
     recipes = [Recipe(name, params.encoders[name], ROOT, params.media) for name in names]
-
-    def engine_of(recipe: Recipe, built: "ClipEncoder") -> "Engine":
-        return on_ray(recipe, built, workers) if engine is EngineName.RAY else on_this_machine(built, threads)
-
-    owed: list[Path] = []  # shards that other machines have not finished
+    extraction = Extraction(recipes, wanted, work_folder(ROOT), _engine(engine, workers), progress)
+    missing: list[Path] = []  # shards that other machines have not finished
     if shard or not clips:
-        for recipe in recipes:
-            built = recipe.build()
-            with progress(f"extracting {recipe.name}", part.clips(len(wanted))) as done:
-                missing = extract_part(wanted, built, work, part, progress=done, engine=engine_of(recipe, built))
-            owed += missing
-            state = f"this part is done; {len(missing)} shard(s) of other parts are not there yet"
+        for name, folders in extraction.parts(part):
+            missing += folders
+            state = f"this part is done; {len(folders)} shard(s) of other parts are not there yet"
             everything = "all shards are there" + ("" if clips else "; `dvc repro` takes them from work/")
-            console.print(f"{recipe.name}: {state if missing else everything}")
+            console.print(f"{name}: {state if folders else everything}")
     # Looked at once every encoder's part is done: of several machines, the last to come here finds all shards.
-    if not clips or not all(folder.is_dir() for folder in owed):
+    if not clips or not all(folder.is_dir() for folder in missing):
         return
-    listed: list[Remark] = []
-    for recipe in recipes:
-        built = recipe.build()
-        with progress(f"extracting {recipe.name}", len(wanted)) as done:
-            report = extract(
-                wanted,
-                built,
-                out / recipe.name,
-                work,
-                max_skipped=share,
-                progress=done,
-                engine=engine_of(recipe, built),
-            )
-        listed += report.remarks
+    remarked: set[str] = set()
+    for report in extraction.features(out, params.corpus.max_skipped if max_skipped is None else max_skipped):
+        remarked |= {remark.name for remark in report.remarks}
         sets = ", ".join(f"{feature_set} ({width})" for feature_set, width in report.sets.items())
-        used = len(wanted) - report.skipped
-        console.print(f"{recipe.name}: {used} of {len(wanted)} clips -> {out / recipe.name}: {sets}")
-    write_remarks(out / "skipped_clips.csv", listed)
-    if listed:
-        console.print(f"{len({entry.name for entry in listed})} clip(s) with remarks: {out / 'skipped_clips.csv'}")
+        used = report.clips - report.skipped
+        console.print(f"{report.encoder}: {used} of {report.clips} clips -> {out / report.encoder}: {sets}")
+    if remarked:
+        console.print(f"{len(remarked)} clip(s) with remarks: {out / SKIPPED}")
+
+
+def _engine(name: EngineName, workers: int) -> "Callable[[Recipe, ClipEncoder], Engine]":
+    from mer_pnao.extraction.engine import on_this_machine
+    from mer_pnao.foundations.parallel import usable_cores
+
+    threads = usable_cores()
+    if name is EngineName.LOCAL:
+        return lambda _, encoder: on_this_machine(encoder, threads)
+    from mer_pnao.extraction.ray_engine import on_ray
+
+    return lambda recipe, encoder: on_ray(recipe, encoder, workers)
 
 
 def _encoders(params: "Params", asked: list[str] | None) -> list[str]:

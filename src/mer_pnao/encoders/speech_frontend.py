@@ -76,12 +76,12 @@ def _stage(layer: Any, device: torch.device, product: torch.dtype, result: torch
         return weight.detach().to(device, dtype)
 
     return _Stage(
-        own(conv.weight.permute(0, 2, 1).flatten(1), product).contiguous(),
-        None if conv.bias is None else own(conv.bias, product),
-        conv.kernel_size[0],
-        conv.stride[0],
-        own(norm.weight, result),
-        own(norm.bias, result),
-        norm.eps,
-        layer.activation,
+        weight=own(conv.weight.permute(0, 2, 1).flatten(1), product).contiguous(),
+        bias=None if conv.bias is None else own(conv.bias, product),
+        kernel=conv.kernel_size[0],
+        stride=conv.stride[0],
+        scale=own(norm.weight, result),
+        shift=own(norm.bias, result),
+        epsilon=norm.eps,
+        activation=layer.activation,
     )

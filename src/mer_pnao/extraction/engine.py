@@ -1,9 +1,10 @@
-"""How shards are computed on this machine."""
+"""How clips are decoded and encoded on this machine."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol, TypeVar
@@ -22,8 +23,9 @@ from mer_pnao.media.decode import ClipError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-NO_FACE = "no face was found"
 Progress = Callable[[int], None]  # called with the number of clips finished since the last call
+Vectors = Mapping[str, NDArray[np.float32]]  # of a clip: set -> (D,)
+NO_FACE = "no face was found"
 
 
 class Engine(Protocol):
@@ -34,42 +36,86 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a clip."""
+
+    vectors: Vectors = field(default_factory=dict)
+    skipped: str = ""  # the reason, where there are no vectors
+    whole_frame: bool = False  # no face was found, so the whole frames were encoded
+    frames: int = 0  # of images only: those that were encoded
+    face_share: float | None = None  # of images only: of the searched frames, those with a face
+
+
 def on_this_machine(encoder: ClipEncoder, threads: int = 0) -> Engine:
-    """One encoder in this process, its weights shared by threads that each decode and encode batch after batch.
-
-    On a CPU every thread computes alone: no core waits for a decoder or for the others, and the vectors do not depend
-    on how many cores there are. A GPU computes one batch at a time, while the other threads decode.
-
-    Args:
-        encoder: see `build_encoder`.
-        threads: 0 for one a core.
-    """
-    threads = threads or usable_cores()
+    """One encoder in this process, as `outcomes` runs it."""
 
     def compute(missing: Mapping[Path, Sequence[Clip]], progress: Progress) -> Iterator[tuple[Path, Shard]]:
-        turn = Lock() if torch.cuda.is_available() else nullcontext()
-        before = torch.get_num_threads()
-        pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            # One stream over all shards, so that nobody pauses while a shard is written.
-            batches = [batch for members in missing.values() for batch in _cut(members, encoder.batch)]
-            done = _in_order(pool, lambda batch: _batch(encoder, batch, turn), batches, threads)
-            for folder, members in missing.items():
-                parts = []
-                for clips in _cut(members, encoder.batch):
-                    parts.append(next(done))
-                    progress(len(clips))
-                yield folder, _joined(parts)
-        finally:
-            pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(before)
+        # One stream over all shards, so that nobody pauses while a shard is written.
+        with closing(outcomes(encoder, missing.values(), threads)) as stream:
+            for folder, clips in missing.items():
+                done = []
+                for _ in clips:
+                    done.append(next(stream))
+                    progress(1)
+                yield folder, shard_of(encoder, clips, done)
 
     return compute
 
 
-def _cut(clips: Sequence[Clip], size: int) -> list[Sequence[Clip]]:
-    """Batches of a shard: they end with it, so that no vector depends on which shards are missing."""
-    return [clips[start : start + size] for start in range(0, len(clips), size)]
+def outcomes(encoder: ClipEncoder, groups: Iterable[Sequence[Clip]], threads: int = 0) -> Generator[Outcome]:
+    """What becomes of each clip of the groups, in their order.
+
+    Threads share the encoder's weights, and each decodes and encodes batch after batch. On a CPU every thread computes
+    alone: no core waits for a decoder or for the others, and the vectors do not depend on how many cores there are. A
+    GPU computes one batch at a time, while the other threads decode.
+
+    Args:
+        encoder: see `build_encoder`.
+        groups: of clips; a batch ends with its group, so that no vector depends on which groups there are.
+        threads: 0 for one a core.
+
+    Raises:
+        InputError: a clip has changed while it was read.
+    """
+    threads = threads or usable_cores()
+    turn = Lock() if torch.cuda.is_available() else nullcontext()
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+    batches = (clips[i : i + encoder.batch] for clips in groups for i in range(0, len(clips), encoder.batch))
+    try:
+        for batch in _in_order(pool, lambda clips: _batch(encoder, clips, turn), batches, threads):
+            yield from batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)
+
+
+def shard_of(encoder: ClipEncoder, clips: Sequence[Clip], done: Sequence[Outcome]) -> Shard:
+    """The outcomes of a shard's clips. Raises InputError for a vector that is not finite, naming clip and set."""
+    usable = [(clip.name, one.vectors) for clip, one in zip(clips, done, strict=True) if not one.skipped]
+    for name, vectors in usable:
+        if bad := not_finite(vectors):
+            raise InputError(f"{name}: {bad}")
+    blocks = {
+        key: np.array([vectors[key] for _, vectors in usable], np.float32).reshape(len(usable), width)
+        for key, width in encoder.sets.items()
+    }
+    remarks, shares = [], []
+    for clip, one in zip(clips, done, strict=True):
+        if one.skipped:
+            remarks.append(Remark(clip.name, encoder.name, "skipped", one.skipped))
+        if one.whole_frame:
+            remarks.append(Remark(clip.name, encoder.name, "whole_frame", NO_FACE))
+        if one.face_share is not None:
+            shares.append(row(clip.name, one.frames, one.face_share))
+    return Shard(tuple(name for name, _ in usable), blocks, tuple(remarks), tuple(shares))
+
+
+def not_finite(vectors: Vectors) -> str:
+    """What is wrong with a clip's vectors; empty when nothing is."""
+    bad = (name for name, vector in vectors.items() if not np.isfinite(vector).all())
+    return next((f"its vector of {name} is not finite" for name in bad), "")
 
 
 def _in_order(
@@ -85,43 +131,26 @@ def _in_order(
         yield running.popleft().result()
 
 
-def _batch(encoder: ClipEncoder, clips: Sequence[Clip], turn: AbstractContextManager[Any]) -> Shard:
-    usable: dict[str, DecodedClip] = {}
-    remarks: list[Remark] = []
-    for clip in clips:
-        try:
-            content = encoder.decode(clip.path, clip.corruption)
-        except ClipError as reason:
-            remarks.append(Remark(clip.name, encoder.name, "skipped", str(reason)))
-            continue
-        usable[clip.name] = content
-        if content.whole_frame:
-            remarks.append(Remark(clip.name, encoder.name, "whole_frame", NO_FACE))
-    shares = [
-        row(name, len(content.content), content.face_share)
-        for name, content in usable.items()
-        if content.face_share is not None
-    ]
-    with turn:
-        return Shard(tuple(usable), _encoded(encoder, usable), tuple(remarks), tuple(shares))
-
-
-def _joined(parts: Sequence[Shard]) -> Shard:
-    return Shard(
-        tuple(name for part in parts for name in part.names),
-        {name: np.concatenate([part.vectors[name] for part in parts]) for name in parts[0].vectors},
-        tuple(entry for part in parts for entry in part.remarks),
-        tuple(share for part in parts for share in part.shares),
-    )
-
-
-def _encoded(encoder: ClipEncoder, clips: Mapping[str, DecodedClip]) -> dict[str, NDArray[np.float32]]:
+def _batch(encoder: ClipEncoder, clips: Sequence[Clip], turn: AbstractContextManager[Any]) -> list[Outcome]:
+    read = [_read(encoder, clip) for clip in clips]
+    usable = [content for content in read if isinstance(content, DecodedClip)]
     try:
-        blocks = encoder.encode(list(clips.values()))
+        with turn:
+            blocks = encoder.encode(usable) if usable else {}
     except ClipError as error:  # it was whole when its faces were searched
-        raise InputError(f"one of the clips {', '.join(clips)} has changed while it was read: it {error}") from error
-    for set_name, block in blocks.items():
-        bad = ~np.isfinite(block).all(axis=1)
-        if bad.any():
-            raise InputError(f"{list(clips)[int(bad.argmax())]}: its vector of {set_name} is not finite")
-    return blocks
+        names = ", ".join(clip.name for clip, one in zip(clips, read, strict=True) if isinstance(one, DecodedClip))
+        raise InputError(f"one of the clips {names} has changed while it was read: it {error}") from error
+    rows = iter([{name: block[row] for name, block in blocks.items()} for row in range(len(usable))])
+    return [
+        Outcome(next(rows), "", content.whole_frame, len(content.content), content.face_share)
+        if isinstance(content, DecodedClip)
+        else content
+        for content in read
+    ]
+
+
+def _read(encoder: ClipEncoder, clip: Clip) -> DecodedClip | Outcome:
+    try:
+        return encoder.reader(clip.path, clip.corruption)
+    except ClipError as reason:
+        return Outcome(skipped=str(reason))

@@ -20,6 +20,7 @@ from mer_pnao.foundations.errors import InputError
 class ExtractionReport:
     """What became of the clips: `sets` by width, and the clips that were skipped or lack a face."""
 
+    encoder: str
     clips: int
     sets: Mapping[str, int]
     remarks: tuple[Remark, ...]
@@ -61,7 +62,7 @@ def extract(
     refuse_foreign_folder(out)
     shards = _filled(clips, encoder, work, shard_size, Part(), progress, engine)
     remarks = tuple(entry for folder in shards for entry in read_remarks(folder / "skipped.csv"))
-    report = ExtractionReport(len(clips), dict(encoder.sets), remarks)
+    report = ExtractionReport(encoder.name, len(clips), dict(encoder.sets), remarks)
     cache = next(iter(shards)).parent
     if report.skipped > max_skipped * len(clips) or report.skipped == len(clips):
         table = cache / "skipped.csv"

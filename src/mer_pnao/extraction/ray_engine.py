@@ -9,16 +9,14 @@ import math
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.extraction.clip_encoders import ClipEncoder, build_encoder
-from mer_pnao.extraction.engine import Engine, Progress, on_this_machine
+from mer_pnao.extraction.clip_encoders import ClipEncoder, Recipe, difference
+from mer_pnao.extraction.engine import Engine, Progress, outcomes, shard_of
 from mer_pnao.extraction.shards import Clip, Shard
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.decode import MediaLimits
 
 _PATIENCE = 600  # seconds for the first worker to start
 _TRIES = 3  # more of a shard whose worker dies; a clip that always kills its worker is told of
@@ -31,20 +29,6 @@ _ENVIRONMENT = {
 }
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What a worker builds its encoder from."""
-
-    name: str
-    config: EncoderConfig
-    root: Path
-    limits: MediaLimits
-
-    def build(self) -> ClipEncoder:
-        """The encoder. Raises InputError as `build_encoder` does."""
-        return build_encoder(self.name, self.config, self.root, self.limits)
-
-
 class _Worker:
     """An encoder that stays loaded, in a process of its own."""
 
@@ -54,16 +38,14 @@ class _Worker:
 
     def refusal(self) -> str:
         """Why its vectors would be others than those asked for; empty when they are not."""
-        own = self._encoder.identity
-        for key in sorted({*own, *self._asked}):
-            if own.get(key) != self._asked.get(key):
-                return f"has the {key} {own.get(key)!r}, and here it is {self._asked.get(key)!r}"
+        if unlike := difference(self._asked, self._encoder.identity):
+            key, here, own = unlike
+            return f"has the {key} {own!r}, and here it is {here!r}"
         return ""
 
     def shard(self, clips: Sequence[Clip]) -> Shard:
         """What the encoder makes of the clips."""
-        ((_, shard),) = on_this_machine(self._encoder, self._cores)({Path(): clips}, lambda _: None)
-        return shard
+        return shard_of(self._encoder, clips, list(outcomes(self._encoder, [clips], self._cores)))
 
 
 def on_ray(recipe: Recipe, encoder: ClipEncoder, workers: int = 0, cores: int = 1) -> Engine:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
@@ -24,7 +24,7 @@ from mer_pnao.foundations.files import digest
 from mer_pnao.media.corruption import ClipCorruption
 
 if TYPE_CHECKING:
-    import torch
+    from mer_pnao.extraction.clip_encoders import ClipEncoder  # with torch
 
 SHARD_SIZE = 64  # clips: what a kill can cost at most
 _LIBRARIES = ("av", "numpy", "opencv-python-headless", "torch", "transformers")  # another version, another last bit
@@ -37,22 +37,6 @@ class Clip:
     name: str
     path: Path
     corruption: ClipCorruption | None = None  # of a noisy twin
-
-
-class EncoderFacts(Protocol):
-    """What a shard's folder depends on, of an encoder."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def identity(self) -> Mapping[str, object]: ...
-
-    @property
-    def batch(self) -> int: ...
-
-    @property
-    def device(self) -> "torch.device": ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +75,7 @@ def parse_part(text: str) -> Part:
 
 
 def shard_folders(
-    clips: Sequence[Clip], encoder: EncoderFacts, work: Path, shard_size: int = SHARD_SIZE
+    clips: Sequence[Clip], encoder: "ClipEncoder", work: Path, shard_size: int = SHARD_SIZE
 ) -> dict[Path, Sequence[Clip]]:
     """Where each shard's folder is or will be, below `work/features/<key>/`, and its clips; every clip is read once."""
     cache = work / "features" / _key(clips, encoder, shard_size)
@@ -122,7 +106,7 @@ def write_shard_folder(folder: Path, shard: Shard) -> None:
         shutil.rmtree(partial)  # another process finished the same shard first, with the same bytes
 
 
-def _key(clips: Sequence[Clip], encoder: EncoderFacts, shard_size: int) -> str:
+def _key(clips: Sequence[Clip], encoder: "ClipEncoder", shard_size: int) -> str:
     drawn = {clip.name: clip.corruption for clip in clips if clip.corruption}
     noise = {path: digest(path) for path in {path for corruption in drawn.values() for path in corruption.noise}}
     # The batch is part of it because, in bfloat16, sums in another order round differently.

@@ -7,7 +7,7 @@ from typing import Any
 
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.encoders.model_folder import checkpoint_digest
-from mer_pnao.extraction.clip_encoders import ClipEncoder, build_encoder, checkpoint_path
+from mer_pnao.extraction.clip_encoders import ClipEncoder, build_encoder, checkpoint_path, difference
 from mer_pnao.features.provenance import ENCODERS
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.precision import Precision
@@ -66,7 +66,7 @@ def load_encoders(
     known = known or {}
     return {
         name: known[name]
-        if name in known and _difference(entry["identity"], known[name].identity) is None
+        if name in known and difference(entry["identity"], known[name].identity) is None
         else _load(name, entry, version, root)
         for name, entry in record.items()
     }
@@ -93,16 +93,9 @@ def _load(name: str, entry: Mapping[str, Any], version: str, root: Path) -> Clip
             f"its sha256 is {found}, not {expected}"
         )
     encoder = build_encoder(name, config, root, limits)
-    if difference := _difference(identity, encoder.identity):
-        key, was, now = difference
+    if unlike := difference(identity, encoder.identity):
+        key, was, now = unlike
         raise InputError(
             f"the encoder {name} would not run as when {version} was trained: {key} is {now!r}, and was {was!r}"
         )
     return encoder
-
-
-def _difference(expected: Mapping[str, Any], found: Mapping[str, object]) -> tuple[str, object, object] | None:
-    """The first key in which two identities differ, with both values; None when they are the same."""
-    plain = json.loads(json.dumps(dict(found)))
-    keys = sorted(expected.keys() | plain.keys())
-    return next(((key, expected.get(key), plain.get(key)) for key in keys if expected.get(key) != plain.get(key)), None)
