@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mer_pnao.commands.corpus_check import CorpusReport, check_corpus, draw_report, print_report
+from mer_pnao.commands.corpus_check import CorpusReport, check_corpus
+from mer_pnao.commands.corpus_figure import draw_report
+from mer_pnao.commands.corpus_report import print_report
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.corruption import CorruptionConfig
 from mer_pnao.params.profile import CorpusParams, Params, load_params
@@ -59,7 +61,7 @@ def test_a_good_corpus_with_some_odd_clips(tmp_path: Path, corpus: Path) -> None
     assert report.skipped.keys() == {"no_audio", "text"}
     assert report.skipped["no_audio"] == "has no audio track"
     assert "is not a readable video file" in report.skipped["text"]
-    assert report.unlisted == ("clips/nobody.mp4",)
+    assert report.unmentioned == ("clips/nobody.mp4",)
     seconds = report.clips.set_index("name")["seconds"]
     assert seconds[sorted(report.skipped)].isna().all()
     assert seconds.drop(sorted(report.skipped)).between(2, 30).all()

@@ -24,7 +24,8 @@ def check(
     figure: Annotated[Path | None, typer.Option(help="Draw the classes and lengths into this PNG file, too.")] = None,
 ) -> None:
     """Report on the profile's corpus before anything long runs; exit code 2 when something would stop the run."""
-    from mer_pnao.commands.corpus_check import check_corpus, draw_report, print_report
+    from mer_pnao.commands.corpus_check import check_corpus
+    from mer_pnao.commands.corpus_report import print_report
     from mer_pnao.params.profile import load_params
 
     params = load_params(ROOT / "params.yaml")
@@ -32,6 +33,8 @@ def check(
         report = check_corpus(params, ROOT, done)
     print_report(report, plain_console())
     if figure is not None and len(report.clips):
+        from mer_pnao.commands.corpus_figure import draw_report
+
         draw_report(report, figure)
     if report.faults:
         raise typer.Exit(BAD_INPUT)

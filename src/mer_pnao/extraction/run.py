@@ -25,7 +25,7 @@ class Extraction:
     bar: Callable[[str, int], AbstractContextManager[Progress]]  # of a title and a number of clips
 
     def parts(self, part: Part) -> Iterator[tuple[str, tuple[Path, ...]]]:
-        """Computes a part of each encoder's shards; yields the encoder and the shards that other machines have not finished."""
+        """Computes a part of each encoder's shards; yields its name and the shards of other machines to come."""
         for recipe in self.recipes:
             encoder = recipe.build()
             with self.bar(f"extracting {recipe.name}", part.clips(len(self.clips))) as done:
