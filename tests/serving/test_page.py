@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from mer_pnao.serving.app import _page
+from mer_pnao.serving.page import the_page
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -18,7 +18,8 @@ FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 def test_the_policy_allows_the_pages_own_script_and_style_only():
-    page, policy = _page()
+    answer = the_page()
+    page, policy = bytes(answer.body).decode(), answer.headers["content-security-policy"]
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in page
     for tag, part in (("script", "script-src"), ("style", "style-src")):
@@ -193,5 +194,5 @@ def test_nothing_is_cut_off(page, real_clips, width):
 @pytest.mark.slow
 def test_headers_keep_other_code_out(service):
     headers = requests.get(service.url, timeout=9).headers
-    assert headers["content-security-policy"] == _page()[1]
+    assert headers["content-security-policy"] == the_page().headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"

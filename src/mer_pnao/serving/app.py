@@ -1,16 +1,12 @@
 """The HTTP service: a clip in, its emotion out. It has no log-in and belongs behind 127.0.0.1 or a proxy."""
 
 import asyncio
-import base64
-import hashlib
-import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -29,26 +25,12 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
-from mer_pnao.predict import Predictor, Refusal
+from mer_pnao.predict import Prediction, Predictor, Refusal
 from mer_pnao.serving.current_model import CurrentModel, ModelSource
 from mer_pnao.serving.decoder_pool import DecoderPool
 from mer_pnao.serving.gate import RECORD, Gate, too_large
 from mer_pnao.serving.limits import ServiceLimits
-
-_SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-
-
-class Answer(BaseModel):
-    """The prediction for a clip."""
-
-    name: str  # of the file that was sent, without its ending
-    emotion: str
-    posteriors: dict[str, float]
-    valence: float
-    confidence: float
-    weights: dict[str, float]
-    model_version: str
-    remark: str  # such as that no face was found; mostly empty
+from mer_pnao.serving.page import the_page
 
 
 class Problem(BaseModel):
@@ -140,16 +122,11 @@ def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequ
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_HOSTS, *hosts], www_redirect=False)
     app.add_exception_handler(RequestValidationError, _no_clip)
     app.add_exception_handler(400, _bad_form)
-    page, policy = _page()
+    page = the_page()
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def index() -> HTMLResponse:
-        headers = {
-            "Content-Security-Policy": policy,
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-        }
-        return HTMLResponse(page, headers=headers)
+        return page
 
     @app.get("/health")
     async def health() -> Health:
@@ -160,7 +137,7 @@ def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequ
         return _summary(current.predictor, limits)
 
     @app.post("/predict", responses={code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()})
-    async def predict(request: Request, clip: Annotated[UploadFile, File()]) -> Answer:
+    async def predict(request: Request, clip: Annotated[UploadFile, File()]) -> Prediction:
         """The emotion of a clip, sent as the multipart field `clip`."""
         predictor = current.predictor
         record = request.scope.setdefault(RECORD, {})
@@ -179,7 +156,7 @@ def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequ
         answer = await loop.run_in_executor(networks, predictor.predict_decoded, name, contents)
         if isinstance(answer, Refusal):
             raise HTTPException(422, f"the clip {answer.reason}")
-        return Answer(**answer.answer(), remark=answer.remark)
+        return answer
 
     return app
 
@@ -257,20 +234,3 @@ async def _bad_form(request: Request, error: Exception) -> Response:
 
 def _no_room(error: OSError) -> HTTPException:
     return HTTPException(507, f"the clip cannot be held here: {error.strerror}")
-
-
-def _page() -> tuple[str, str]:
-    """The page and its Content-Security-Policy, which allows the page's own script and style and nothing else."""
-    page = files("mer_pnao.serving").joinpath("page.html").read_text(encoding="utf-8")
-
-    def allowed(tag: str) -> str:
-        inner = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in inner)
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-    policy = (
-        f"default-src 'none'; script-src {allowed('script')}; style-src {allowed('style')}; media-src blob:; "
-        "img-src data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-    return page, policy

@@ -17,7 +17,7 @@ class ModelSource:
 
     load: Callable[[Predictor | None], Predictor]  # the model; encoders may be taken from the one before
     latest: Callable[[], str] | None = None  # the version that should answer now; None: the model stays as it is
-    seconds: float = 5.0  # between two looks
+    seconds: float = 5.0  # between two questions for the version
 
 
 class CurrentModel:
@@ -30,8 +30,8 @@ class CurrentModel:
         self.stale = False  # whether another version should answer and cannot
 
     async def watch(self) -> None:
-        """Look for another version until cancelled, and load it beside the one that goes on answering."""
-        latest, told, failed, again = self._source.latest, "", "", 0.0
+        """Ask for the version until cancelled, and load it beside the one that goes on answering."""
+        latest, printed, failed, again = self._source.latest, "", "", 0.0
         while latest is not None:
             await asyncio.sleep(self._source.seconds)
             try:
@@ -42,9 +42,9 @@ class CurrentModel:
                     failed, again = version, time.monotonic() + _AGAIN  # unless it can be loaded
                     self.predictor = await asyncio.to_thread(self._source.load, self.predictor)
                     print(f"model {self.predictor.version} answers now", file=sys.stderr, flush=True)
-                self.stale, told, failed = False, "", ""
+                self.stale, printed, failed = False, "", ""
             except Exception as error:  # whatever it is, the model that is there goes on answering
                 self.stale = bool(failed)  # whoever cannot be asked has promoted nothing
-                if str(error) != told:
-                    told = str(error)
-                    print(f"model {self.predictor.version} goes on answering: {told}", file=sys.stderr, flush=True)
+                if str(error) != printed:
+                    printed = str(error)
+                    print(f"model {self.predictor.version} goes on answering: {printed}", file=sys.stderr, flush=True)

@@ -102,24 +102,24 @@ async def _ask(
         return ClipError(answer["reason"])
     contents = {}
     for name, plan in plans.items():
-        told = answer["contents"][name]
-        dtype, shape = _form(plan, told)
+        head = answer["contents"][name]
+        dtype, shape = _form(plan, head)
         data = await process.stdout.readexactly(math.prod(shape) * dtype.itemsize)
         array = np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as PyTorch wants it
-        contents[name] = DecodedClip(array, bool(told["whole_frame"]))
+        contents[name] = DecodedClip(array, bool(head["whole_frame"]))
     return contents
 
 
-def _form(plan: DecodingPlan, told: Mapping[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _form(plan: DecodingPlan, head: Mapping[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """What an array may be by its plan. Raises DecoderError for anything else."""
-    shape = tuple(int(length) for length in told["shape"])
+    shape = tuple(int(length) for length in head["shape"])
     dtype: np.dtype[Any]
     if plan.kind == "sound":
         dtype, fits = np.dtype(np.float32), len(shape) == 1 and 0 < shape[0] <= plan.limits.max_seconds * SAMPLE_RATE
     else:
         side = plan.crop_side
         dtype, fits = np.dtype(np.uint8), shape[1:] == (side, side, 3) and 0 < shape[0] <= plan.frames
-    if not fits or told["dtype"] != str(dtype):
+    if not fits or head["dtype"] != str(dtype):
         raise DecoderError
     return dtype, shape
 
