@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mer_pnao.extraction.clip_reader import DecodingPlan, clip_reader
+from mer_pnao.extraction.clip_reader import ClipReader, DecodingPlan
 from mer_pnao.media.decode import ClipError, MediaLimits
 from mer_pnao.serving.decoder_pool import DecoderError, DecoderPool, _form
 from mer_pnao.serving.limits import ServiceLimits
@@ -39,7 +39,7 @@ def with_pool(use, seconds=20.0, processes=1):
 def test_the_arrays_are_those_of_this_process(clip):
     found = with_pool(lambda pool: pool.decode(clip, PLANS))
     for name, plan in PLANS.items():
-        here = clip_reader(plan)(clip)
+        here = ClipReader(plan)(clip)
         np.testing.assert_array_equal(found[name].content, here.content)
         assert found[name].content.dtype == here.content.dtype
         assert found[name].whole_frame == here.whole_frame
@@ -59,7 +59,7 @@ def test_every_bad_clip_has_its_reason_and_the_process_goes_on(clip, damaged):
 
     for name, reason in with_pool(use).items():
         with pytest.raises(ClipError) as here:
-            clip_reader(PLANS["sound"])(damaged.get(name, Path("gone.mp4")))
+            ClipReader(PLANS["sound"])(damaged.get(name, Path("gone.mp4")))
         assert reason == str(here.value)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mer_pnao.demo.expression import FaceExpression
 from mer_pnao.demo.motion import FaceMotion
 from mer_pnao.demo.portrait import CENTRE, Portrait
-from mer_pnao.demo.speakers import Colour, FaceLook
+from mer_pnao.demo.speakers import Appearance, Colour
 
 _SUBPIXEL_BITS = 4
 _U = np.linspace(-1.0, 1.0, 13)  # position along a curve, from left to right
@@ -33,7 +33,7 @@ class _Shape:
     visible: NDArray[np.bool_] | None = None  # (F,); None is always
 
 
-def draw_frames(portrait: Portrait, look: FaceLook, face: FaceExpression, motion: FaceMotion) -> Iterator[Image]:
+def draw_frames(portrait: Portrait, look: Appearance, face: FaceExpression, motion: FaceMotion) -> Iterator[Image]:
     """One (SIZE, SIZE, 3) BGR image a frame."""
     shapes = [*_eyes(look, face, motion), *_brows(look, face, motion), *_mouth(look, face, motion)]
     for frame in range(len(motion.apex)):
@@ -62,7 +62,7 @@ def _pose(head: Image, portrait: Portrait, motion: FaceMotion, frame: int) -> Im
     return image
 
 
-def _eyes(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
+def _eyes(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
     openness = np.clip(1.0 + 0.6 * face.eye_open * motion.apex, 0.35, 1.7) * motion.lids
     cheek = np.clip(face.cheek_raise, 0.0, 1.3) * motion.apex
     upper = -6.6 * openness
@@ -90,7 +90,7 @@ def _eyes(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sha
     return shapes
 
 
-def _brows(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
+def _brows(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
     inner, outer, furrow = (
         (np.clip(control, -1.4, 1.4) * motion.apex)[:, None]
         for control in (face.brow_inner, face.brow_outer, max(face.furrow, 0.0))
@@ -113,7 +113,7 @@ def _brows(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Sh
     return shapes
 
 
-def _mouth(look: FaceLook, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
+def _mouth(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_Shape]:
     apex = motion.apex[:, None]
     corner = np.clip(look.mouth_corner + face.mouth_corner, -1.3, 1.5) * apex
     width = look.mouth_width * (1 + 0.3 * np.clip(face.mouth_width, -1.2, 1.4) * apex)

@@ -6,6 +6,7 @@ import numpy as np
 
 from mer_pnao.demo.expression import EMOTIONS, FaceExpression, VoiceExpression, face_expression, voice_expression
 from mer_pnao.demo.speakers import Speaker, plan_speakers
+from mer_pnao.foundations.checks import between
 
 FRAME_RATE = 25
 
@@ -39,20 +40,20 @@ class SyntheticConfig:
     test_clips: int = 120  # the fewest in which the rarest class, surprise, has five
     speakers: int = 24  # 25 clips each: enough speakers to generalise over
     test_speakers: int = 5  # unseen in training; a fifth of the speakers for a fifth of the clips
-    # A linear probe on random encoders then reaches Com .47 with both, .33 with the face, .16 with the
+    # A linear probe on random encoders then reaches Com .563 with both, .346 with the face, .163 with the
     # voice: fusing pays, and better systems have room.
     difficulty: float = 0.2
     label_noise: float = 0.06  # enough that no system can be right on every clip
     seed: int = 0  # any; fixed, so that every checkout renders the same corpus
 
     def __post_init__(self) -> None:
-        _require("train_clips", self.train_clips, 1, 100_000)
-        _require("test_clips", self.test_clips, 1, 100_000)
-        _require("speakers", self.speakers, 2, 1000)
-        _require("test_speakers", self.test_speakers, 1, self.speakers - 1)
-        _require("difficulty", self.difficulty, 0, 1)
-        _require("label_noise", self.label_noise, 0, 0.5)
-        _require("seed", self.seed, 0, 2**32 - 1)
+        between("train_clips", self.train_clips, 1, 100_000)
+        between("test_clips", self.test_clips, 1, 100_000)
+        between("speakers", self.speakers, 2, 1000)
+        between("test_speakers", self.test_speakers, 1, self.speakers - 1)
+        between("difficulty", self.difficulty, 0, 1)
+        between("label_noise", self.label_noise, 0, 0.5)
+        between("seed", self.seed, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,3 @@ def _strengths(emotion: str, difficulty: float, clarity: float, rng: np.random.G
     if overlap:
         strengths[EMOTIONS.index(CONFUSABLE[shown])] = overlap
     return strengths
-
-
-def _require(key: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{key} must lie in [{low}, {high}], got {value}")

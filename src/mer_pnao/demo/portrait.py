@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.demo.expression import FaceExpression
-from mer_pnao.demo.speakers import FaceLook
+from mer_pnao.demo.speakers import Appearance
 
 SIZE = 192
 CENTRE = (96.0, 98.0)  # of the face
@@ -24,7 +24,7 @@ class Portrait:
     scene: Image  # (SIZE, SIZE, 3) backdrop, shoulders and neck
 
 
-def paint_portrait(look: FaceLook, face: FaceExpression, rng: np.random.Generator) -> Portrait:
+def paint_portrait(look: Appearance, face: FaceExpression, rng: np.random.Generator) -> Portrait:
     """The layers of a clip; chance moves the light."""
     light = float(rng.uniform(-0.06, 0.06))  # from the left or from the right
     exposure = float(rng.uniform(0.98, 1.02))
@@ -43,7 +43,7 @@ def paint_portrait(look: FaceLook, face: FaceExpression, rng: np.random.Generato
     )
 
 
-def _scene(look: FaceLook) -> _Plane:
+def _scene(look: Appearance) -> _Plane:
     backdrop = 1.08 - 0.35 * ((_X - 96) ** 2 + (_Y - 80) ** 2) / 96**2 * 0.5
     scene = _tinted(look.backdrop, backdrop)
     neck = _soft_box(CENTRE[0], CENTRE[1] + 72, 21, 30)
@@ -52,7 +52,7 @@ def _scene(look: FaceLook) -> _Plane:
     return _over(scene, look.clothes, shoulders)
 
 
-def _skin(look: FaceLook, face: FaceExpression, light: float) -> _Plane:
+def _skin(look: Appearance, face: FaceExpression, light: float) -> _Plane:
     """Skin with the lights and darks that make an ellipse a face, and that the Haar cascade looks for."""
     x, y = (_X - CENTRE[0]) / look.face_width, (_Y - CENTRE[1]) / look.face_height
     # Darker edges would look rounder, but the cascade wants a face as bright at its sides as at its nose.
@@ -76,7 +76,7 @@ def _skin(look: FaceLook, face: FaceExpression, light: float) -> _Plane:
     return skin + blood * where[..., None] * tint
 
 
-def _hair(look: FaceLook) -> _Plane:
+def _hair(look: Appearance) -> _Plane:
     """Where hair covers the head layer, (SIZE, SIZE) in 0..1."""
     crown = _ellipse(CENTRE[0], CENTRE[1] - 6, look.face_width + 5, look.face_height + 6)
     if look.hair_style == 0:

@@ -2,8 +2,7 @@
 
 import csv
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 import av
@@ -16,17 +15,13 @@ from mer_pnao.demo.motion import plan_motion
 from mer_pnao.demo.plan import FRAME_RATE, ClipPlan, SyntheticConfig, plan_corpus
 from mer_pnao.demo.portrait import SIZE, paint_portrait
 from mer_pnao.demo.voice import SAMPLE_RATE, plan_prosody, synthesise
+from mer_pnao.foundations.parallel import parallel_map
 
-LABELS_HEADER = ("name", "discrete", "valence", "speaker", "split")
 _AAC_FRAME = 1024
 
 
-def _ignore(finished: int) -> None:
-    """The default progress."""
-
-
 def render_corpus(
-    config: SyntheticConfig, directory: Path, workers: int, progress: Callable[[int], None] = _ignore
+    config: SyntheticConfig, directory: Path, workers: int, progress: Callable[[int], None] = lambda _: None
 ) -> None:
     """Write `<name>.mp4` of every planned clip, then `labels.csv`, into `directory`, whose parent exists.
 
@@ -35,21 +30,14 @@ def render_corpus(
     """
     directory.mkdir(exist_ok=True)
     clips = plan_corpus(config)
-    # Spawned, not forked: the caller may hold threads of torch or OpenCV, which do not survive a fork.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_stay_on_one_core) as pool:
-        pending = [pool.submit(render_clip, clip, directory) for clip in clips]
-        try:
-            for future in as_completed(pending):
-                future.result()
-                progress(1)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for _ in parallel_map(workers, progress)(partial(render_clip, directory=directory), clips):
+        pass
     _write_labels(clips, directory / "labels.csv")
 
 
 def render_clip(clip: ClipPlan, directory: Path) -> Path:
     """Write one clip as `<name>.mp4` and return its path."""
+    cv2.setNumThreads(1)  # clips are rendered side by side
     rng = np.random.default_rng(clip.seed)
     prosody = plan_prosody(clip.duration, clip.speaker.timbre, clip.voice, rng)
     speech = synthesise(prosody, clip.duration, clip.speaker.timbre, clip.voice, rng)
@@ -94,12 +82,8 @@ def _write_labels(clips: tuple[ClipPlan, ...], path: Path) -> None:
     unfinished = path.with_suffix(".csv.part")
     with unfinished.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(LABELS_HEADER)
+        writer.writerow(("name", "discrete", "valence", "speaker", "split"))
         writer.writerows(
             (clip.name, clip.label, f"{clip.valence:.2f}", clip.speaker.name, clip.split) for clip in clips
         )
     unfinished.replace(path)
-
-
-def _stay_on_one_core() -> None:
-    cv2.setNumThreads(1)

@@ -17,7 +17,7 @@ _IRISES: tuple[Colour, ...] = ((38, 52, 82), (96, 78, 48), (62, 92, 66), (34, 40
 
 
 @dataclass(frozen=True)
-class FaceLook:
+class Appearance:
     """Lengths in pixels of the 192-pixel frame, angles in degrees."""
 
     skin: Colour
@@ -49,7 +49,7 @@ class VoiceTimbre:
 @dataclass(frozen=True)
 class Speaker:
     name: str
-    look: FaceLook
+    look: Appearance
     timbre: VoiceTimbre
     expressiveness: float  # scales every expression
 
@@ -64,7 +64,7 @@ def plan_speakers(count: int, seed: int) -> tuple[Speaker, ...]:
 
 
 def _speaker(name: str, high_voice: bool, rng: np.random.Generator) -> Speaker:
-    look = FaceLook(
+    look = Appearance(
         skin=_SKINS[rng.integers(len(_SKINS))],
         hair=_HAIRS[rng.integers(len(_HAIRS))],
         iris=_IRISES[rng.integers(len(_IRISES))],

@@ -88,7 +88,7 @@ class HubertLayers:
         self._convolved = _front_end(model, self.device, self.dtype)
         self._model = model.to(device=self.device, dtype=self.dtype)
         self._of_thread = threading.local()  # what the layers of a pass in this thread are handed to
-        self._listen()
+        self._hook_layers()
 
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
         """Vectors of clips, none of which depends on what else is in the batch.
@@ -158,19 +158,19 @@ class HubertLayers:
         self._model.encoder(hidden, attention_mask=real if self._maskable else None)
         return sums
 
-    def _listen(self) -> None:
-        """Hear every layer asked for; once, for threads share the model."""
+    def _hook_layers(self) -> None:
+        """Hand on the output of every layer asked for; once, for threads share the model."""
 
-        def hear(layer: int, states: Tensor | tuple[Tensor, ...]) -> None:
+        def hand_on(layer: int, states: Tensor | tuple[Tensor, ...]) -> None:
             # Some layers also hand on a position bias.
             self._of_thread.keep(layer, states[0] if isinstance(states, tuple) else states)
 
         layers = self._model.encoder.layers
         for layer in self.layers:
             if layer == 0:
-                layers[0].register_forward_pre_hook(lambda _module, args: hear(0, args[0]))
+                layers[0].register_forward_pre_hook(lambda _module, args: hand_on(0, args[0]))
             else:
-                layers[layer - 1].register_forward_hook(lambda _module, _args, states, of=layer: hear(of, states))
+                layers[layer - 1].register_forward_hook(lambda _module, _args, states, of=layer: hand_on(of, states))
 
 
 @contextmanager

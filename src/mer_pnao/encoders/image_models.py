@@ -19,7 +19,7 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoImageProcessor
 from transformers.utils import logging as transformers_logging
 
 from mer_pnao.encoders.config import Pool
-from mer_pnao.encoders.model_folder import PREPROCESSOR, read_config, read_weights
+from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_weights
 from mer_pnao.foundations.errors import InputError
 
 # Checkpoints of two towers, of which the one for images is loaded: its class, and the starts of its keys and of the
@@ -85,7 +85,7 @@ def load_image_model(folder: Path, pool: Pool) -> ImageModel:
                 dtype=torch.float32,
             )
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise InputError(f"{folder} is not a readable {model.__name__}: {_one_line(error)}") from error
+        raise InputError(f"{folder} is not a readable {model.__name__}: {one_line(error)}") from error
     _refuse_misfit(folder, report, pool)
     processor = _processor(folder)
     sides = [side for side in dict(getattr(processor, "size", None) or {}).values() if isinstance(side, int)]
@@ -106,7 +106,7 @@ def _class_of(folder: Path, content: Mapping[str, Any]) -> tuple[Any, Any, tuple
         config = CONFIG_MAPPING[kind].from_dict(dict(content))
         model = MODEL_MAPPING[type(config)]
     except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder}: {kind!r} is no model of images that fits: {_one_line(error)}") from error
+        raise InputError(f"{folder}: {kind!r} is no model of images that fits: {one_line(error)}") from error
     if model.main_input_name != "pixel_values":
         raise InputError(f"{folder}: a {kind!r} model takes {model.main_input_name} and no images")
     return model, config, (), _HEADS
@@ -130,7 +130,7 @@ def _processor(folder: Path) -> Any:
     try:
         return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
-        raise InputError(f"{folder / PREPROCESSOR} prepares no images: {_one_line(error)}") from error
+        raise InputError(f"{folder / PREPROCESSOR} prepares no images: {one_line(error)}") from error
 
 
 def _measured(folder: Path, model: ImageModel) -> ImageModel:
@@ -140,7 +140,7 @@ def _measured(folder: Path, model: ImageModel) -> ImageModel:
         with torch.inference_mode():
             pooled = _pooled(model.network(pixel_values=model.preprocess(grey)), model.pool)
     except (ValueError, RuntimeError, TypeError, IndexError) as error:
-        raise InputError(f"{folder} does not take the images of its own preprocessor: {_one_line(error)}") from error
+        raise InputError(f"{folder} does not take the images of its own preprocessor: {one_line(error)}") from error
     if pooled is None or pooled.ndim != 2:
         raise InputError(f"{folder}: its model has no embedding of the kind pool = {model.pool!r}")
     return ImageModel(model.network, model.processor, model.pool, pooled.shape[1], model.crop_side)
@@ -169,7 +169,3 @@ def _quietly() -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -42,6 +42,11 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def one_line(error: Exception) -> str:
+    """What a library says of a folder, for the end of a sentence."""
+    return " ".join(str(error).split())
+
+
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of the model by key, from safetensors where they exist, else from PyTorch files.
 

@@ -14,7 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from mer_pnao.encoders.checkpoints import load_strictly
-from mer_pnao.encoders.model_folder import PREPROCESSOR, read_config, read_json_object, read_weights
+from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_json_object, read_weights
 from mer_pnao.foundations.errors import InputError
 
 
@@ -78,13 +78,13 @@ def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
     try:
         config = model.config_class.from_dict(content)
     except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder / 'config.json'} does not fit {family.model}: {_one_line(error)}") from error
+        raise InputError(f"{folder / 'config.json'} does not fit {family.model}: {one_line(error)}") from error
 
     def build() -> Any:
         try:
             network = model(config)
         except (KeyError, TypeError, RuntimeError, ImportError) as error:
-            raise ValueError(_one_line(error)) from error
+            raise ValueError(one_line(error)) from error
         if hasattr(network, _MASKING):
             delattr(network, _MASKING)
         return network
@@ -143,7 +143,3 @@ def project(network: Any, convolved: Tensor) -> Tensor:
     projected = network.feature_projection(convolved)
     first: Tensor = projected[0] if isinstance(projected, tuple) else projected
     return first
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

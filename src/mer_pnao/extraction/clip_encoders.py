@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import SPEECH_KINDS, EncoderConfig
 from mer_pnao.encoders.model_folder import checkpoint_digest
-from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPlan, clip_reader
+from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPlan
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import digest
 from mer_pnao.foundations.parallel import usable_cores
@@ -125,7 +125,7 @@ def _speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaL
     sets = dict.fromkeys(config.sets(name), layers.width)
     own: dict[str, object] = {"layers": list(config.layers)} | _where_used(config, "batch_seconds", "window_seconds")
     identity = _identity(config, path, sets, limits, layers.dtype) | own
-    reader = clip_reader(DecodingPlan("sound", limits))
+    reader = ClipReader(DecodingPlan("sound", limits))
     return ClipEncoder(name, sets, identity, config.batch, reader, layers.device, encode)
 
 
@@ -175,7 +175,7 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
     # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
     network.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plan = DecodingPlan("faces", limits, config.frames, network.crop_side, config.frames_per_second)
-    reader = clip_reader(plan, root, usable_cores(), config.batch)
+    reader = ClipReader(plan, root, usable_cores(), config.batch)
     sets = {name: network.width}
     own: dict[str, object] = {"frames": config.frames}
     own |= _where_used(config, "frames_per_second") | _face_sources(limits, root)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.media.corruption import ClipCorruption
 from mer_pnao.media.decode import MediaLimits, read_sound
-from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
+from mer_pnao.media.face_reader import CropsOnDemand, face_reader
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class DecodedClip:
 
     content: NDArray[Any] | CropsOnDemand
     whole_frame: bool = False  # no face was found, and the crops are the whole frames
-    face_share: float | None = None  # of the frames looked at, those with a face; of images only
+    face_share: float | None = None  # of the searched frames, those with a face; of images only
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,8 @@ class DecodingPlan:
     per_second: float = 0.0  # of faces only: as many as that, within `frames`; 0: `frames` of every clip
 
 
-@dataclass(frozen=True)
 class ClipReader:
-    """Reads clips for one encoder; called from several threads."""
-
-    plan: DecodingPlan
-    faces: FaceReader | None = None  # of faces only
-
-    def __call__(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
-        """Raises ClipError with the reason for a useless clip."""
-        if self.faces is None:
-            waveform = read_sound(path, self.plan.limits)
-            return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
-        blur = None if corruption is None else corruption.of_frames
-        faces = self.faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second)
-        return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)
-
-
-def clip_reader(plan: DecodingPlan, root: Path = Path(), threads: int = 1, batch: int = 1) -> ClipReader:
-    """The reader for a plan.
+    """Reads clips for one encoder; called from several threads.
 
     Args:
         plan: what to read.
@@ -65,4 +48,16 @@ def clip_reader(plan: DecodingPlan, root: Path = Path(), threads: int = 1, batch
     Raises:
         InputError: the detector or the folder of crops is absent, or the detector is none.
     """
-    return ClipReader(plan, face_reader(plan.limits, root, threads, batch) if plan.kind == "faces" else None)
+
+    def __init__(self, plan: DecodingPlan, root: Path = Path(), threads: int = 1, batch: int = 1) -> None:
+        self.plan = plan
+        self._faces = face_reader(plan.limits, root, threads, batch) if plan.kind == "faces" else None
+
+    def __call__(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
+        """Raises ClipError with the reason for a useless clip."""
+        if self._faces is None:
+            waveform = read_sound(path, self.plan.limits)
+            return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
+        blur = None if corruption is None else corruption.of_frames
+        faces = self._faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second)
+        return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)

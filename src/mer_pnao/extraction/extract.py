@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.engine import Engine, Progress, on_this_machine
-from mer_pnao.extraction.shards import SHARD_SIZE, Clip, Part, of_part, shard_folders, write_shard_folder
+from mer_pnao.extraction.shards import SHARD_SIZE, Clip, Part, shard_folders, write_shard_folder
 from mer_pnao.features.remarks import Remark, read_face_shares, read_remarks, write_face_shares, write_remarks
 from mer_pnao.features.sets import write_identity
 from mer_pnao.foundations.errors import InputError
@@ -122,7 +122,7 @@ def _filled(
     """All shards, of which those of the part are there."""
     _refuse_bad_list(clips, encoder.name)
     shards = shard_folders(clips, encoder, work, shard_size)
-    own = of_part(shards, part)
+    own = {folder: members for number, (folder, members) in enumerate(shards.items()) if part.takes(number)}
     missing = {folder: members for folder, members in own.items() if not folder.is_dir()}
     progress(sum(len(members) for folder, members in own.items() if folder not in missing))
     for folder, shard in (engine or on_this_machine(encoder))(missing, progress):

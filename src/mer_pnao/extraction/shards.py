@@ -85,11 +85,6 @@ def shard_folders(
     }
 
 
-def of_part(shards: Mapping[Path, Sequence[Clip]], part: Part) -> dict[Path, Sequence[Clip]]:
-    """The shards of a part."""
-    return {folder: clips for number, (folder, clips) in enumerate(shards.items()) if part.takes(number)}
-
-
 def write_shard_folder(folder: Path, shard: Shard) -> None:
     """Write a shard beside its place and move it there: whole or not at all."""
     partial = folder.with_name(f".{uuid4().hex}")  # not `mkdtemp`, whose folders are closed to other users

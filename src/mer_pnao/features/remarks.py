@@ -1,11 +1,11 @@
 """What an encoder remarked about clips: `skipped.csv` (clips and reasons) and `faces.csv` (where faces were)."""
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
+
+import pandas as pd
 
 from mer_pnao.corpus.manifest import read_csv
 from mer_pnao.foundations.errors import InputError
@@ -24,13 +24,12 @@ class Remark:
     reason: str
 
 
+_FIELDS = tuple(field.name for field in fields(Remark))
+
+
 def write_remarks(path: Path, remarks: Iterable[Remark]) -> None:
     """Writes a table with the columns name, encoder, action and reason. Complete or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Remark)])
-    writer.writerows(astuple(entry) for entry in remarks)
-    write_text(path, text.getvalue())
+    _write(path, _FIELDS, [astuple(remark) for remark in remarks])
 
 
 def read_remarks(path: Path) -> tuple[Remark, ...]:
@@ -43,9 +42,7 @@ def read_remarks(path: Path) -> tuple[Remark, ...]:
         table = read_csv(path)
     except InputError as error:
         raise InputError(f"{path} is not a table of skipped clips") from error
-    if list(table.columns) != [field.name for field in fields(Remark)] or not set(table["action"]) <= set(
-        get_args(Action)
-    ):
+    if tuple(table.columns) != _FIELDS or not set(table["action"]) <= set(get_args(Action)):
         raise InputError(f"{path} is not a table of skipped clips")
     return tuple(Remark(*row) for row in table.itertuples(index=False))
 
@@ -61,16 +58,14 @@ def row(name: str, frames: int, share: float) -> Row:
 
 def write_face_shares(path: Path, rows: Sequence[Row]) -> None:
     """Writes the table, complete or not at all; without rows, as of an encoder of sound, there is none."""
-    if not rows:
-        return
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *rows])
-    write_text(path, text.getvalue())
+    if rows:
+        _write(path, _COLUMNS, rows)
 
 
 def read_face_shares(path: Path) -> list[Row]:
     """Reads what `write_face_shares` wrote, or did not write."""
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [(name, frames, share) for name, frames, share in csv.reader(file)][1:]
+    return [*read_csv(path).itertuples(index=False, name=None)] if path.is_file() else []
+
+
+def _write(path: Path, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
+    write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))

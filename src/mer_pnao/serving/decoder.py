@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.extraction.clip_reader import ClipReader, DecodingPlan, clip_reader
+from mer_pnao.extraction.clip_reader import ClipReader, DecodingPlan
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.decode import ClipError, MediaLimits, reasons
 
@@ -75,7 +75,7 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> None:
 @cache
 def _reader(plan: str, root: str) -> ClipReader:
     values = json.loads(plan)
-    return clip_reader(DecodingPlan(**{**values, "limits": MediaLimits(**values["limits"])}), Path(root))
+    return ClipReader(DecodingPlan(**{**values, "limits": MediaLimits(**values["limits"])}), Path(root))
 
 
 if __name__ == "__main__":
