@@ -33,3 +33,12 @@ def test_package_files_are_empty() -> None:
     """But tracking's, which sets MLflow's environment before anything can import MLflow."""
     full = {path.parent.name for path in (ROOT / "src").rglob("__init__.py") if path.read_text().strip()}
     assert full == {"tracking"}
+
+
+@pytest.mark.parametrize(
+    "module", ["extraction.ray_engine", "encoders.image_models", "media.face_crops", "media.yunet", "serving.decoder"]
+)
+def test_what_few_need_hangs_on_one_file_and_can_be_deleted(module: str) -> None:
+    line = re.compile(rf"^\s*from mer_pnao\.{re.escape(module)} import", re.M)
+    importers = [str(path.relative_to(ROOT)) for path in PYTHON if line.search(path.read_text())]
+    assert len(importers) == 1, importers

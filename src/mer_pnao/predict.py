@@ -92,7 +92,7 @@ class Predictor:
 
     def predict(self, clips: Iterable[Path]) -> Iterator[Prediction | Refusal]:
         """Predictions in the order of the clips, a few batches a core at a time; however many clips there are, no more
-        than that are looked at ahead.
+        than that are taken ahead.
 
         A clip that cannot be used is a Refusal, and the others go on. Without a face the whole frame is used, with a
         remark.

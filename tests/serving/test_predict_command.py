@@ -197,11 +197,11 @@ def test_ready_features_of_another_width_are_refused(mer, demo_project, tmp_path
 def test_a_version_whose_files_lie_on_a_server_is_fetched_once(registered, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
-    from mer_pnao.tracking import lookup as serving_model
+    from mer_pnao.tracking import lookup
 
     project = Path(shutil.copytree(registered, tmp_path / "project"))
     monkeypatch.chdir(project)
-    here = serving_model.find_registered(project, "2").directory
+    here = lookup.find_registered(project, "2").directory
     files = {path.name: path.read_bytes() for path in here.iterdir()}
     server = here.parent.rename(tmp_path / "server")  # another folder stands for another machine
     real, fetched = MlflowClient.get_logged_model, []
@@ -211,14 +211,14 @@ def test_a_version_whose_files_lie_on_a_server_is_fetched_once(registered, tmp_p
         logged._artifact_location = server.as_uri()
         return logged
 
-    def counted(*arguments, download=serving_model.download_artifacts, **named):
+    def counted(*arguments, download=lookup.download_artifacts, **named):
         fetched.append(arguments)
         return download(*arguments, **named)
 
     monkeypatch.setattr(MlflowClient, "get_logged_model", elsewhere)
-    monkeypatch.setattr(serving_model, "download_artifacts", counted)
+    monkeypatch.setattr(lookup, "download_artifacts", counted)
     for _ in range(2):
-        found = serving_model.find_registered(project, "2")
+        found = lookup.find_registered(project, "2")
         assert found.directory.is_relative_to(project / "work/served")
         assert {path.name: path.read_bytes() for path in found.directory.iterdir()} == files
     assert len(fetched) == 1

@@ -1,4 +1,4 @@
-"""Noisy twins of the test clips: rows of the manifest whose clips are corrupted while their features are extracted."""
+"""Noisy twins of the test clips: rows of the manifest whose clips `media.corruption` corrupts in extraction."""
 
 from collections.abc import Iterable
 

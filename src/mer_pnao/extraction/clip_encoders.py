@@ -210,7 +210,7 @@ def _identity(
         "checkpoint_sha256": checkpoint_digest(path),
         "precision": str(dtype).removeprefix("torch."),
         "sets": dict(sets),
-        # Where faces come from is told by content, and only for images; memory changes no vector.
+        # Where faces come from counts by its content, and only for images; memory changes no vector.
         "media": {key: value for key, value in asdict(limits).items() if key not in ("detector", "crops", "memory_mb")},
     }
 

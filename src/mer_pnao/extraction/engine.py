@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,15 +25,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Progress = Callable[[int], None]  # called with the number of clips finished since the last call
 Vectors = Mapping[str, NDArray[np.float32]]  # of a clip: set -> (D,)
+# What computes the shards of these folders, here or elsewhere, in any order; an InputError ends it.
+Engine = Callable[[Mapping[Path, Sequence[Clip]], Progress], Iterator[tuple[Path, Shard]]]
 NO_FACE = "no face was found"
-
-
-class Engine(Protocol):
-    """What computes shards, here or elsewhere."""
-
-    def __call__(self, missing: Mapping[Path, Sequence[Clip]], progress: Progress) -> Iterator[tuple[Path, Shard]]:
-        """The shards of these folders, in any order; an InputError ends it."""
-        ...
 
 
 @dataclass(frozen=True)

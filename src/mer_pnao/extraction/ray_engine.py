@@ -19,7 +19,7 @@ from mer_pnao.extraction.shards import Clip, Shard
 from mer_pnao.foundations.errors import InputError
 
 _PATIENCE = 600  # seconds for the first worker to start
-_TRIES = 3  # more of a shard whose worker dies; a clip that always kills its worker is told of
+_TRIES = 3  # more of a shard whose worker dies; a clip that always kills its worker is reported
 # Read when Ray is imported and started. A value that the user has set stays. Ray's own niceness of 15 would leave its
 # workers next to no time on a machine where others are at work.
 _ENVIRONMENT = {

@@ -68,4 +68,4 @@ def read_face_shares(path: Path) -> list[Row]:
 
 
 def _write(path: Path, columns: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
-    write_text(path, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
+    write_text(path, pd.DataFrame(rows, columns=list(columns)).to_csv(index=False, lineterminator="\n"))

@@ -136,7 +136,7 @@ def read_sound(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
 
 
 def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float = 0.0) -> frozenset[int]:
-    """The numbers of frames evenly spread over a clip, told without decoding it.
+    """The numbers of frames evenly spread over a clip, found without decoding it.
 
     All of them when there are no more than `count`, or than `per_second` times the clip's length where that is less;
     else those that are on screen in the middle of so many equal parts of the clip's time, so that a clip of variable
