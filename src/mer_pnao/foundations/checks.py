@@ -11,7 +11,7 @@ _BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 def between(key: str, value: float, low: float, high: float) -> None:
     """Raise ValueError unless low <= value <= high."""
     if not low <= value <= high:
-        raise ValueError(f"{key} must lie in [{low:g}, {high:g}], got {value!r}")
+        raise ValueError(f"{key} must lie in [{low:.12g}, {high:.12g}], got {value!r}")
 
 
 def above(key: str, value: float, low: float) -> None:
