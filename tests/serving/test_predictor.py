@@ -64,6 +64,19 @@ def test_bad_clips_keep_their_place_and_say_why(demo_project, predictor, damaged
             assert_same(answer.answer(), rows[answer.name])
 
 
+def test_clips_of_one_name_keep_their_own_answers(demo_project, predictor, damaged, tmp_path):
+    one, other, *_ = clips_of(demo_project)
+    twin = Path(shutil.copyfile(other, tmp_path / one.name))
+    bad = Path(shutil.copyfile(damaged["empty"], damaged["empty"].with_name(one.name)))
+    first, refused, second = predictor.predict([one, bad, twin])
+    assert refused == Refusal(one.stem, "is empty")
+    assert first.name == second.name == one.stem
+    assert [answer.valence for answer in predictor.predict([one, other])] == pytest.approx(
+        [first.valence, second.valence], abs=1e-5
+    )
+    assert abs(first.valence - second.valence) > 1e-3
+
+
 def test_only_bad_clips_and_no_clips(predictor, damaged):
     assert all(isinstance(answer, Refusal) for answer in predictor.predict(damaged.values()))
     assert list(predictor.predict([])) == []
