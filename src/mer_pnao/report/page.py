@@ -1,12 +1,16 @@
-"""`reports/index.html`: one page that needs no network, no script and no other file."""
+"""`reports/index.html`: one page that needs no network, no script and no other file.
+
+`page.html.jinja` is its frame; each template in `sections/` is given what it shows, and nothing else.
+"""
 
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.bootstrap import Comparison
@@ -15,7 +19,7 @@ from mer_pnao.outs.names import SYSTEMS, TITLES
 from mer_pnao.report.calibration import calibration
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.search_section import SearchSection
-from mer_pnao.report.seeds import MEASURES, Spread, over_seeds, trainval_scores
+from mer_pnao.report.seeds import OverSeeds, Spread, over_seeds, trainval_scores
 from mer_pnao.report.table import BASELINE, CONFIDENT, FurtherSplit, verdict
 from mer_pnao.report.words import NONE, number, percent, plus_minus, probability, short_count, signed
 
@@ -32,6 +36,14 @@ class Setting:
     clips: Mapping[str, int]  # of the manifest, by split
 
 
+class Section(NamedTuple):
+    """A part of the page that its navigation leads to."""
+
+    name: str  # of its template and of its place in the page
+    title: str  # in the navigation
+    html: Markup
+
+
 def page(
     evidence: Evidence,
     comparisons: Mapping[str, Comparison],
@@ -42,59 +54,76 @@ def page(
     search: SearchSection | None = None,
 ) -> str:
     """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded."""
-    environment = Environment(
+    templates = _templates()
+    systems, has_valence, over = list(evidence.systems.values()), evidence.has_valence, over_seeds(evidence)
+    shared = {"comparisons": comparisons, "has_valence": has_valence, "pictures": pictures}
+    pruned = [system for system in systems if system.pruned]
+    weighed = [system for system in systems if f"weights_{system.name}" in pictures]
+
+    def section(name: str, title: str, **values: Any) -> Section:
+        return Section(name, title, _render(templates, f"sections/{name}", values))
+
+    sections = [section("systems", "All systems", **_systems(evidence, comparisons, over))]
+    if further:
+        verdicts = {each.name: _verdicts(each.comparisons) for each in further}
+        sections.append(
+            section("splits", "Further test splits", **shared, systems=systems, splits=further, verdicts=verdicts)
+        )
+    sections.append(section("emotions", "By emotion", **shared, systems=systems, emotions=_by_emotion(evidence)))
+    if pruned:
+        sections.append(section("rounds", "Rounds", **shared, systems=pruned))
+    if weighed:
+        sections.append(section("weights", "Weights", **shared, systems=weighed))
+    if search:
+        sections.append(section("search", "Search", study=search.study, pictures=search.pictures))
+    sections += [
+        section("calibration", "Calibration", **_calibrations(evidence, setting.seed), pictures=pictures),
+        section("skipped", "Skipped clips", **_skipped(skipped)),
+        section(
+            "origin",
+            "Where the numbers come from",
+            evidence=evidence,
+            further=further,
+            has_seeds=bool(over),
+            setting=setting,
+        ),
+    ]
+    frame = {
+        "profile": setting.profile,
+        "summary": _render(templates, "sections/summary", _summary(evidence, comparisons, setting.profile, over)),
+        "sections": sections,
+        "has_submission": "final" in comparisons,
+    }
+    return _render(templates, "page", frame)
+
+
+def _templates() -> Environment:
+    templates = Environment(
         loader=PackageLoader("mer_pnao.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    templates.globals |= {"baseline": BASELINE, "confident": CONFIDENT, "dash": NONE, "dim_weight": DIM_WEIGHT}
+    templates.filters |= {
         "number": number,
         "signed": signed,
         "percent": percent,
         "probability": probability,
         "in_words": lambda text: text.replace(">", "over").replace("<", "under"),
         "short": short_count,
-        "embedded": _embedded,
+        "embedded": lambda picture: "data:image/png;base64," + base64.b64encode(picture).decode(),
         "pixels": "{:.1f}".format,
         "spread": _spread,
+        "layer_name": _layer_name,
     }
-    systems = list(evidence.systems.values())
-    headline = _headline_system(evidence)
-    over = over_seeds(evidence)
-    return environment.get_template("page.html.jinja").render(
-        evidence=evidence,
-        systems=systems,
-        comparisons=comparisons,
-        verdicts=_verdicts(comparisons),
-        trainval={system.name: trainval_scores(evidence, system) for system in systems},
-        headline=headline,
-        probe_wins=_probe_wins(headline, comparisons),
-        best_com=max(each.scores.com for each in comparisons.values()),
-        plot=_interval_plot(comparisons),
-        emotions=_by_emotion(evidence),
-        further=further,
-        further_verdicts={each.name: _verdicts(each.comparisons) for each in further},
-        over=over,
-        measures=[measure for measure in MEASURES if measure != "dim" or evidence.has_valence],
-        calibrations={system.name: calibration(evidence, system, setting.seed) for system in systems},
-        voting={system.name for system in systems if len(system.branches) > 1},
-        branches=list(dict.fromkeys(branch for system in systems for branch in system.branches)),
-        pruned=[system for system in systems if system.pruned],
-        kept={system.name: _kept(system) for system in systems},
-        weighed=[system for system in systems if f"weights_{system.name}" in pictures],
-        absent=[TITLES[name] for name in SYSTEMS if name not in evidence.systems],
-        skipped=skipped.to_dict("records"),
-        skipped_clips=skipped.loc[skipped["action"] == "skipped", "name"].nunique(),
-        pictures={**pictures, **(search.pictures if search else {})},
-        search=search,
-        setting=setting,
-        baseline=BASELINE,
-        confident=CONFIDENT,
-        dash=NONE,
-        dim_weight=DIM_WEIGHT,
-    )
+    return templates
+
+
+def _render(templates: Environment, name: str, values: Mapping[str, Any]) -> Markup:
+    """What a template makes of its values, which are escaped in it."""
+    return Markup(templates.get_template(f"{name}.html.jinja").render(values))
 
 
 def _spread(spread: Spread | None) -> str:
@@ -102,8 +131,27 @@ def _spread(spread: Spread | None) -> str:
     return plus_minus(*spread or (None, None)).replace("-", "\N{MINUS SIGN}")
 
 
-def _embedded(picture: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture).decode()
+def _layer_name(layer: str) -> str:
+    """A prunable layer's name for people."""
+    *place, last = [word for word in layer.split(".") if word not in ("branches", "gathering", "modalities")]
+    return f"{' · '.join(place)}, {last}" if place else layer
+
+
+def _summary(
+    evidence: Evidence, comparisons: Mapping[str, Comparison], profile: str, over: Mapping[str, OverSeeds]
+) -> dict[str, Any]:
+    headline, probe = _headline_system(evidence), comparisons.get("linear_probe")
+    chief = comparisons[headline.name]
+    better = probe is not None and headline.name != "linear_probe" and probe.scores.com >= chief.scores.com
+    return {
+        "headline": headline,
+        "chief": chief,
+        "verdict": _verdicts(comparisons).get(headline.name),
+        "clips": len(evidence.test),
+        "better_probe": probe if better else None,
+        "profile": profile,
+        "over": over.get(headline.name) if headline.repeats else None,
+    }
 
 
 def _headline_system(evidence: Evidence) -> System:
@@ -126,55 +174,66 @@ def _verdicts(comparisons: Mapping[str, Comparison]) -> dict[str, str]:
     return {name: verdict(each) for name, each in comparisons.items() if name != BASELINE}
 
 
-def _probe_wins(headline: System, comparisons: Mapping[str, Comparison]) -> bool:
-    """Whether the linear probe scores at least what the headline's system does."""
-    probe = comparisons.get("linear_probe")
-    if probe is None or headline.name == "linear_probe":
-        return False
-    return probe.scores.com >= comparisons[headline.name].scores.com
-
-
-def _interval_plot(comparisons: Mapping[str, Comparison]) -> dict[str, Any]:
-    """Where the rows' intervals lie on one common axis of Com, in pixels."""
+def _systems(
+    evidence: Evidence, comparisons: Mapping[str, Comparison], over: Mapping[str, OverSeeds]
+) -> dict[str, Any]:
+    """The rows, with the places of their intervals on one common axis of Com, in pixels."""
     low = min(each.com_low for each in comparisons.values())
     high = max(each.com_high for each in comparisons.values())
-    scale = (PLOT_WIDTH - 2 * PLOT_PAD) / max(high - low, 1e-9)
+    verdicts = _verdicts(comparisons)
 
     def place(com: float) -> float:
-        return PLOT_PAD + (com - low) * scale
+        return PLOT_PAD + (com - low) * (PLOT_WIDTH - 2 * PLOT_PAD) / max(high - low, 1e-9)
+
+    def row(system: System) -> dict[str, Any]:
+        each = comparisons[system.name]
+        return {
+            "system": system,
+            "comparison": each,
+            "trainval": trainval_scores(evidence, system),
+            "verdict": verdicts.get(system.name),
+            "over": over.get(system.name),
+            "places": {"low": place(each.com_low), "com": place(each.scores.com), "high": place(each.com_high)},
+        }
 
     return {
-        "width": PLOT_WIDTH,
+        "rows": [row(system) for system in evidence.systems.values()],
+        "best_com": max(each.scores.com for each in comparisons.values()),
+        "reference": place(comparisons[BASELINE].scores.com) if BASELINE in comparisons else None,
+        "axis_width": PLOT_WIDTH,
         "low": low,
         "high": high,
-        "rows": {
-            name: {"low": place(each.com_low), "com": place(each.scores.com), "high": place(each.com_high)}
-            for name, each in comparisons.items()
-        },
-        "baseline": place(comparisons[BASELINE].scores.com) if BASELINE in comparisons else None,
+        "has_valence": evidence.has_valence,
+        "absent": [TITLES[name] for name in SYSTEMS if name not in evidence.systems],
     }
 
 
 def _by_emotion(evidence: Evidence) -> list[dict[str, Any]]:
-    """F1 of each emotion on the test clips, by system."""
+    """F1 of each emotion on the test clips, a value a system."""
     truth, labels = evidence.test["discrete"], list(evidence.labels)
-    f1 = {
-        name: f1_score(truth, system.test["discrete"], labels=labels, average=None, zero_division=0)
-        for name, system in evidence.systems.items()
-    }
+    f1 = [
+        f1_score(truth, system.test["discrete"], labels=labels, average=None, zero_division=0).tolist()
+        for system in evidence.systems.values()
+    ]
     clips = truth.value_counts()
-    rows = []
-    for place, label in enumerate(labels):
-        values = {name: float(each[place]) for name, each in f1.items()}
-        rows.append({"label": label, "clips": int(clips.get(label, 0)), "f1": values, "best": max(values.values())})
-    return rows
+    return [
+        {"label": label, "clips": int(clips.get(label, 0)), "f1": values}
+        for label, *values in zip(labels, *f1, strict=True)
+    ]
 
 
-def _kept(system: System) -> list[dict[str, Any]]:
-    """What the best round keeps of each prunable layer, named for people."""
-    rows = []
-    for layer, (left, dense) in system.best.kept.items():
-        words = [word for word in layer.split(".") if word not in ("branches", "gathering", "modalities")]
-        name = f"{' · '.join(words[:-1])}, {words[-1]}" if len(words) > 1 else layer
-        rows.append({"layer": layer, "name": name, "left": left, "dense": dense, "share": left / dense})
-    return rows
+def _calibrations(evidence: Evidence, seed: int) -> dict[str, Any]:
+    systems = evidence.systems.values()
+    branches = list(dict.fromkeys(branch for system in systems for branch in system.branches))
+    return {
+        "rows": [(system, calibration(evidence, system, seed)) for system in systems],
+        "clips": len(evidence.test),
+        "branches": branches,
+        "ece_headings": [f"ECE,|{branch}" for branch in branches],
+        "final_has_branches": "final" in evidence.systems and bool(evidence.systems["final"].branches),
+    }
+
+
+def _skipped(skipped: pd.DataFrame) -> dict[str, Any]:
+    left_out = skipped.loc[skipped["action"] == "skipped", "name"].nunique()
+    return {"skipped": skipped.to_dict("records"), "left_out": left_out}
