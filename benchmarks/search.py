@@ -71,12 +71,12 @@ def random_task() -> Task:
 
 def search(task: Task, root: Path, store: CountingStore, trials: int) -> tuple[float, StudyRecord]:
     """Seconds and record of a search by one worker."""
-    storage, desk = open_storage(root, None)
-    find_or_create(storage, desk, task)
+    storage, registry = open_storage(root, None)
+    find_or_create(storage, registry, task)
     study = open_study(storage, task)
     study.pruner = NopPruner()
     start = time.perf_counter()
-    work(study, desk, trials, task, store)
+    work(study, registry, trials, task, store)
     return time.perf_counter() - start, read_record(study, task)
 
 

@@ -69,8 +69,8 @@ def at_work(project: Path) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_search_is_killed_interrupted_resumed_and_applied(project: Path, mer: Mer) -> None:
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, load_task(load_params(), (COM,)))
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, load_task(load_params(), (COM,)))
     with start("search", "--trials", "300", "--workers", "2", "--resume") as first:
         try:
             kill_and_interrupt(first, study)

@@ -30,10 +30,10 @@ PNG = b"\x89PNG"
 
 @pytest.fixture
 def record(task: Task, project: Path) -> StudyRecord:
-    storage, desk = open_storage(project, None)
-    find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, None)
+    find_or_create(storage, registry, task)
     study = open_study(storage, task)
-    work(study, desk, 14, task, DiskRoundStore(project / "work/rounds"))
+    work(study, registry, 14, task, DiskRoundStore(project / "work/rounds"))
     return read_record(study, task)
 
 

@@ -12,17 +12,18 @@ from optuna.study import create_study, get_all_study_names, load_study
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.search.storage import JOURNAL, Desk, failures_told, open_storage, shown
+from mer_pnao.search.storage import WorkerRegistry, open_storage
+from mer_pnao.search.storage_errors import JOURNAL, failures_named, shown
 
 
 @pytest.fixture(params=["journal", "postgres"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Desk]:
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], WorkerRegistry]:
     url = request.getfixturevalue("postgres") if request.param == "postgres" else None
     return lambda: open_storage(tmp_path, url)[1]
 
 
-def in_child(act: Callable[[Desk], None], opened: Callable[[], Desk]) -> int:
-    """A process that is inside the desk when this returns, and stays there until it is killed."""
+def in_child(act: Callable[[WorkerRegistry], None], opened: Callable[[], WorkerRegistry]) -> int:
+    """A process that has acted when this returns, and stays there until it is killed."""
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
@@ -38,36 +39,36 @@ def in_child(act: Callable[[Desk], None], opened: Callable[[], Desk]) -> int:
     return child
 
 
-def test_a_worker_is_present_until_it_is_killed(opened: Callable[[], Desk]) -> None:
+def test_a_worker_is_alive_until_it_is_killed(opened: Callable[[], WorkerRegistry]) -> None:
     held = []
 
-    def attend(desk: Desk) -> None:
-        held.append(desk.attend("worker-1"))
+    def register(registry: WorkerRegistry) -> None:
+        held.append(registry.register("worker-1"))
         held[0].__enter__()
 
-    child = in_child(attend, opened)
-    desk = opened()
-    assert desk.present("worker-1")
-    assert not desk.present("worker-2")
+    child = in_child(register, opened)
+    registry = opened()
+    assert registry.is_alive("worker-1")
+    assert not registry.is_alive("worker-2")
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    while desk.present("worker-1"):  # the server needs a moment to see that the connection is gone
+    while registry.is_alive("worker-1"):  # the server needs a moment to see that the connection is gone
         pass
-    with desk.attend("worker-3"):
-        assert opened().present("worker-3")
-    assert not opened().present("worker-3")
+    with registry.register("worker-3"):
+        assert opened().is_alive("worker-3")
+    assert not opened().is_alive("worker-3")
 
 
-def test_a_worker_whose_session_was_cut_takes_its_place_again(tmp_path: Path, database: SimpleNamespace) -> None:
-    desk, other = (open_storage(tmp_path, database.url)[1] for _ in range(2))
-    with desk.attend("worker-1") as stay:
+def test_a_worker_whose_session_was_cut_is_registered_again(tmp_path: Path, database: SimpleNamespace) -> None:
+    registry, other = (open_storage(tmp_path, database.url)[1] for _ in range(2))
+    with registry.register("worker-1") as renew:
         for _ in range(2):
             database.cut()
-            assert not other.present("worker-1")
-            stay()
-            stay()
-            assert other.present("worker-1")
-    assert not other.present("worker-1")
+            assert not other.is_alive("worker-1")
+            renew()
+            renew()
+            assert other.is_alive("worker-1")
+    assert not other.is_alive("worker-1")
 
 
 def test_an_experiment_in_a_copy_searches_where_dvc_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,11 +79,11 @@ def test_an_experiment_in_a_copy_searches_where_dvc_says(tmp_path: Path, monkeyp
     assert get_all_study_names(open_storage(tmp_path / "project", None)[0]) == ["s"]
 
 
-def test_a_process_killed_at_the_desk_lets_the_next_one_in(opened: Callable[[], Desk]) -> None:
+def test_a_process_killed_inside_lets_the_next_one_in(opened: Callable[[], WorkerRegistry]) -> None:
     held = []
 
-    def enter(desk: Desk) -> None:
-        held.append(desk.exclusive())
+    def enter(registry: WorkerRegistry) -> None:
+        held.append(registry.exclusive())
         held[0].__enter__()
 
     child = in_child(enter, opened)
@@ -160,7 +161,10 @@ def test_the_sentence_says_what_the_server_said() -> None:
             except PendingRollbackError as error:
                 raise StorageInternalError("invalid data in the commit") from error
 
-    with pytest.raises(InputError, match=r"mlruns/optuna\.journal cannot be reached: terminated$"), failures_told(None):
+    with (
+        pytest.raises(InputError, match=r"optuna\.journal cannot be reached: terminated$"),
+        failures_named(None),
+    ):
         fail()
 
 

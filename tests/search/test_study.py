@@ -32,58 +32,58 @@ from mer_pnao.search.worker import run_trial, work
 
 
 def test_the_budget_counts_what_runs_and_what_is_finished(task: Task, project: Path) -> None:
-    storage, desk = open_storage(project, None)
-    study, new = find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, None)
+    study, new = find_or_create(storage, registry, task)
     assert new
-    with desk.attend("a"):
-        first, second = (claim(study, desk, "a", 2) for _ in range(2))
+    with registry.register("a"):
+        first, second = (claim(study, registry, "a", 2) for _ in range(2))
         assert first is not None
         assert second is not None
-        assert claim(study, desk, "a", 2) is None
+        assert claim(study, registry, "a", 2) is None
         tell(study, first.number, TrialState.COMPLETE, (0.5,))
-        assert claim(study, desk, "a", 2) is None
-        assert claim(study, desk, "a", 3) is not None
+        assert claim(study, registry, "a", 2) is None
+        assert claim(study, registry, "a", 3) is not None
     assert finished_trials(study) == 1
 
 
 def test_a_lost_trial_is_closed_and_done_again_with_its_values_once(task: Task, project: Path) -> None:
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, task)
-    with desk.attend("living"):
-        with desk.attend("dying"):
-            own = claim(study, desk, "dying", 3)
-            lost = claim(study, desk, "dying", 3)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    with registry.register("living"):
+        with registry.register("dying"):
+            own = claim(study, registry, "dying", 3)
+            lost = claim(study, registry, "dying", 3)
             assert own is not None
             assert lost is not None
             lost.suggest_float("naor", 0.2, 0.8, log=True)
-        kept = claim(study, desk, "living", 3)
+        kept = claim(study, registry, "living", 3)
         assert kept is not None
         assert kept.user_attrs[REPLACES] == own.number, "what was lost comes first"
         assert kept.user_attrs[OWN]
-        assert give_back_lost(study, desk) == 0
-        again = claim(study, desk, "living", 3)
+        assert give_back_lost(study, registry) == 0
+        again = claim(study, registry, "living", 3)
         assert again is not None
         assert again.user_attrs[REPLACES] == lost.number
         assert again.suggest_float("naor", 0.2, 0.8, log=True) == lost.params["naor"]
         # the lost worker was only slow, and tells its result after all
         tell(study, lost.number, TrialState.COMPLETE, (9.0,))
         assert study.trials[lost.number].state == TrialState.FAIL
-    assert give_back_lost(study, desk) == 2
+    assert give_back_lost(study, registry) == 2
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.FAIL] * 4 + [TrialState.WAITING] * 2
 
 
 def test_a_kill_between_closing_and_enqueuing_loses_nothing(task: Task, project: Path) -> None:
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, task)
-    with desk.attend("a"):
-        trial = claim(study, desk, "a", 3)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    with registry.register("a"):
+        trial = claim(study, registry, "a", 3)
     assert trial is not None
     tell(study, trial.number, TrialState.FAIL)  # the last thing that the killed process did
-    assert give_back_lost(study, desk) == 1
-    assert give_back_lost(study, desk) == 0
+    assert give_back_lost(study, registry) == 1
+    assert give_back_lost(study, registry) == 0
     unsigned = study.ask()  # killed before it could sign
-    assert give_back_lost(study, desk) == 1
+    assert give_back_lost(study, registry) == 1
     assert study.trials[-1].user_attrs[REPLACES] == unsigned.number
 
 
@@ -92,16 +92,16 @@ def test_a_trial_that_fails_by_itself_is_not_tried_again(task: Task, project: Pa
         def save(self, key: str, folds: object) -> None:
             raise OSError(28, "No space left on device")
 
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, task)
-    with desk.attend("a"):
-        trial = claim(study, desk, "a", 3)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    with registry.register("a"):
+        trial = claim(study, registry, "a", 3)
         assert trial is not None
         with pytest.raises(OSError, match="No space left"):
             run_trial(study, trial, task, Full(project / "work/rounds"))
     assert study.trials[0].state == TrialState.FAIL
     assert "No space left on device" in study.trials[0].user_attrs[ERROR]
-    assert give_back_lost(study, desk) == 0
+    assert give_back_lost(study, registry) == 0
 
 
 @pytest.mark.parametrize("kind", ["journal", "postgres"])
@@ -110,16 +110,16 @@ def test_workers_killed_at_random_moments_leave_an_exact_study(
 ) -> None:
     url = request.getfixturevalue("postgres") if kind == "postgres" else None
     budget, chance = 10, random.Random(3)
-    storage, desk = open_storage(project, url)
-    study, _ = find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, url)
+    study, _ = find_or_create(storage, registry, task)
 
     def start() -> int:
         child = os.fork()
         if child:
             return child
         try:
-            own_storage, own_desk = open_storage(project, url)
-            work(open_study(own_storage, task), own_desk, budget, task, DiskRoundStore(project / "work/rounds"))
+            own_storage, own_registry = open_storage(project, url)
+            work(open_study(own_storage, task), own_registry, budget, task, DiskRoundStore(project / "work/rounds"))
             os._exit(0)
         finally:
             os._exit(1)
@@ -168,10 +168,10 @@ def test_workers_killed_at_random_moments_leave_an_exact_study(
 
 def test_a_search_that_one_worker_does_is_the_same_each_time(task: Task, project: Path, tmp_path: Path) -> None:
     def search(root: Path, pauses: bool) -> list[tuple[object, ...]]:
-        storage, desk = open_storage(root, None)
-        find_or_create(storage, desk, task)
+        storage, registry = open_storage(root, None)
+        find_or_create(storage, registry, task)
         for budget in range(1, 9) if pauses else (8,):
-            work(open_study(storage, task), desk, budget, task, DiskRoundStore(tmp_path / "rounds"))
+            work(open_study(storage, task), registry, budget, task, DiskRoundStore(tmp_path / "rounds"))
         study = open_study(storage, task)
         return [(trial.number, trial.state, trial.params, trial.values) for trial in study.trials]
 
@@ -181,8 +181,8 @@ def test_a_search_that_one_worker_does_is_the_same_each_time(task: Task, project
 def test_the_profiles_own_values_come_first_where_the_space_holds_them(
     task: Task, project: Path, change: Callable[..., None]
 ) -> None:
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
     assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [
         {"naor": 0.4, "alpha": 0.001, "rounds": 2}
     ]
@@ -190,7 +190,7 @@ def test_the_profiles_own_values_come_first_where_the_space_holds_them(
     other = load_task(load_params(project / "params.yaml"), (COM,))
     assert study_name(other) == study_name(task), "an open value is no part of what a study is made of"
     change("pnao", "min_nodes", 3)
-    study, new = find_or_create(storage, desk, load_task(load_params(project / "params.yaml"), (COM,)))
+    study, new = find_or_create(storage, registry, load_task(load_params(project / "params.yaml"), (COM,)))
     assert new
     assert study.trials == []
 
@@ -244,10 +244,10 @@ def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(
 
 def test_a_pareto_study_finds_the_smallest_network_that_reaches_the_com(project: Path, tmp_path: Path) -> None:
     task = load_task(load_params(project / "params.yaml"), (COM, PARAMETERS))
-    storage, desk = open_storage(project, None)
-    find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, None)
+    find_or_create(storage, registry, task)
     study = open_study(storage, task)
-    work(study, desk, 6, task, DiskRoundStore(tmp_path / "rounds"))
+    work(study, registry, 6, task, DiskRoundStore(tmp_path / "rounds"))
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     record = read_record(study, task)
     sizes = {trial.number: trial.values for trial in study.trials}

@@ -20,7 +20,8 @@ from mer_pnao.pruning.rounds import FoldResult
 from mer_pnao.search import runner
 from mer_pnao.search.run import Budget, search_profile
 from mer_pnao.search.runner import Search, run_workers
-from mer_pnao.search.storage import open_storage, shown
+from mer_pnao.search.storage import open_storage
+from mer_pnao.search.storage_errors import shown
 from mer_pnao.search.study import claim, find_or_create, give_back_lost, open_study
 from mer_pnao.search.trial import COM, Task
 from mer_pnao.search.worker import STORAGE, main, work
@@ -72,8 +73,8 @@ def end_of(child: int) -> int:
 
 
 def test_a_worker_of_a_background_job_ends_with_its_parent(task: Task, project: Path, tmp_path: Path) -> None:
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
     child, its_input = start_worker(study, tmp_path / "said")
     try:
         wait_for_a_running_trial(study)
@@ -81,17 +82,17 @@ def test_a_worker_of_a_background_job_ends_with_its_parent(task: Task, project: 
         os.close(its_input)
         code = end_of(child)
     assert (code, (tmp_path / "said").read_text()) == (0, "")
-    give_back_lost(study, desk)
+    give_back_lost(study, registry)
     assert not study.get_trials(states=(TrialState.RUNNING,))
 
 
 def test_a_worker_that_does_not_end_is_killed_and_ctrl_c_stays_ctrl_c(
     task: Task, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, task)
-    with desk.attend("slow"):
-        claim(study, desk, "slow", 6)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    with registry.register("slow"):
+        claim(study, registry, "slow", 6)
     started: list[subprocess.Popen[bytes]] = []
 
     def start(search: Search) -> subprocess.Popen[bytes]:
@@ -104,7 +105,7 @@ def test_a_worker_that_does_not_end_is_killed_and_ctrl_c_stays_ctrl_c(
     monkeypatch.setattr(runner, "_start", start)
     monkeypatch.setattr(runner, "_PATIENCE", 0.1)
     with pytest.raises(KeyboardInterrupt):
-        run_workers(Search(study, desk, task, None, 6), 2, lambda _: None)
+        run_workers(Search(study, registry, task, None, 6), 2, lambda _: None)
     assert [process.returncode for process in started] == [-signal.SIGKILL]
     assert [trial.state for trial in study.trials] == [TrialState.FAIL, TrialState.WAITING]
 
@@ -112,8 +113,8 @@ def test_a_worker_that_does_not_end_is_killed_and_ctrl_c_stays_ctrl_c(
 def test_a_worker_whose_session_was_cut_keeps_the_trials_that_it_takes_then(
     task: Task, project: Path, database: SimpleNamespace
 ) -> None:
-    storage, desk = open_storage(project, database.url)
-    study, _ = find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, database.url)
+    study, _ = find_or_create(storage, registry, task)
     lost: list[int] = []
 
     class Cutting(DiskRoundStore):
@@ -122,12 +123,12 @@ def test_a_worker_whose_session_was_cut_keeps_the_trials_that_it_takes_then(
             if running.number == 0:
                 database.cut()
             else:
-                lost.append(give_back_lost(study, desk))
+                lost.append(give_back_lost(study, registry))
                 assert lost == [0] * len(lost)
             return super().load(key)
 
-    own_storage, own_desk = open_storage(project, database.url)
-    work(open_study(own_storage, task), own_desk, 2, task, Cutting(project / "work/rounds"))
+    own_storage, own_registry = open_storage(project, database.url)
+    work(open_study(own_storage, task), own_registry, 2, task, Cutting(project / "work/rounds"))
     assert lost
     assert TrialState.FAIL not in {trial.state for trial in study.trials}
 
@@ -135,8 +136,8 @@ def test_a_worker_whose_session_was_cut_keeps_the_trials_that_it_takes_then(
 def test_a_worker_whose_server_is_gone_says_so_in_a_sentence(
     task: Task, project: Path, tmp_path: Path, database: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage, desk = open_storage(project, database.url)
-    study, _ = find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, database.url)
+    study, _ = find_or_create(storage, registry, task)
     monkeypatch.setenv(STORAGE, database.url)
     child, its_input = start_worker(study, tmp_path / "said")
     try:
@@ -150,7 +151,7 @@ def test_a_worker_whose_server_is_gone_says_so_in_a_sentence(
     assert said.startswith(f"error: the storage {shown(database.url)} cannot be reached: "), said
     assert code == 2
     database.open()
-    give_back_lost(study, desk)
+    give_back_lost(study, registry)
     assert not study.get_trials(states=(TrialState.RUNNING,))
 
 
@@ -159,11 +160,11 @@ def test_a_failure_of_the_storage_is_none_of_the_trials(task: Task, project: Pat
         def load(self, key: str) -> tuple[FoldResult, ...] | None:
             raise StorageInternalError("as Optuna, within a trial")
 
-    storage, desk = open_storage(project, None)
-    study, _ = find_or_create(storage, desk, task)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
     with pytest.raises(StorageInternalError):
-        work(study, desk, 1, task, Failing(project / "work/rounds"))
-    assert give_back_lost(study, desk) == 1, "it is done again"
+        work(study, registry, 1, task, Failing(project / "work/rounds"))
+    assert give_back_lost(study, registry) == 1, "it is done again"
 
 
 def test_a_search_whose_server_is_gone_ends_with_a_sentence(

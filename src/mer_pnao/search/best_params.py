@@ -3,7 +3,6 @@
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import write_text
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.profile import load_params
 from mer_pnao.params.search_space import SECTIONS, Knob, Value
 from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.search.record import StudyRecord
+from mer_pnao.search.study import flat
 from mer_pnao.search.trial import load_task, settings_of
 
 BEST = Path("best_params.yaml")
@@ -56,14 +57,14 @@ def write_best(record: StudyRecord, path: Path) -> None:
         trainval_com=round(chosen.best.com, 6),
         parameters=chosen.best.parameters,
         values=values,
-        searched_with=_plain(record.settings),
+        searched_with=json.loads(json.dumps(record.settings)),  # without tuples
         training_data=record.data_digest,
         code=algorithm_version(),
     )
     text = io.StringIO()
     yaml = YAML()
     yaml.dump(content.model_dump(), text)
-    _write(path, _HEAD + text.getvalue())
+    write_text(path, _HEAD + text.getvalue())
 
 
 def apply_best(root: Path) -> list[tuple[str, Value, Value]]:
@@ -80,8 +81,8 @@ def apply_best(root: Path) -> list[tuple[str, Value, Value]]:
     if best.profile != params.profile:
         raise InputError(f"{path} is of the profile {best.profile!r}, and {params_file} holds {params.profile!r}")
     drawn = [Knob(name, ()) for section in best.values.values() for name in section]
-    now = dict(_flat(_plain(settings_of(params, drawn))))
-    then = dict(_flat(best.searched_with))
+    now = dict(flat(settings_of(params, drawn)))
+    then = dict(flat(best.searched_with))
     for key in sorted(now.keys() | then.keys()):
         if now.get(key) != then.get(key):
             raise InputError(
@@ -135,23 +136,3 @@ def _change(params_file: Path, best: BestParams, path: Path) -> list[tuple[str, 
         finally:
             beside.unlink(missing_ok=True)
     return changed
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as JSON knows it: no tuples."""
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return plain
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)

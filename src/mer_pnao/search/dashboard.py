@@ -12,7 +12,8 @@ from optuna_dashboard import wsgi
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.ports import OWN_HOSTS, refuse_taken_port
-from mer_pnao.search.storage import journal_of, open_storage
+from mer_pnao.search.journal import journal_of
+from mer_pnao.search.storage import open_storage
 
 HOST = "127.0.0.1"  # the server has no log-in
 _OWN = re.compile(rf"({'|'.join(map(re.escape, OWN_HOSTS))})(:\d+)?", re.IGNORECASE)

@@ -8,7 +8,7 @@ from mer_pnao.params.profile import Params
 from mer_pnao.search.best_params import BEST, write_best
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.search.runner import open_search, run_workers
-from mer_pnao.search.storage import failures_told
+from mer_pnao.search.storage_errors import failures_named
 from mer_pnao.search.trial import load_task
 
 
@@ -43,7 +43,7 @@ def search_profile(
     """
     project = Path()
     task = load_task(params, objectives)
-    with failures_told(budget.storage):
+    with failures_named(budget.storage):
         search = open_search(project, task, budget.storage, budget.trials, budget.resume, say)
         known(min(search.finished, budget.trials))
         try:

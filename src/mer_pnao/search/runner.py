@@ -17,11 +17,12 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.search import worker
 from mer_pnao.search.reading import read_record, read_trial
 from mer_pnao.search.record import StudyRecord, TrialRecord
-from mer_pnao.search.storage import Desk, open_storage, shown
+from mer_pnao.search.storage import WorkerRegistry, open_storage
+from mer_pnao.search.storage_errors import shown
 from mer_pnao.search.study import FINISHED, OBJECTIVES, differences, find_or_create, finished_trials, give_back_lost
 from mer_pnao.search.trial import OUTCOME, Task
 
-_LOOK = 0.2  # seconds between two looks at the workers and the study
+_POLL = 0.2  # seconds between two polls of the workers and the study
 _PATIENCE = 30.0  # seconds for the workers to end by themselves
 _STRIKES = 3  # workers killed without a finished round in between: then something kills them all
 
@@ -31,7 +32,7 @@ class Search:
     """An opened study and what works on it."""
 
     study: Study
-    desk: Desk
+    registry: WorkerRegistry
     task: Task
     url: str | None
     trials: int  # the budget over all workers
@@ -53,10 +54,10 @@ def open_search(
 
     Raises InputError when the storage cannot be used, and for a begun study that is not to be resumed.
     """
-    storage, desk = open_storage(project, url)
+    storage, registry = open_storage(project, url)
     other = differences(storage, task)
-    study, new = find_or_create(storage, desk, task)
-    search = Search(study, desk, task, url, trials)
+    study, new = find_or_create(storage, registry, task)
+    search = Search(study, registry, task, url, trials)
     if new and other:
         name, changed = other
         say(f"A new study, {study.study_name}, for this has changed since {name}: {', '.join(changed)}.")
@@ -78,20 +79,20 @@ def run_workers(search: Search, workers: int, finished: Callable[[TrialRecord], 
     Raises KeyboardInterrupt on Ctrl-C and SIGTERM, after the workers have ended and their trials are given back, and
     InputError when a worker fails.
     """
-    told = {trial.number for trial in search.study.get_trials(deepcopy=False, states=FINISHED)}
+    reported = {trial.number for trial in search.study.get_trials(deepcopy=False, states=FINISHED)}
 
-    def look() -> None:
+    def report() -> None:
         for trial in search.study.get_trials(deepcopy=False, states=FINISHED):
-            if trial.number not in told:
-                told.add(trial.number)
+            if trial.number not in reported:
+                reported.add(trial.number)
                 finished(read_trial(trial))
 
     with _terminated_as_interrupted():
         try:
-            _watch(search, workers, look)
+            _watch(search, workers, report)
         finally:
-            give_back_lost(search.study, search.desk)
-    look()
+            give_back_lost(search.study, search.registry)
+    report()
     if search.finished < search.trials:
         raise InputError(
             f"every worker was killed, {_STRIKES} times before it had finished a round: is there too little memory? "
@@ -99,14 +100,14 @@ def run_workers(search: Search, workers: int, finished: Callable[[TrialRecord], 
         )
 
 
-def _watch(search: Search, workers: int, look: Callable[[], None]) -> None:
+def _watch(search: Search, workers: int, report: Callable[[], None]) -> None:
     running: list[subprocess.Popen[bytes]] = []
     strikes, rounds = 0, _rounds(search.study)
     try:
         running.extend(_start(search) for _ in range(min(workers, search.trials - search.finished)))
         while running:
-            time.sleep(_LOOK)
-            look()
+            time.sleep(_POLL)
+            report()
             for process in [each for each in running if each.poll() is not None]:
                 running.remove(process)
                 if process.returncode > 0:

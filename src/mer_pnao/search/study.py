@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from mer_pnao.pruning.keys import hash_of
 from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.search.sampler import OnGrid
-from mer_pnao.search.storage import Desk
+from mer_pnao.search.storage import WorkerRegistry
 from mer_pnao.search.trial import COM, PARAMETERS, Task, settings_of
 
 OBJECTIVES = {COM: (COM,), f"{COM},{PARAMETERS}": (COM, PARAMETERS)}
@@ -54,13 +54,13 @@ def open_study(storage: BaseStorage, task: Task) -> Study:
     return optuna.load_study(study_name=study_name(task), storage=storage, sampler=sampler, pruner=pruner)
 
 
-def find_or_create(storage: BaseStorage, desk: Desk, task: Task) -> tuple[Study, bool]:
+def find_or_create(storage: BaseStorage, registry: WorkerRegistry, task: Task) -> tuple[Study, bool]:
     """The task's study, and whether it is new.
 
     A new one begins with the profile's own values, if its space holds them, so that its best trial is never below them.
     """
     name = study_name(task)
-    with desk.exclusive():
+    with registry.exclusive():
         if name in optuna.get_all_study_names(storage):
             return open_study(storage, task), False
         optuna.create_study(
@@ -85,16 +85,17 @@ def differences(storage: BaseStorage, task: Task) -> tuple[str, list[str]] | Non
     if not others:
         return None
     latest = max(others, key=lambda each: each._study_id)
-    before = dict(_flat(latest.user_attrs.get(_MADE_OF, {})))
-    after = dict(_flat(now))
+    before = dict(flat(latest.user_attrs.get(_MADE_OF, {})))
+    after = dict(flat(now))
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     return latest.study_name, [key.removeprefix("settings.") for key in changed]
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values by dotted key, with lists for tuples, as JSON knows them."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
 
@@ -104,13 +105,13 @@ def finished_trials(study: Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
-def claim(study: Study, desk: Desk, worker: str, budget: int) -> Trial | None:
+def claim(study: Study, registry: WorkerRegistry, worker: str, budget: int) -> Trial | None:
     """Take the next trial; None where so many as the budget allows are finished or running.
 
     Trials of workers that are gone are given back first, so that they come first.
     """
-    with desk.exclusive():
-        _give_back_lost(study, desk)
+    with registry.exclusive():
+        _give_back_lost(study, registry)
         taken = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
         if len(taken) >= budget:
             return None
@@ -119,17 +120,17 @@ def claim(study: Study, desk: Desk, worker: str, budget: int) -> Trial | None:
         return trial
 
 
-def give_back_lost(study: Study, desk: Desk) -> int:
+def give_back_lost(study: Study, registry: WorkerRegistry) -> int:
     """Close the trials whose workers are gone and enqueue them again with their values; returns how many."""
-    with desk.exclusive():
-        return _give_back_lost(study, desk)
+    with registry.exclusive():
+        return _give_back_lost(study, registry)
 
 
-def _give_back_lost(study: Study, desk: Desk) -> int:
+def _give_back_lost(study: Study, registry: WorkerRegistry) -> int:
     """Inside the exclusive block. Each step can be repeated, so that a kill between two of them loses no trial."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get(WORKER)  # one that never signed was killed in its own exclusive block
-        if worker is None or not desk.present(worker):
+        if worker is None or not registry.is_alive(worker):
             tell(study, trial.number, TrialState.FAIL)
     trials = study.get_trials(deepcopy=False)
     replaced = {trial.user_attrs.get(REPLACES) for trial in trials}

@@ -24,21 +24,22 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import work_folder
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.search.storage import FAILURES, Desk, failures_told, open_storage
+from mer_pnao.search.storage import WorkerRegistry, open_storage
+from mer_pnao.search.storage_errors import FAILURES, failures_named
 from mer_pnao.search.study import ERROR, OBJECTIVES, claim, finished_trials, open_study, study_name, tell
 from mer_pnao.search.trial import CountingStore, Task, load_task, objective
 
 STORAGE = "MER_SEARCH_STORAGE"  # the variable that holds the storage's URL: its password is nobody else's to read
-_PAUSE = 0.5  # seconds between two looks at trials that others run
+_PAUSE = 0.5  # seconds between two polls of trials that others run
 
 
-def work(study: Study, desk: Desk, budget: int, task: Task, store: CountingStore) -> None:
+def work(study: Study, registry: WorkerRegistry, budget: int, task: Task, store: CountingStore) -> None:
     """Run trials until so many are finished; waits while others run the last ones, for one of them may be lost."""
     worker = uuid4().hex
-    with desk.attend(worker) as stay:
+    with registry.register(worker) as renew:
         while finished_trials(study) < budget:
-            stay()  # a trial that is taken by somebody who is not there is given back at once
-            trial = claim(study, desk, worker, budget)
+            renew()  # a trial that is taken by a worker that is not alive is given back at once
+            trial = claim(study, registry, worker, budget)
             if trial is None:
                 time.sleep(_PAUSE)
             else:
@@ -46,7 +47,7 @@ def work(study: Study, desk: Desk, budget: int, task: Task, store: CountingStore
 
 
 def run_trial(study: Study, trial: Trial, task: Task, store: CountingStore) -> None:
-    """Run a trial and tell the study. A failure is told, too, and raised: it would meet the next trial as well.
+    """Run a trial and tell the study. A failure is recorded, too, and raised: it would meet the next trial as well.
 
     A failure of the storage is none of the trial's, which is then found as lost and done again.
     """
@@ -83,9 +84,9 @@ def main() -> None:
             if study_name(task) != wanted.study:
                 raise InputError(f"params.yaml or the data have changed since the study {wanted.study} was started")
             url = os.environ.get(STORAGE)
-            storage, desk = open_storage(Path(), url)
-            with failures_told(url):
-                work(open_study(storage, task), desk, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
+            storage, registry = open_storage(Path(), url)
+            with failures_named(url):
+                work(open_study(storage, task), registry, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # its input may be closed while Python ends
 
