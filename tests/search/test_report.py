@@ -17,13 +17,13 @@ from mer_pnao.report.search import line, sentences, write_search
 from mer_pnao.report.search_figures import contours, history
 from mer_pnao.report.search_section import read_search
 from mer_pnao.search.reading import read_record
-from mer_pnao.search.record import StudyRecord
+from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import find_or_create, open_study
 from mer_pnao.search.trial import Task
 from mer_pnao.search.worker import work
 from mer_pnao.tracking.lineage import read_lineage
-from mer_pnao.tracking.search_runs import TrackedTrial, track_search, track_study
+from mer_pnao.tracking.search_runs import track_search
 
 PNG = b"\x89PNG"
 
@@ -117,7 +117,34 @@ def test_an_experiment_in_a_copy_is_tracked_with_its_own_lineage(
         (each / "dvc.lock").write_text(f"# {each.name}")
     own = read_lineage(project).tags()["dvc_lock"]
     monkeypatch.setenv("DVC_ROOT", str(root))
-    track_study(Path(), "s", {}, {}, {}, [TrackedTrial(0, {}, {}, {}, {}, "key", 1e9, 1.0)])
+    trial = TrialRecord(
+        number=0,
+        complete=True,
+        values={},
+        rounds=(RoundRecord("key", 10, 0.5, None, 0.5),),
+        dense=10,
+        hits=0,
+        misses=1,
+        started=1e9,
+        seconds=1.0,
+        replaces=None,
+        own=False,
+    )
+    track_search(
+        StudyRecord(
+            name="s",
+            profile="tiny",
+            objectives=("com",),
+            com_at_least=0.0,
+            knobs=(),
+            settings={},
+            data_digest="d",
+            trials=(trial,),
+            importances={},
+            lost=0,
+            seconds=1.0,
+        )
+    )
     runs = MlflowClient(tracking_uri=f"sqlite:///{root}/mlruns/mlflow.db").search_runs(["1"])
     assert [run.data.tags["dvc_lock"] for run in runs] == [own] * 2
 

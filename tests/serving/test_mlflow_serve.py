@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from mer_pnao.features.sets import load_sets
-from mer_pnao.tracking.connection import LOCAL_URI
+from mer_pnao.tracking.connection import DATABASE
 
 KIND = {"Content-Type": "application/json"}
 SETS = ["hubert-18", "hubert-20", "manet"]
@@ -30,7 +30,10 @@ def invocations(registered, environment, tmp_path_factory):
     port, log = free_port(), tmp_path_factory.mktemp("mlflow") / "log"
     command = ["mlflow", "models", "serve", "-m", "models:/mer-pnao@champion", "--env-manager", "local"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = environment | {"MLFLOW_TRACKING_URI": LOCAL_URI, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    environment = environment | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{DATABASE}",
+        "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    }
     with log.open("w") as file:
         process = subprocess.Popen(
             command, cwd=registered, env=environment, stdout=file, stderr=file, start_new_session=True

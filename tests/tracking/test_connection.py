@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from mlflow import MlflowClient
 
 from mer_pnao import tracking
-from mer_pnao.tracking.connection import DATABASE, LOCAL_URI, NAME, initialise, opened, tracking_uri
+from mer_pnao.tracking.connection import DATABASE, NAME, initialise, opened, tracking_uri
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import track
 
@@ -61,7 +61,7 @@ def test_an_experiment_in_a_copy_tracks_where_dvc_says(
 def test_the_environment_overrides_the_own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = f"sqlite:///{tmp_path / DATABASE}"
     assert tracking_uri(tmp_path) == own
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", LOCAL_URI)  # the same place, as a user in the root writes it
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{DATABASE}")  # the same place, from the root
     assert tracking_uri(tmp_path) == own
     (tmp_path / "link").symlink_to(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/link/{DATABASE}")

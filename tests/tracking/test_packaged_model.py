@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.decisions import Decisions
 from mer_pnao.outs.networks import read_round
-from mer_pnao.tracking.connection import DATABASE, LOCAL_URI, NAME, Store
+from mer_pnao.tracking.connection import DATABASE, NAME, Store
 from mer_pnao.tracking.promotion.aliases import Change, change_champion
 
 CANDIDATE, CHAMPION = f"models:/{NAME}@candidate", f"models:/{NAME}@champion"
@@ -111,7 +111,7 @@ def test_a_moved_checkout_loads_in_a_fresh_process_without_pickle(
     change_champion(Store(client, "1"), Change("promotion", int(candidate), None, None, "now"))
     features, decisions = expected_of(tracked, outs, 3)
     environment = os.environ | {
-        "MLFLOW_TRACKING_URI": LOCAL_URI,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{DATABASE}",
         "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     }
     tracked.rename(gone)  # so that nothing can be read from where it was made

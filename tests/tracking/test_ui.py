@@ -19,7 +19,7 @@ import requests
 from mlflow import MlflowClient
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.tracking.connection import DATABASE, LOCAL_URI, NAME
+from mer_pnao.tracking.connection import DATABASE, NAME
 from mer_pnao.tracking.ui import serve_ui
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -79,7 +79,7 @@ def test_the_ui_does_not_serve_the_own_database_for_another(empty: Path, monkeyp
     with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI is http://tracking\.example:5000, which has a UI"):
         serve_ui(empty, 0)
     execve.assert_not_called()
-    for own in (LOCAL_URI, f"sqlite:///{empty / DATABASE}"):
+    for own in (f"sqlite:///{DATABASE}", f"sqlite:///{empty / DATABASE}"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
         with pytest.raises(SystemExit):
             serve_ui(empty, 0)

@@ -13,25 +13,22 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
-from urllib.parse import urlsplit
 
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
-from sqlalchemy import Connection, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking.database import connected, keep_artifacts_relative
 
 NAME = "mer-pnao"  # of the experiment and of the registered model
 DATABASE, ARTIFACTS = Path("mlruns/mlflow.db"), Path("mlruns/artifacts")
-LOCAL_URI = f"sqlite:///{DATABASE}"  # from the root
 UNREACHABLE = (MlflowException, OSError, SQLAlchemyError)  # what MLflow and its store fail with
 _LOCK = Path("mlruns/tracking.lock")
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow can keep its records in
-_ADVISORY_LOCK = 0x6D65722D706E616F  # "mer-pnao"; any number that others do not lock by
+_URI = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True)
@@ -55,15 +52,10 @@ def own_uri(root: Path) -> str:
 def tracking_uri(root: Path) -> str:
     """MLFLOW_TRACKING_URI where it names another place than the root's own database, else `own_uri`."""
     own = own_uri(root)
-    chosen = os.environ.get("MLFLOW_TRACKING_URI") or own
+    chosen = os.environ.get(_URI) or own
     scheme, _, path = chosen.partition(":///")
     same = scheme == "sqlite" and (root / path).resolve() == (root / DATABASE).resolve()
     return own if same else chosen
-
-
-def is_database(uri: str) -> bool:
-    """Whether MLflow's records are read from and written to a database directly, without a server."""
-    return urlsplit(uri).scheme.split("+")[0] in _DATABASES
 
 
 @contextmanager
@@ -76,52 +68,55 @@ def opened(project: Path) -> Iterator[Store]:
     root = tracking_root(project)
     uri = tracking_uri(root)
     (root / _LOCK).parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / _LOCK), chdir(root), _uri_in_environment(uri), _connected(uri) as database:
+    with FileLock(root / _LOCK), chdir(root), _uri_in_environment(uri), connected(uri) as database:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        experiment = client.get_experiment_by_name(NAME) or _create_experiment(client, database is not None)
-        if database is not None:
-            _keep_artifacts_relative(database, experiment)
-        if not client.search_registered_models(f"name = '{NAME}'"):
-            with _existing_is_fine():
-                client.create_registered_model(NAME)
+        experiment = _find_or_create_experiment(client, ARTIFACTS if database else None)
+        if database:
+            keep_artifacts_relative(database, NAME, experiment.artifact_location, ARTIFACTS)
+        _find_or_create_model(client)
         yield Store(client, str(experiment.experiment_id))
-
-
-@contextmanager
-def _connected(uri: str) -> Iterator[Connection | None]:
-    """The database, locked against other initialisations where it can be; None for a server, which sees to its own."""
-    if not is_database(uri):
-        yield None
-        return
-    try:
-        engine = create_engine(make_url(uri), poolclass=NullPool, isolation_level="AUTOCOMMIT")
-    except ModuleNotFoundError as error:
-        raise MlflowException(f"the database driver {error.name!r} is not installed, see docs/tracking.md") from error
-    except Exception:  # its message may hold a piece of a password
-        raise MlflowException(
-            "MLFLOW_TRACKING_URI is no database address like postgresql+psycopg://user:password@host:5432/name, "
-            "with special characters percent-encoded"
-        ) from None
-    with engine.connect() as connection:
-        if engine.dialect.name == "sqlite":  # readers no longer wait for writers, and a write costs half
-            connection.execute(text("PRAGMA journal_mode = WAL"))
-        elif engine.dialect.name == "postgresql":  # until the connection ends
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
-        yield connection
 
 
 @contextmanager
 def _uri_in_environment(uri: str) -> Iterator[None]:
     """The registry looks a logged model up by a client of its own, which knows only the environment."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = uri
+    before = os.environ.get(_URI)
+    os.environ[_URI] = uri
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["MLFLOW_TRACKING_URI"]
-        else:
-            os.environ["MLFLOW_TRACKING_URI"] = before
+        del os.environ[_URI]
+        if before is not None:
+            os.environ[_URI] = before
+
+
+def _find_or_create_experiment(client: MlflowClient, location: Path | None) -> Experiment:
+    """The project's experiment. Without a location, which is for a server, it has one of the server's choice."""
+    if found := client.get_experiment_by_name(NAME):
+        return found
+    with _existing_is_fine():
+        kind = {"mlflow.experimentKind": "custom_model_development"}
+        client.create_experiment(NAME, location and location.as_posix(), kind)
+    made = client.get_experiment_by_name(NAME)
+    if made is None or made.lifecycle_stage != "active":
+        raise MlflowException(f"the experiment {NAME!r} cannot be created")
+    return made
+
+
+def _find_or_create_model(client: MlflowClient) -> None:
+    if not client.search_registered_models(f"name = '{NAME}'"):
+        with _existing_is_fine():
+            client.create_registered_model(NAME)
+
+
+@contextmanager
+def _existing_is_fine() -> Iterator[None]:
+    """On a server, somebody else may have been faster."""
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
 
 
 def one_line(error: Exception) -> str:
@@ -160,34 +155,3 @@ def failures_named(project: Path) -> Iterator[None]:
     except UNREACHABLE as error:
         place = without_passwords(tracking_uri(tracking_root(project)))
         raise InputError(f"MLflow cannot be reached at {place}: {one_line(error)}") from error
-
-
-def _create_experiment(client: MlflowClient, below_the_root: bool) -> Experiment:
-    with _existing_is_fine():
-        location = ARTIFACTS.as_posix() if below_the_root else None  # a server has a place of its own
-        client.create_experiment(NAME, location, {"mlflow.experimentKind": "custom_model_development"})
-    experiment = client.get_experiment_by_name(NAME)
-    if experiment is None or experiment.lifecycle_stage != "active":
-        raise MlflowException(f"the experiment {NAME!r} cannot be created")
-    return experiment
-
-
-@contextmanager
-def _existing_is_fine() -> Iterator[None]:
-    """On a server, somebody else may have been faster."""
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
-            raise
-
-
-def _keep_artifacts_relative(database: Connection, experiment: Experiment) -> None:
-    """MLflow turns a relative location into an absolute one; runs and models made later inherit this one.
-
-    A server's location, or one that somebody has chosen, stays.
-    """
-    path = experiment.artifact_location.removeprefix("file://")
-    if path.startswith("/") and path.endswith(f"/{ARTIFACTS.as_posix()}"):
-        statement = text("UPDATE experiments SET artifact_location = :location WHERE name = :name")
-        database.execute(statement, {"location": ARTIFACTS.as_posix(), "name": NAME})

@@ -10,13 +10,13 @@ from mer_pnao.foundations.ports import refuse_taken_port
 from mer_pnao.tracking.connection import (
     ARTIFACTS,
     DATABASE,
-    is_database,
     own_uri,
     reached,
     tracking_root,
     tracking_uri,
     without_passwords,
 )
+from mer_pnao.tracking.database import is_database
 
 HOST = "127.0.0.1"  # the server has no log-in
 
