@@ -5,7 +5,7 @@ from rich.console import Console
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.params.profile import load_params
-from mer_pnao.report.search import REPORT, SearchTold, print_search, write_search
+from mer_pnao.report.search import REPORT, SearchProgress, print_search, write_search
 from mer_pnao.search.run import Budget, search_profile
 from mer_pnao.search.study import OBJECTIVES
 from mer_pnao.tracking.search_runs import track_search
@@ -16,10 +16,18 @@ def main() -> None:
     params = load_params()
     budget = Budget(params.search.trials, usable_cores())
     with progress("searching", budget.trials) as done:
-        told = SearchTold(Console(), done)
-        record = search_profile(params, OBJECTIVES["com"], budget, told.say, told.finished, done, track_search)
+        shown = SearchProgress(Console(), done)
+        record = search_profile(
+            params,
+            OBJECTIVES["com"],
+            budget,
+            say=shown.say,
+            finished=shown.finished,
+            known=done,
+            found=track_search,
+        )
     write_search(record, REPORT)
-    print_search(record, told.console)
+    print_search(record, shown.console)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_a_file_that_does_not_fit_changes_nothing(project: Path, old: str, new: 
     ("section", "name", "value", "then"),
     [("training", "epochs", 9, 3), ("pnao", "min_nodes", 9, 4), ("network", "hidden", 9, 12)],
 )
-def test_changed_params_are_told(
+def test_changed_params_are_refused(
     project: Path, change: Callable[..., None], section: str, name: str, value: object, then: object
 ) -> None:
     write_best(record_of(project, trial(7, 0.6)), project / BEST)
@@ -154,7 +154,7 @@ def test_changed_params_are_told(
         apply_best(project)
 
 
-def test_other_training_clips_features_or_code_are_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_training_clips_features_or_code_are_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_best(record_of(project, trial(7, 0.6)), project / BEST)
     before, manifest = (project / "params.yaml").read_bytes(), project / "data/tiny/manifest.csv"
     clips, features = manifest.read_text(), project / "data/tiny/features"

@@ -90,15 +90,15 @@ def test_figures_show_the_whole_grid_and_name_what_they_hold(
         assert ("given up early" in [text.get_text() for text in figures[-1].legends[0].get_texts()]) == named
 
 
-def test_the_chosen_trial_is_told(record: StudyRecord) -> None:
-    told = " ".join(sentences(record))
+def test_the_sentences_name_the_chosen_trial(record: StudyRecord) -> None:
+    text = " ".join(sentences(record))
     assert record.chosen is not None
     assert record.own is not None
     assert not record.chosen.own, "else the gain is not tested"
     gain = record.chosen.best.com - record.own.best.com
-    assert f"Trial {record.chosen.number} is chosen: Com {gain:+.4f} against the {record.own.best.com:.4f} of" in told
-    told = " ".join(sentences(replace(record, trials=(record.own,))))
-    assert f"Trial {record.own.number} is chosen: the values that the profile had." in told
+    assert f"Trial {record.chosen.number} is chosen: Com {gain:+.4f} against the {record.own.best.com:.4f} of" in text
+    text = " ".join(sentences(replace(record, trials=(record.own,))))
+    assert f"Trial {record.own.number} is chosen: the values that the profile had." in text
 
 
 def test_importances_add_up_and_name_the_knobs(record: StudyRecord) -> None:

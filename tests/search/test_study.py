@@ -196,7 +196,7 @@ def test_the_profiles_own_values_come_first_where_the_space_holds_them(
 
 
 @pytest.mark.parametrize(
-    ("section", "name", "value", "told"),
+    ("section", "name", "value", "named"),
     [
         ("search", "naor", "{low: 0.2, high: 0.9, points: 3}", "search.naor.high"),
         ("search", "dropout", "[0.1, 0.2]", "network.dropout, search.dropout"),
@@ -205,7 +205,7 @@ def test_the_profiles_own_values_come_first_where_the_space_holds_them(
     ],
 )
 def test_another_space_or_setting_is_a_new_study_and_says_so(
-    project: Path, change: Callable[..., None], section: str, name: str, value: object, told: str
+    project: Path, change: Callable[..., None], section: str, name: str, value: object, named: str
 ) -> None:
     said: list[str] = []
     params = load_params(project / "params.yaml")
@@ -218,7 +218,7 @@ def test_another_space_or_setting_is_a_new_study_and_says_so(
     open_search(project, load_task(load_params(project / "params.yaml"), (COM,)), None, 6, False, said.append)
     assert len(said) == 2
     assert said[1].startswith("A new study, tiny-com-")
-    assert said[1].endswith(f": {told}."), said[1]
+    assert said[1].endswith(f": {named}."), said[1]
 
 
 def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(

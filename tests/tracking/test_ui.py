@@ -135,10 +135,10 @@ def test_the_ui_serves_runs_and_artifacts_until_it_is_stopped(stop: signal.Signa
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
 def test_a_browser_shows_systems_rounds_and_versions(tracked: Path, tmp_path: Path) -> None:
     with serving(tracked) as (_, address):
-        look(address, tmp_path)
+        picture_pages(address, tmp_path)
 
 
-def look(address: str, pictures: Path) -> None:
+def picture_pages(address: str, pictures: Path) -> None:
     """Open the pages that people compare rounds on, and picture each."""
     from playwright.sync_api import expect, sync_playwright
 

@@ -31,9 +31,9 @@ def register(
 ) -> None:
     """Make a version of each finished round that has none, and set the alias candidate."""
     from mer_pnao.tracking.promotion.register import register as make_versions
-    from mer_pnao.tracking.promotion.register import rounds_of_record
+    from mer_pnao.tracking.promotion.register import rounds_to_register
 
-    rounds = rounds_of_record(ROOT, directories or [])
+    rounds = rounds_to_register(ROOT, directories or [])
     with progress("registering", len(rounds)) as done:
         result = make_versions(ROOT, rounds, done)
     for version, each in result.made:
@@ -58,7 +58,7 @@ def promote(
 
     with Console(stderr=True).status("loading in fresh processes, measuring the gates"):
         result = judge_and_promote(ROOT, version, reason)
-    _tell_repair(result.repaired)
+    _print_repair(result.repaired)
     name = f"version {result.version} ({result.title})"
     if not result.gates:
         print(f"{name} is the champion already")
@@ -79,7 +79,7 @@ def rollback() -> None:
     from mer_pnao.tracking.promotion.promote import roll_back
 
     result = roll_back(ROOT)
-    _tell_repair(result.repaired)
+    _print_repair(result.repaired)
     before = "" if result.previous is None else f"; version {result.previous}, which was, is previous"
     print(f"version {result.champion} ({result.title}) is the champion again{before}")
 
@@ -91,7 +91,7 @@ def registry(
     from mer_pnao.tracking.promotion.listing import list_versions
 
     rows, repaired = list_versions(ROOT)
-    _tell_repair(repaired)
+    _print_repair(repaired)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return
@@ -101,7 +101,7 @@ def registry(
     _print_versions(rows)
 
 
-def _tell_repair(repaired: "Repair | None") -> None:
+def _print_repair(repaired: "Repair | None") -> None:
     if repaired is not None:
         print(repaired.sentence, file=sys.stderr)
 

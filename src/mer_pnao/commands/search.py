@@ -45,7 +45,7 @@ def run(
         return
     from mer_pnao.foundations.parallel import usable_cores
     from mer_pnao.params.profile import load_params
-    from mer_pnao.report.search import REPORT, SearchTold, print_search, write_search
+    from mer_pnao.report.search import REPORT, SearchProgress, print_search, write_search
     from mer_pnao.search.run import Budget, search_profile
     from mer_pnao.search.study import OBJECTIVES
     from mer_pnao.tracking.search_runs import track_search
@@ -54,8 +54,16 @@ def run(
     budget = Budget(trials or params.search.trials, workers or usable_cores(), resume, storage)
     try:
         with progress("searching", budget.trials) as done:
-            told = SearchTold(console, done)
-            record = search_profile(params, OBJECTIVES[objectives], budget, told.say, told.finished, done, track_search)
+            shown = SearchProgress(console, done)
+            record = search_profile(
+                params,
+                OBJECTIVES[objectives],
+                budget,
+                say=shown.say,
+                finished=shown.finished,
+                known=done,
+                found=track_search,
+            )
     except KeyboardInterrupt:
         console.print("Stopped; what is finished is kept, and `mer search --resume` goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None

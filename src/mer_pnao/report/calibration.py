@@ -48,14 +48,14 @@ def calibration(evidence: Evidence, system: System, seed: int) -> Calibration:
     both = bool(right.any()) and not right.all()
     several = len(system.branches) > 1
     return Calibration(
-        accuracy,
-        top,
-        error,
-        chance,
-        _verdict(error, chance, top - accuracy),
-        float(roc_auc_score(right, system.test["confidence"])) if both else None,
-        dict(zip(system.branches, of_branches, strict=True)),
-        surest_branch(np.stack(list(system.branches.values()), axis=1), truth) if several else None,
+        accuracy=accuracy,
+        top=top,
+        error=error,
+        chance=chance,
+        verdict=_verdict(error, chance, top - accuracy),
+        separation=float(roc_auc_score(right, system.test["confidence"])) if both else None,
+        branches=dict(zip(system.branches, of_branches, strict=True)),
+        surest=surest_branch(np.stack(list(system.branches.values()), axis=1), truth) if several else None,
     )
 
 

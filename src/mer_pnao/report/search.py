@@ -41,8 +41,8 @@ def write_search(record: StudyRecord, out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class SearchTold:
-    """What a person is told while a search runs."""
+class SearchProgress:
+    """What a person reads while a search runs."""
 
     console: Console
     done: Callable[[int], None]  # moves the progress bar

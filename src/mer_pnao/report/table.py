@@ -13,7 +13,7 @@ from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import SEED_COLUMNS, OverSeeds, over_seeds, trainval_scores
 
 BASELINE, PROBE = "baseline", "linear_probe"
-CONFIDENT = 0.95  # the P that promotion asks for
+CONFIDENT = 0.95  # the P that a verdict of better or worse asks for; promotion has a limit of its own
 COLUMNS = [
     "system",
     "trainval_com",

@@ -125,14 +125,14 @@ def _change(params_file: Path, best: BestParams, path: Path) -> list[tuple[str, 
     if changed:
         text = io.StringIO()
         yaml.dump(document, text)
-        beside = params_file.with_name(f".{params_file.name}.{os.getpid()}")
+        partial = params_file.with_name(f".{params_file.name}.{os.getpid()}")
         try:
-            beside.write_text(text.getvalue(), encoding="utf-8")
-            load_params(beside)
-            beside.replace(params_file)
+            partial.write_text(text.getvalue(), encoding="utf-8")
+            load_params(partial)
+            partial.replace(params_file)
         except InputError as error:
-            said = str(error).removeprefix(f"{beside}: ")
+            said = str(error).removeprefix(f"{partial}: ")
             raise InputError(f"{path} would make a wrong params.yaml: {said}") from error
         finally:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
     return changed

@@ -21,17 +21,17 @@ def read_record(study: Study, task: Task) -> StudyRecord:
     starts = [trial.datetime_start for trial in finished if trial.datetime_start]
     ends = [trial.datetime_complete for trial in finished if trial.datetime_complete]
     return StudyRecord(
-        study.study_name,
-        task.params.profile,
-        task.objectives,
-        task.params.search.com_at_least,
-        task.knobs,
-        settings_of(task.params, task.knobs),
-        task.train.digest(),
-        tuple(read_trial(trial) for trial in finished),
-        _importances(study),
-        sum(REPLACES in trial.user_attrs for trial in trials),
-        (max(ends) - min(starts)).total_seconds() if finished else 0.0,
+        name=study.study_name,
+        profile=task.params.profile,
+        objectives=task.objectives,
+        com_at_least=task.params.search.com_at_least,
+        knobs=task.knobs,
+        settings=settings_of(task.params, task.knobs),
+        data_digest=task.train.digest(),
+        trials=tuple(read_trial(trial) for trial in finished),
+        importances=_importances(study),
+        lost=sum(REPLACES in trial.user_attrs for trial in trials),
+        seconds=(max(ends) - min(starts)).total_seconds() if finished else 0.0,
     )
 
 
@@ -41,17 +41,17 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
     assert start
     assert end
     return TrialRecord(
-        trial.number,
-        trial.state == TrialState.COMPLETE,
-        dict(trial.params),
-        tuple(RoundRecord(**each) for each in outcome["rounds"]),
-        outcome["dense"],
-        outcome["hits"],
-        outcome["misses"],
-        start.timestamp(),
-        (end - start).total_seconds(),
-        trial.user_attrs.get(REPLACES),
-        OWN in trial.user_attrs,
+        number=trial.number,
+        complete=trial.state == TrialState.COMPLETE,
+        values=dict(trial.params),
+        rounds=tuple(RoundRecord(**each) for each in outcome["rounds"]),
+        dense=outcome["dense"],
+        hits=outcome["hits"],
+        misses=outcome["misses"],
+        started=start.timestamp(),
+        seconds=(end - start).total_seconds(),
+        replaces=trial.user_attrs.get(REPLACES),
+        own=OWN in trial.user_attrs,
     )
 
 

@@ -30,6 +30,7 @@ def search_profile(
     params: Params,
     objectives: tuple[str, ...],
     budget: Budget,
+    *,
     say: Callable[[str], None] = _nothing,
     finished: Callable[[TrialRecord], None] = _nothing,
     known: Callable[[int], None] = _nothing,
@@ -37,7 +38,7 @@ def search_profile(
 ) -> StudyRecord:
     """Search until so many trials of the profile are finished, and write the chosen values to `best_params.yaml`.
 
-    `known` is told how many trials were finished already, `finished` of each that gets finished, and `found` what the
+    `known` gets how many trials were finished already, `finished` each that gets finished, and `found` what the
     study holds at the end, also when the search fails or is interrupted after a trial. Raises InputError for wrong
     input, and KeyboardInterrupt on Ctrl-C.
     """

@@ -1,6 +1,6 @@
 """Where a study is kept, and which workers are alive: a journal below the project, or a PostgreSQL server.
 
-A killed worker is told from a slow one without clocks: each holds a lock for as long as it lives, and the operating
+A killed worker is known from a slow one without clocks: each holds a lock for as long as it lives, and the operating
 system or the database server frees it when the process or its connection is gone, however it ended.
 """
 

@@ -10,7 +10,7 @@ from mer_pnao.outs.names import REGISTERED
 from mer_pnao.outs.networks import round_directories
 from mer_pnao.tracking.connection import NAME, Store
 from mer_pnao.tracking.lineage import Lineage
-from mer_pnao.tracking.packaging import log_packaged_model
+from mer_pnao.tracking.model_logging import log_packaged_model
 
 
 def register_round(store: Store, run: str, finished: Finished, lineage: Lineage) -> None:

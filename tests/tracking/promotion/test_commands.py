@@ -151,7 +151,7 @@ def test_with_other_labels_there_is_no_interval(mer: Mer, shop: Path) -> None:
     assert None not in {row["test_com"] for row in rows}
 
 
-def test_a_repair_is_told(mer: Mer, shop: Path, registry_tools: SimpleNamespace) -> None:
+def test_a_repair_is_printed(mer: Mer, shop: Path, registry_tools: SimpleNamespace) -> None:
     from dataclasses import asdict
 
     left = json.dumps(asdict(Change("promotion", 2, None, None, "noon")))

@@ -73,25 +73,25 @@ def _row(
 ) -> Row:
     tags, number = version.tags, int(version.version)
     low, high = intervals.get(number, (None, None))
-    parameters, latency = metrics.get("parameters"), metrics.get("latency_ms")
+    parameters = metrics.get("parameters")
     return Row(
-        number,
-        tuple(aliases),
-        tags.get("system"),
-        int(tags["round"]) if tags.get("round", "").isdecimal() else None,
-        metrics.get("trainval_com"),
-        metrics.get("test_com"),
-        low,
-        high,
-        None if parameters is None else int(parameters),
-        latency,
-        datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
-        tags.get("profile"),
-        tags.get("data_digest"),
-        tags.get(GATES),
-        tags.get(PROMOTED),
-        tags.get(ROLLED_BACK),
-        tags.get(FORCED),
+        version=number,
+        aliases=tuple(aliases),
+        system=tags.get("system"),
+        round=int(tags["round"]) if tags.get("round", "").isdecimal() else None,
+        trainval_com=metrics.get("trainval_com"),
+        test_com=metrics.get("test_com"),
+        com_low=low,
+        com_high=high,
+        parameters=None if parameters is None else int(parameters),
+        latency_ms=metrics.get("latency_ms"),
+        registered=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
+        profile=tags.get("profile"),
+        data_digest=tags.get("data_digest"),
+        gates=tags.get(GATES),
+        promoted=tags.get(PROMOTED),
+        rolled_back=tags.get(ROLLED_BACK),
+        forced=tags.get(FORCED),
     )
 
 

@@ -24,7 +24,7 @@ class Registration:
     candidate: int | None
 
 
-def rounds_of_record(project: Path, directories: Sequence[Path] = ()) -> list[Finished]:
+def rounds_to_register(project: Path, directories: Sequence[Path] = ()) -> list[Finished]:
     """The rounds that become versions: those of the folders, which are rounds or systems, or all below models/.
 
     Raises InputError when a folder is no such thing, or none is there.
