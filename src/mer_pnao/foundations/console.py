@@ -1,10 +1,12 @@
-"""What a person sees while a command runs: progress bars, and one sentence for each wrong input."""
+"""What a person sees while a command runs: progress bars, tables, and one sentence for each wrong input."""
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from mer_pnao.foundations.errors import InputError
 
@@ -24,6 +27,18 @@ ROOT = Path()  # the checkout's root: commands run there, as DVC's do
 def plain_console() -> Console:
     """Of stdout. Names from data, as of clips and emotions, stay as they are: `[x]` is no markup, `:x:` no emoji."""
     return Console(markup=False, emoji=False)
+
+
+def narrow_table(words: str, *numbers: str, **style: Any) -> Table:
+    """For a terminal of 80 columns, where wrapped numbers would hide the names: no column is wrapped.
+
+    Takes the heading of the first column, which holds words, those of the others, and what else rich's Table takes.
+    """
+    table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), **style)
+    table.add_column(words, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 @contextmanager

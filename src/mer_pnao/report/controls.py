@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from mer_pnao.controls.names import DENSE, METHODS, PNAO, TITLES
 from mer_pnao.controls.run import Outcome
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means
 from mer_pnao.evaluation.scores import score
+from mer_pnao.foundations.console import narrow_table
 from mer_pnao.report.controls_figure import controls_figure
 from mer_pnao.report.words import NONE, probability, short_count
 from mer_pnao.systems.dataset import Dataset
@@ -77,10 +76,7 @@ def write_controls(table: pd.DataFrame, has_valence: bool, out: Path) -> None:
 
 def print_controls(table: pd.DataFrame, console: Console) -> None:
     """Print the table, a block a size."""
-    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    shown.add_column("Method", no_wrap=True)
-    for heading in ("Round", "Size", "Tr&Val", "Com ↑", "±", "95 %", "P"):
-        shown.add_column(heading, justify="right", no_wrap=True)
+    shown = narrow_table("Method", "Round", "Size", "Tr&Val", "Com ↑", "±", "95 %", "P")
     for _, block in table.groupby("round"):
         for row in block.to_dict("records"):
             shown.add_row(*_printed(row), style="bold" if row["method"] == PNAO else None)

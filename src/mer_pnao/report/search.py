@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from mer_pnao.foundations.console import narrow_table
 from mer_pnao.params.search_space import Value
 from mer_pnao.report.search_figures import draw_search
 from mer_pnao.report.words import short_count
@@ -108,11 +107,11 @@ def summary(record: StudyRecord) -> dict[str, Any]:
 
 def print_search(record: StudyRecord, console: Console) -> None:
     """Print the best trials, and what the search gained over the profile's own values."""
-    shown = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("Trial", *(knob.name for knob in record.knobs), "Tr&Val Com ↑", "Best round", "Parameters"):
-        shown.add_column(heading, justify="right", no_wrap=True)
+    knobs = [knob.name for knob in record.knobs]
+    shown = narrow_table("Trial", *knobs, "Tr&Val Com ↑", "Best round", "Parameters")
+    shown.columns[0].justify = "right"
     for each in summary(record)["top"]:
-        values = [short(each["values"][knob.name]) for knob in record.knobs]
+        values = [short(each["values"][knob]) for knob in knobs]
         size = f"{short_count(each['parameters'])} ({each['parameters_ratio']:.0%})".replace("%", " %")
         chosen = record.chosen is not None and each["trial"] == record.chosen.number
         figures = [f"{each['com']:.4f}", str(each["best_round"]), size]

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import TITLES
 from mer_pnao.report.seeds import MEASURES, SEED_COLUMNS
@@ -39,26 +39,13 @@ def print_table(path: Path, console: Console) -> None:
         console.print("Mean ± sample standard deviation over the seeds; above, the first seed alone.", style="dim")
 
 
-def _new_table(split: str) -> Table:
-    """Narrow enough for a terminal of 80 columns, where wrapped numbers would hide the names."""
+def _table(split: str, *headings: str) -> Table:
     title = f"Split {split}" if split else None
-    shown = Table(
-        title=title,
-        title_justify="left",
-        header_style="bold",
-        pad_edge=False,
-        show_edge=False,
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-    )
-    shown.add_column("System", no_wrap=True)
-    return shown
+    return narrow_table("System", *headings, title=title, title_justify="left", show_edge=False)
 
 
 def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
-    shown = _new_table(split)
-    for heading in ("Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters"):
-        shown.add_column(heading, justify="right", no_wrap=True)
+    shown = _table(split, "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters")
     best = table["com"].max()
     for row in table.to_dict("records"):
         style = "bold" if row["com"] == best else None
@@ -68,9 +55,7 @@ def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
 
 
 def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
-    shown = _new_table(split)
-    for heading in ("Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑"):
-        shown.add_column(heading, justify="right", no_wrap=True)
+    shown = _table(split, "Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑")
     for row in table.to_dict("records"):
         values = [plus_minus(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in MEASURES]
         narrow = [value.replace(" ± ", "±") for value in values]  # negative ones fit a line, too

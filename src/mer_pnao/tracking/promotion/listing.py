@@ -56,26 +56,22 @@ def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
         for alias, number in store.client.get_registered_model(NAME).aliases.items():
             aliases[int(number)].append(alias)
         versions = sorted(store.client.search_model_versions(f"name = '{NAME}'"), key=lambda each: int(each.version))
-        metrics = {int(version.version): _metrics(store, version) for version in versions}
-        intervals = _intervals(store, versions, metrics, params, project)
-        rows = [
-            _row(version, sorted(aliases[int(version.version)]), metrics[int(version.version)], intervals)
-            for version in versions
-        ]
+        truths = {profile: _truth(project, profile) for profile in set(map(_profile, versions))}
+        rows = []
+        for version in versions:
+            metrics = dict(store.client.get_run(version.run_id).data.metrics) if version.run_id else {}
+            interval = _interval(store, version, metrics, truths[_profile(version)], params)
+            rows.append(_row(version, sorted(aliases[int(version.version)]), metrics, interval))
         return rows, repaired
 
 
 def _row(
-    version: ModelVersion,
-    aliases: list[str],
-    metrics: dict[str, float],
-    intervals: dict[int, tuple[float, float]],
+    version: ModelVersion, aliases: list[str], metrics: dict[str, float], interval: tuple[float, float] | None
 ) -> Row:
-    tags, number = version.tags, int(version.version)
-    low, high = intervals.get(number, (None, None))
+    tags, (low, high) = version.tags, interval or (None, None)
     parameters = metrics.get("parameters")
     return Row(
-        version=number,
+        version=int(version.version),
         aliases=tuple(aliases),
         system=tags.get("system"),
         round=int(tags["round"]) if tags.get("round", "").isdecimal() else None,
@@ -95,46 +91,29 @@ def _row(
     )
 
 
-def _metrics(store: Store, version: ModelVersion) -> dict[str, float]:
-    return dict(store.client.get_run(version.run_id).data.metrics) if version.run_id else {}
+def _interval(
+    store: Store, version: ModelVersion, metrics: dict[str, float], truth: pd.DataFrame | None, params: Params
+) -> tuple[float, float] | None:
+    """The interval of a version's test Com, where the checkout's labels give that very Com."""
+    recorded = recorded_predictions(store, version.run_id, f"version {version.version}")
+    if truth is None or isinstance(recorded, Unknown):
+        return None
+    test = recorded[recorded["split"] == "test"]
+    if test.empty or not set(test["name"]) <= set(truth.index):
+        return None
+    here, predicted = truth.loc[list(test["name"])], {NAME: Predicted(test["discrete"], test["valence"])}
+    resamples, seed = params.evaluation.resamples, params.seed
+    try:
+        found = paired_bootstrap(here["discrete"], here["valence"], predicted, None, resamples, seed)[NAME]
+    except ValueError:  # a valence that was not recorded
+        return None
+    # The labels may have changed since; then this is another quantity.
+    same = np.isclose(found.scores.com, metrics.get("test_com", np.nan), atol=1e-6)
+    return (found.com_low, found.com_high) if same else None
 
 
-def _intervals(
-    store: Store,
-    versions: list[ModelVersion],
-    metrics: dict[int, dict[str, float]],
-    params: Params,
-    project: Path,
-) -> dict[int, tuple[float, float]]:
-    """The interval of each version's test Com, where the checkout's labels give that very Com."""
-    profiles = {version.tags.get("profile", "") for version in versions}
-    truths = {profile: _truth(project, profile) for profile in profiles}
-    groups: dict[tuple[str, tuple[str, ...]], dict[str, Predicted]] = defaultdict(dict)
-    for version in versions:
-        profile = version.tags.get("profile", "")
-        truth, recorded = truths[profile], recorded_predictions(store, version.run_id, f"version {version.version}")
-        if truth is None or isinstance(recorded, Unknown):
-            continue
-        test = recorded[recorded["split"] == "test"]
-        if len(test) and set(test["name"]) <= set(truth.index):
-            clips = (profile, tuple(test["name"]))
-            groups[clips][str(version.version)] = Predicted(test["discrete"], test["valence"])
-    found: dict[int, tuple[float, float]] = {}
-    for (profile, names), systems in groups.items():
-        truth = truths[profile]
-        assert truth is not None
-        here = truth.loc[list(names)]
-        try:
-            compared = paired_bootstrap(
-                here["discrete"], here["valence"], systems, None, params.evaluation.resamples, params.seed
-            )
-        except ValueError:  # a valence that was not recorded
-            continue
-        for number, each in compared.items():
-            # The labels may have changed since; then this is another quantity.
-            if np.isclose(each.scores.com, metrics[int(number)].get("test_com", np.nan), atol=1e-6):
-                found[int(number)] = (each.com_low, each.com_high)
-    return found
+def _profile(version: ModelVersion) -> str:
+    return str(version.tags.get("profile", ""))
 
 
 def _truth(project: Path, profile: str) -> pd.DataFrame | None:
