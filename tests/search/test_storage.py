@@ -12,6 +12,7 @@ from optuna.study import create_study, get_all_study_names, load_study
 from sqlalchemy.exc import OperationalError, PendingRollbackError
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.search import storage
 from mer_pnao.search.storage import WorkerRegistry, open_storage
 from mer_pnao.search.storage_errors import JOURNAL, failures_named, shown
 
@@ -171,3 +172,11 @@ def test_the_sentence_says_what_the_server_said() -> None:
 def test_a_password_is_not_shown() -> None:
     assert shown("postgresql://mer:geheim@host/db") == "postgresql://mer:***@host/db"
     assert shown(None) == "mlruns/optuna.journal"
+
+
+def test_postgresql_is_one_file_that_one_line_imports() -> None:
+    folder = Path(storage.__file__).parent
+    importers = [path.name for path in folder.rglob("*.py") if "search.postgresql" in path.read_text(encoding="utf-8")]
+    assert importers == ["storage.py"]
+    speakers = [path.name for path in folder.rglob("*.py") if "pg_" in path.read_text(encoding="utf-8")]
+    assert speakers == ["postgresql.py"]

@@ -22,8 +22,8 @@ from mer_pnao.search.study import (
     claim,
     find_or_create,
     finished_trials,
-    give_back_lost,
     open_study,
+    requeue_lost,
     study_name,
     tell,
 )
@@ -60,7 +60,7 @@ def test_a_lost_trial_is_closed_and_done_again_with_its_values_once(task: Task, 
         assert kept is not None
         assert kept.user_attrs[REPLACES] == own.number, "what was lost comes first"
         assert kept.user_attrs[OWN]
-        assert give_back_lost(study, registry) == 0
+        assert requeue_lost(study, registry) == 0
         again = claim(study, registry, "living", 3)
         assert again is not None
         assert again.user_attrs[REPLACES] == lost.number
@@ -68,7 +68,7 @@ def test_a_lost_trial_is_closed_and_done_again_with_its_values_once(task: Task, 
         # the lost worker was only slow, and tells its result after all
         tell(study, lost.number, TrialState.COMPLETE, (9.0,))
         assert study.trials[lost.number].state == TrialState.FAIL
-    assert give_back_lost(study, registry) == 2
+    assert requeue_lost(study, registry) == 2
     states = [trial.state for trial in study.trials]
     assert states == [TrialState.FAIL] * 4 + [TrialState.WAITING] * 2
 
@@ -80,10 +80,10 @@ def test_a_kill_between_closing_and_enqueuing_loses_nothing(task: Task, project:
         trial = claim(study, registry, "a", 3)
     assert trial is not None
     tell(study, trial.number, TrialState.FAIL)  # the last thing that the killed process did
-    assert give_back_lost(study, registry) == 1
-    assert give_back_lost(study, registry) == 0
+    assert requeue_lost(study, registry) == 1
+    assert requeue_lost(study, registry) == 0
     unsigned = study.ask()  # killed before it could sign
-    assert give_back_lost(study, registry) == 1
+    assert requeue_lost(study, registry) == 1
     assert study.trials[-1].user_attrs[REPLACES] == unsigned.number
 
 
@@ -101,7 +101,7 @@ def test_a_trial_that_fails_by_itself_is_not_tried_again(task: Task, project: Pa
             run_trial(study, trial, task, Full(project / "work/rounds"))
     assert study.trials[0].state == TrialState.FAIL
     assert "No space left on device" in study.trials[0].user_attrs[ERROR]
-    assert give_back_lost(study, registry) == 0
+    assert requeue_lost(study, registry) == 0
 
 
 @pytest.mark.parametrize("kind", ["journal", "postgres"])

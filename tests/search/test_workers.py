@@ -22,7 +22,7 @@ from mer_pnao.search.run import Budget, search_profile
 from mer_pnao.search.runner import Search, run_workers
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.storage_errors import shown
-from mer_pnao.search.study import claim, find_or_create, give_back_lost, open_study
+from mer_pnao.search.study import claim, find_or_create, open_study, requeue_lost
 from mer_pnao.search.trial import COM, Task
 from mer_pnao.search.worker import STORAGE, main, work
 
@@ -82,7 +82,7 @@ def test_a_worker_of_a_background_job_ends_with_its_parent(task: Task, project: 
         os.close(its_input)
         code = end_of(child)
     assert (code, (tmp_path / "said").read_text()) == (0, "")
-    give_back_lost(study, registry)
+    requeue_lost(study, registry)
     assert not study.get_trials(states=(TrialState.RUNNING,))
 
 
@@ -123,7 +123,7 @@ def test_a_worker_whose_session_was_cut_keeps_the_trials_that_it_takes_then(
             if running.number == 0:
                 database.cut()
             else:
-                lost.append(give_back_lost(study, registry))
+                lost.append(requeue_lost(study, registry))
                 assert lost == [0] * len(lost)
             return super().load(key)
 
@@ -151,7 +151,7 @@ def test_a_worker_whose_server_is_gone_says_so_in_a_sentence(
     assert said.startswith(f"error: the storage {shown(database.url)} cannot be reached: "), said
     assert code == 2
     database.open()
-    give_back_lost(study, registry)
+    requeue_lost(study, registry)
     assert not study.get_trials(states=(TrialState.RUNNING,))
 
 
@@ -164,7 +164,7 @@ def test_a_failure_of_the_storage_is_none_of_the_trials(task: Task, project: Pat
     study, _ = find_or_create(storage, registry, task)
     with pytest.raises(StorageInternalError):
         work(study, registry, 1, task, Failing(project / "work/rounds"))
-    assert give_back_lost(study, registry) == 1, "it is done again"
+    assert requeue_lost(study, registry) == 1, "it is done again"
 
 
 def test_a_search_whose_server_is_gone_ends_with_a_sentence(

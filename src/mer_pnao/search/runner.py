@@ -19,7 +19,7 @@ from mer_pnao.search.reading import read_record, read_trial
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.search.storage import WorkerRegistry, open_storage
 from mer_pnao.search.storage_errors import shown
-from mer_pnao.search.study import FINISHED, OBJECTIVES, differences, find_or_create, finished_trials, give_back_lost
+from mer_pnao.search.study import FINISHED, OBJECTIVES, differences, find_or_create, finished_trials, requeue_lost
 from mer_pnao.search.trial import OUTCOME, Task
 
 _POLL = 0.2  # seconds between two polls of the workers and the study
@@ -76,7 +76,7 @@ def open_search(
 def run_workers(search: Search, workers: int, finished: Callable[[TrialRecord], None]) -> None:
     """Run workers until the budget is spent; calls `finished` with each trial that comes to its end meanwhile.
 
-    Raises KeyboardInterrupt on Ctrl-C and SIGTERM, after the workers have ended and their trials are given back, and
+    Raises KeyboardInterrupt on Ctrl-C and SIGTERM, after the workers have ended and their trials are queued again, and
     InputError when a worker fails.
     """
     reported = {trial.number for trial in search.study.get_trials(deepcopy=False, states=FINISHED)}
@@ -91,7 +91,7 @@ def run_workers(search: Search, workers: int, finished: Callable[[TrialRecord], 
         try:
             _watch(search, workers, report)
         finally:
-            give_back_lost(search.study, search.registry)
+            requeue_lost(search.study, search.registry)
     report()
     if search.finished < search.trials:
         raise InputError(
@@ -138,7 +138,7 @@ def _environment(url: str | None) -> Mapping[str, str]:
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Let them end by themselves, and kill those that take too long: their trials are given back all the same."""
+    """Let them end by themselves, and kill those that take too long: their trials are queued again all the same."""
     for process in processes:
         assert process.stdin is not None
         process.stdin.close()

@@ -108,10 +108,10 @@ def finished_trials(study: Study) -> int:
 def claim(study: Study, registry: WorkerRegistry, worker: str, budget: int) -> Trial | None:
     """Take the next trial; None where so many as the budget allows are finished or running.
 
-    Trials of workers that are gone are given back first, so that they come first.
+    Trials of workers that are gone are queued again first, so that they come first.
     """
     with registry.exclusive():
-        _give_back_lost(study, registry)
+        _requeue_lost(study, registry)
         taken = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
         if len(taken) >= budget:
             return None
@@ -120,13 +120,13 @@ def claim(study: Study, registry: WorkerRegistry, worker: str, budget: int) -> T
         return trial
 
 
-def give_back_lost(study: Study, registry: WorkerRegistry) -> int:
+def requeue_lost(study: Study, registry: WorkerRegistry) -> int:
     """Close the trials whose workers are gone and enqueue them again with their values; returns how many."""
     with registry.exclusive():
-        return _give_back_lost(study, registry)
+        return _requeue_lost(study, registry)
 
 
-def _give_back_lost(study: Study, registry: WorkerRegistry) -> int:
+def _requeue_lost(study: Study, registry: WorkerRegistry) -> int:
     """Inside the exclusive block. Each step can be repeated, so that a kill between two of them loses no trial."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get(WORKER)  # one that never signed was killed in its own exclusive block

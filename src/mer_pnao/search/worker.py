@@ -38,7 +38,7 @@ def work(study: Study, registry: WorkerRegistry, budget: int, task: Task, store:
     worker = uuid4().hex
     with registry.register(worker) as renew:
         while finished_trials(study) < budget:
-            renew()  # a trial that is taken by a worker that is not alive is given back at once
+            renew()  # a trial that is taken by a worker that is not alive is queued again at once
             trial = claim(study, registry, worker, budget)
             if trial is None:
                 time.sleep(_PAUSE)
