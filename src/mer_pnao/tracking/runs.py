@@ -20,8 +20,7 @@ from mer_pnao.tracking.connection import Store, opened, reached
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.versions import register_round, set_candidate, tag_versions
 
-FINISHED = "FINISHED"
-SOURCE = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
+_FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
 _FILES = ("config.json", "curves.csv", "weights.csv", PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
@@ -86,17 +85,17 @@ def _record_folders(training: Path) -> list[Path]:
 
 
 def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
-    parent = find_or_create(store, finished.system_identity(), finished.title, _system_tags(finished, lineage))
+    parent = _find_or_create(store, finished.system_identity(), finished.title, _system_tags(finished, lineage))
     tags = {
         **_system_tags(finished, lineage),
         "mlflow.parentRunId": parent.info.run_id,
         "round": str(finished.number),
         "round_key": str(finished.record["key"]),
     }
-    run = find_or_create(store, finished.identity(), f"{finished.title} round {finished.number:02d}", tags)
+    run = _find_or_create(store, finished.identity(), f"{finished.title} round {finished.number:02d}", tags)
     moved = run.data.tags.get("mlflow.parentRunId") != parent.info.run_id  # the former parent has been deleted
     if moved:
-        set_tags(store, run, {"mlflow.parentRunId": parent.info.run_id})
+        _set_tags(store, run, {"mlflow.parentRunId": parent.info.run_id})
     if moved or not _complete(run, finished):
         _log_series(store, parent, finished)
     _fill(store, run, finished, {**finished.settings(), "round": str(finished.number)}, lineage)
@@ -118,7 +117,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     rounds = [read_finished(folder) for folder in round_directories(directory)]
     if not rounds:
         alone = read_finished(directory)
-        run = find_or_create(store, alone.identity(), alone.title, _system_tags(alone, lineage))
+        run = _find_or_create(store, alone.identity(), alone.title, _system_tags(alone, lineage))
         _fill(store, run, alone, alone.settings(), lineage)
         progress(1)
         return [run]
@@ -132,15 +131,15 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     if best is None:  # the training has not ended
         return [parent, *runs]
     _mark_best(store, parent, runs[rounds.index(best)])
-    set_tags(store, parent, {"best_round": str(best.number), "rounds": str(len(rounds))})
+    _set_tags(store, parent, {"best_round": str(best.number), "rounds": str(len(rounds))})
     # Another round may have become the best since: what has changed is one more point.
     changed = {name: value for name, value in best.metrics().items() if parent.data.metrics.get(name) != value}
-    if changed or parent.info.status != FINISHED:
+    if changed or parent.info.status != _FINISHED:
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
         store.client.log_batch(parent.info.run_id, metrics)
         store.client.log_inputs(parent.info.run_id, [_dataset(best, lineage)])
-        store.client.set_terminated(parent.info.run_id, FINISHED, _end_of(parent))
+        store.client.set_terminated(parent.info.run_id, _FINISHED, _end_of(parent))
     if best.system in REGISTERED and best.of_record:
         set_candidate(store, directory.parent)
     return [parent, *runs]
@@ -170,21 +169,22 @@ def _mark_best(store: Store, parent: Run, best: Run) -> None:
     """Tag every nested run, also those of an earlier training with more rounds, whose outs are gone."""
     nested = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     for run in store.client.search_runs([store.experiment], nested):
-        set_tags(store, run, {"best": str(run.info.run_id == best.info.run_id).lower()})
+        _set_tags(store, run, {"best": str(run.info.run_id == best.info.run_id).lower()})
 
 
 def _tag_lock(store: Store, runs: list[Run], lock: str) -> None:
     tags = {"dvc_lock": lock}
     for run in runs:
-        set_tags(store, run, tags)
+        _set_tags(store, run, tags)
     if runs[0].data.tags["system"] in REGISTERED:
         tag_versions(store, {run.info.run_id for run in runs}, tags)
 
 
 def _system_tags(finished: Finished, lineage: Lineage) -> dict[str, str]:
+    source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
     facts = {"system": finished.system, "data_digest": finished.data_digest}
     facts |= {"seed": str(finished.record["seed"])} if "seed" in finished.record else {}  # the linear probe has none
-    return {**lineage.tags(), **SOURCE, **facts, "profile": lineage.profile_of(finished.record)}
+    return {**lineage.tags(), **source, **facts, "profile": lineage.profile_of(finished.record)}
 
 
 def _find(store: Store, identity: str) -> Run | None:
@@ -192,24 +192,23 @@ def _find(store: Store, identity: str) -> Run | None:
     return found[0] if found else None
 
 
-def find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str], start: int | None = None) -> Run:
-    """The run of an identity, made with the tags where there is none, as begun at `start` (in ms; None: now)."""
+def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str]) -> Run:
     known = _find(store, identity)
     if known is not None:
         if known.info.run_name != name:  # the order of the seeds has changed, and so whose models are those of record
             store.client.update_run(known.info.run_id, name=name)
         return known
-    return store.client.create_run(store.experiment, start, {**tags, "identity": identity}, name)
+    return store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
 
 
 def _complete(run: Run, finished: Finished) -> bool:
     """Whether the run is finished; an earlier version of this project may have finished it with fewer metrics."""
-    return bool(run.info.status == FINISHED) and finished.metrics().keys() <= run.data.metrics.keys()
+    return bool(run.info.status == _FINISHED) and finished.metrics().keys() <= run.data.metrics.keys()
 
 
 def _end_of(run: Run) -> int | None:
     """When a finished run ended, in ms; None for now."""
-    return int(run.info.end_time) if run.info.status == FINISHED else None
+    return int(run.info.end_time) if run.info.status == _FINISHED else None
 
 
 def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str], lineage: Lineage) -> None:
@@ -233,7 +232,7 @@ def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str
         with suppress(Exception):  # the first failure is the one to tell
             client.set_terminated(identity, "FAILED")
         raise
-    client.set_terminated(identity, FINISHED, _end_of(run))
+    client.set_terminated(identity, _FINISHED, _end_of(run))
 
 
 def _log_artifact(store: Store, run: Run, path: Path, folder: str | None = None) -> None:
@@ -254,7 +253,7 @@ def _dataset(finished: Finished, lineage: Lineage) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> None:
+def _set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> None:
     """Set the tags that differ."""
     changed = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
     if changed:
