@@ -127,7 +127,7 @@ def _print_versions(rows: "list[Row]") -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         low, high = row.com_low, row.com_high
-        table.add_row(
+        cells = [
             str(row.version),
             "\n".join(row.aliases),
             row.system or _NONE,
@@ -138,8 +138,8 @@ def _print_versions(rows: "list[Row]") -> None:
             _NONE if row.parameters is None else f"{row.parameters:,}",
             _number(row.latency_ms, 2),
             row.registered[:10],
-            style="bold" if "champion" in row.aliases else None,
-        )
+        ]
+        table.add_row(*cells, style="bold" if "champion" in row.aliases else None)
     console = plain_console()
     console.print(table, highlight=False)
     text = "\nTr&Val: Com out of fold. Com and its interval: test split. ms: a clip, as recorded."

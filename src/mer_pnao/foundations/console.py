@@ -1,7 +1,7 @@
 """What a person sees while a command runs: progress bars, tables, and one sentence for each wrong input."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,14 @@ def plain_console() -> Console:
     return Console(markup=False, emoji=False)
 
 
-def narrow_table(words: str, *numbers: str, **style: Any) -> Table:
+def narrow_table(headings: Sequence[str], **style: Any) -> Table:
     """For a terminal of 80 columns, where wrapped numbers would hide the names: no column is wrapped.
 
-    Takes the heading of the first column, which holds words, those of the others, and what else rich's Table takes.
+    The first column holds words, the others numbers; `style` is what else rich's Table takes.
     """
     table = Table(header_style="bold", pad_edge=False, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), **style)
-    table.add_column(words, no_wrap=True)
-    for heading in numbers:
+    table.add_column(headings[0], no_wrap=True)
+    for heading in headings[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
     return table
 

@@ -76,7 +76,7 @@ def write_controls(table: pd.DataFrame, has_valence: bool, out: Path) -> None:
 
 def print_controls(table: pd.DataFrame, console: Console) -> None:
     """Print the table, a block a size."""
-    shown = narrow_table("Method", "Round", "Size", "Tr&Val", "Com ↑", "±", "95 %", "P")
+    shown = narrow_table(["Method", "Round", "Size", "Tr&Val", "Com ↑", "±", "95 %", "P"])
     for _, block in table.groupby("round"):
         for row in block.to_dict("records"):
             shown.add_row(*_printed(row), style="bold" if row["method"] == PNAO else None)

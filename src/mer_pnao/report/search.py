@@ -108,7 +108,7 @@ def summary(record: StudyRecord) -> dict[str, Any]:
 def print_search(record: StudyRecord, console: Console) -> None:
     """Print the best trials, and what the search gained over the profile's own values."""
     knobs = [knob.name for knob in record.knobs]
-    shown = narrow_table("Trial", *knobs, "Tr&Val Com ↑", "Best round", "Parameters")
+    shown = narrow_table(["Trial", *knobs, "Tr&Val Com ↑", "Best round", "Parameters"])
     shown.columns[0].justify = "right"
     for each in summary(record)["top"]:
         values = [short(each["values"][knob]) for knob in knobs]

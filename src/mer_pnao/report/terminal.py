@@ -39,13 +39,13 @@ def print_table(path: Path, console: Console) -> None:
         console.print("Mean ± sample standard deviation over the seeds; above, the first seed alone.", style="dim")
 
 
-def _table(split: str, *headings: str) -> Table:
+def _table(split: str, headings: list[str]) -> Table:
     title = f"Split {split}" if split else None
-    return narrow_table("System", *headings, title=title, title_justify="left", show_edge=False)
+    return narrow_table(["System", *headings], title=title, title_justify="left", show_edge=False)
 
 
 def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
-    shown = _table(split, "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters")
+    shown = _table(split, ["Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters"])
     best = table["com"].max()
     for row in table.to_dict("records"):
         style = "bold" if row["com"] == best else None
@@ -55,7 +55,7 @@ def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
 
 
 def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
-    shown = _table(split, "Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑")
+    shown = _table(split, ["Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑"])
     for row in table.to_dict("records"):
         values = [plus_minus(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in MEASURES]
         narrow = [value.replace(" ± ", "±") for value in values]  # negative ones fit a line, too
