@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import replacing, write_text
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.profile import load_params
 from mer_pnao.params.search_space import SECTIONS, Knob, Value
@@ -63,7 +63,7 @@ def write_best(record: StudyRecord, path: Path) -> None:
     text = io.StringIO()
     yaml = YAML()
     yaml.dump(content.model_dump(), text)
-    _write(path, _HEAD + text.getvalue())
+    write_text(path, _HEAD + text.getvalue())
 
 
 def apply_best(root: Path) -> list[tuple[str, Value, Value]]:
@@ -124,16 +124,13 @@ def _change(params_file: Path, best: BestParams, path: Path) -> list[tuple[str, 
     if changed:
         text = io.StringIO()
         yaml.dump(document, text)
-        beside = params_file.with_name(f".{params_file.name}.{os.getpid()}")
-        try:
+        with replacing(params_file) as beside:
             beside.write_text(text.getvalue(), encoding="utf-8")
-            load_params(beside)
-            beside.replace(params_file)
-        except InputError as error:
-            said = str(error).removeprefix(f"{beside}: ")
-            raise InputError(f"{path} would make a wrong params.yaml: {said}") from error
-        finally:
-            beside.unlink(missing_ok=True)
+            try:
+                load_params(beside)
+            except InputError as error:
+                said = str(error).removeprefix(f"{beside}: ")
+                raise InputError(f"{path} would make a wrong params.yaml: {said}") from error
     return changed
 
 
@@ -149,9 +146,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
