@@ -8,7 +8,6 @@ The clips go through the code of the extraction stage, so a clip of the corpus g
 recorded. Legend of shapes: N clips, D the width of a set.
 """
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -26,8 +25,9 @@ from mer_pnao.extraction.shards import Clip, Shard
 from mer_pnao.extraction.trained_encoders import load_encoders, read_record
 from mer_pnao.features.remarks import Listed
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import read_json
+from mer_pnao.foundations.files import composed, read_json
 from mer_pnao.foundations.parallel import usable_cores
+from mer_pnao.outs.names import CONFIG
 from mer_pnao.outs.networks import RoundModel, read_round
 
 # Batches that a core takes before answers are given: while the last of them are encoded, the other cores wait.
@@ -132,7 +132,7 @@ class Predictor:
                         vectors[clip_name][set_name] = vector
                 refused |= {entry.name: entry.reason for entry in shard.listed if entry.action == "skipped"}
                 remarks |= {entry.name: _WHOLE_FRAME for entry in shard.listed if entry.action == "whole_frame"}
-        names = {clip.name: unicodedata.normalize("NFC", clip.path.stem) for clip in clips}
+        names = {clip.name: composed(clip.path.stem) for clip in clips}
         usable = [clip.name for clip in clips if clip.name not in refused]
         features = {
             name: np.stack([vectors[number][name] for number in usable])
@@ -157,8 +157,8 @@ def _shards(engine: Engine, clips: Sequence[Clip]) -> list[Shard]:
 def read_model(directory: Path) -> RoundModel:
     """A model's networks. Raises InputError when the folder holds none, or mixes two that have folders of their own."""
     try:
-        members = read_json(directory / "config.json").get("members", ())
-    except (OSError, ValueError):
+        members = read_json(directory / CONFIG).get("members", ())
+    except InputError:
         raise InputError(f"{directory} is not the folder of a model, as models/<system>/round-NN is") from None
     if members:
         parts = " and ".join(f"{member['system']}/round-{member['round']:02d}" for member in members)

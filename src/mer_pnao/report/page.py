@@ -11,12 +11,12 @@ from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
-from mer_pnao.outs.names import SYSTEMS, TITLES
+from mer_pnao.outs.names import BASELINE, FINAL, PROBE, SYSTEMS, TITLES
 from mer_pnao.report.calibration import calibration
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.search_section import SearchSection
 from mer_pnao.report.seeds import MEASURES, Spread, over_seeds, trainval_scores
-from mer_pnao.report.table import BASELINE, CONFIDENT, FurtherSplit, verdict
+from mer_pnao.report.table import CONFIDENT, FurtherSplit, verdict
 from mer_pnao.report.words import NONE, number, percent, plus_minus, probability, short_count, signed
 
 PLOT_WIDTH, PLOT_PAD = 250, 10  # of an interval's drawing, CSS pixels
@@ -109,14 +109,14 @@ def _embedded(picture: bytes) -> str:
 def _headline_system(evidence: Evidence) -> System:
     """Final where it exists, else the best network by Train&Val Com: the test set never chooses."""
     systems = evidence.systems
-    if "final" in systems:
-        return systems["final"]
+    if FINAL in systems:
+        return systems[FINAL]
 
     def trainval_com(system: System) -> float:
         scores = trainval_scores(evidence, system)
         return float("-inf") if scores is None else scores.com
 
-    networks = [system for name, system in systems.items() if name != "linear_probe"]
+    networks = [system for name, system in systems.items() if name != PROBE]
     return max(networks or list(systems.values()), key=trainval_com)
 
 
@@ -128,8 +128,8 @@ def _verdicts(comparisons: Mapping[str, Comparison]) -> dict[str, str]:
 
 def _probe_wins(headline: System, comparisons: Mapping[str, Comparison]) -> bool:
     """Whether the linear probe scores at least what the headline's system does."""
-    probe = comparisons.get("linear_probe")
-    if probe is None or headline.name == "linear_probe":
+    probe = comparisons.get(PROBE)
+    if probe is None or headline.name == PROBE:
         return False
     return probe.scores.com >= comparisons[headline.name].scores.com
 
@@ -173,7 +173,8 @@ def _by_emotion(evidence: Evidence) -> list[dict[str, Any]]:
 def _kept(system: System) -> list[dict[str, Any]]:
     """What the best round keeps of each prunable layer, named for people."""
     rows = []
-    for layer, (left, dense) in system.best.kept.items():
+    kept = system.best.round.kept if system.best.round else {}
+    for layer, (left, dense) in kept.items():
         words = [word for word in layer.split(".") if word not in ("branches", "gathering", "modalities")]
         name = f"{' · '.join(words[:-1])}, {words[-1]}" if len(words) > 1 else layer
         rows.append({"layer": layer, "name": name, "left": left, "dense": dense, "share": left / dense})

@@ -115,7 +115,7 @@ def _intervals(
         truth, recorded = truths[profile], recorded_predictions(store, version.run_id, f"version {version.version}")
         if truth is None or isinstance(recorded, Unknown):
             continue
-        test = recorded[recorded["split"] == "test"]
+        test = recorded.table[recorded.table["split"] == "test"]
         if len(test) and set(test["name"]) <= set(truth.index):
             clips = (profile, tuple(test["name"]))
             groups[clips][str(version.version)] = Predicted(test["discrete"], test["valence"])
