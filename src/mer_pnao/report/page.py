@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
-from mer_pnao.outs.names import BASELINE, FINAL, PROBE, SYSTEMS, TITLES
+from mer_pnao.outs.names import BASELINE, FINAL, FUSION, PROBE, SYSTEMS, TITLES
 from mer_pnao.report.calibration import calibration
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.search_section import SearchSection
@@ -91,6 +91,7 @@ def page(
         search=search,
         setting=setting,
         baseline=BASELINE,
+        fusion=FUSION,
         confident=CONFIDENT,
         dash=NONE,
         dim_weight=DIM_WEIGHT,
