@@ -62,6 +62,7 @@ def test_decisions_come_in_the_order_of_the_names_whatever_the_order_of_the_file
     got = read_predictions(path, LABELS).decisions("test", ["x", "NA", "y", "1"])
     for one, other in zip(got.arrays, whole.arrays, strict=True):
         np.testing.assert_array_equal(one, other[[2, 0, 3, 1]])
+    assert got.posterior.flags.c_contiguous  # else confidences differ in their last digit
 
 
 def test_predictions_of_other_clips_are_refused(written: tuple[Path, Decisions]) -> None:

@@ -121,7 +121,8 @@ class RecordedPredictions:
         )
 
     def _posteriors(self, rows: pd.DataFrame) -> np.ndarray:
-        return rows[[f"{POSTERIOR}{label}" for label in self.labels]].to_numpy(float)
+        values = rows[[f"{POSTERIOR}{label}" for label in self.labels]].to_numpy(float)
+        return np.ascontiguousarray(values)  # NumPy sums the classes of a clip in the order of the memory
 
 
 def read_predictions(path: Path, labels: Sequence[str]) -> RecordedPredictions:
