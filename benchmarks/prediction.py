@@ -24,7 +24,8 @@ from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.foundations.files import read_json
-from mer_pnao.outs.networks import best_round_directory
+from mer_pnao.outs.names import ENCODERS
+from mer_pnao.outs.record import best_round_directory
 from mer_pnao.params.profile import load_params
 from mer_pnao.predict import Predictor
 
@@ -34,7 +35,7 @@ REPEATS = 5
 def main(folder: Path, model: Path) -> None:
     """Print the costs."""
     clips = clips_in(folder)
-    made = set(read_json(model / "encoders.json"))
+    made = set(read_json(model / ENCODERS))
 
     def extraction() -> None:
         params = load_params()

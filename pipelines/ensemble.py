@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from mer_pnao.foundations.console import input_errors
+from mer_pnao.outs.names import FINAL
 from mer_pnao.params.profile import load_params
 from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.final import combine_final
@@ -16,9 +17,9 @@ def main() -> None:
     """Choose the weight on out-of-fold predictions and write `models/final/`."""
     params = load_params()
     dataset = dataset_of(params)
-    shutil.rmtree(MODELS / "final", ignore_errors=True)
-    combine_final(dataset, params.features.acoustic, MODELS, MODELS / "final")
-    StageTracker(Path()).finished(MODELS / "final")
+    shutil.rmtree(MODELS / FINAL, ignore_errors=True)
+    combine_final(dataset, params.features.acoustic, MODELS, MODELS / FINAL)
+    StageTracker(Path()).finished(MODELS / FINAL)
 
 
 if __name__ == "__main__":

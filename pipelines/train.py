@@ -8,7 +8,7 @@ import torch
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.foundations.files import work_folder
 from mer_pnao.foundations.parallel import parallel_map, usable_cores
-from mer_pnao.outs.names import DENSE
+from mer_pnao.outs.names import DENSE, PROBE
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.systems.dataset import dataset_of
@@ -27,9 +27,9 @@ def main() -> None:
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")
     with progress("training systems", 1 + len(DENSE) * len(params.seeds)) as done:
-        shutil.rmtree(MODELS / "linear_probe", ignore_errors=True)
-        run_probe(dataset, params, MODELS / "linear_probe")
-        tracker.finished(MODELS / "linear_probe")
+        shutil.rmtree(MODELS / PROBE, ignore_errors=True)
+        run_probe(dataset, params, MODELS / PROBE)
+        tracker.finished(MODELS / PROBE)
         done(1)
         run = parallel_map(usable_cores())
         outs = {system: MODELS / system for system in DENSE}

@@ -8,7 +8,6 @@ The clips go through the code of the extraction stage, so a clip of the corpus g
 recorded. Legend of shapes: N clips, D the width of a set.
 """
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -25,8 +24,9 @@ from mer_pnao.extraction.engine import NO_FACE, Outcome, not_finite, outcomes
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.extraction.trained_encoders import load_encoders, read_record
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import read_json
+from mer_pnao.foundations.files import composed, read_json
 from mer_pnao.foundations.parallel import usable_cores
+from mer_pnao.outs.names import CONFIG
 from mer_pnao.outs.networks import RoundModel, read_round
 
 # Batches that a core takes before answers are given: while the last of them are encoded, the other cores wait.
@@ -123,7 +123,7 @@ class Predictor:
             for place, one in zip(usable, _outcomes(encoder, clips), strict=True):
                 vectors, whole_frame = {**found[place].vectors, **one.vectors}, found[place].whole_frame
                 found[place] = Outcome(vectors, one.skipped, whole_frame or one.whole_frame)
-        return self._decided([unicodedata.normalize("NFC", path.stem) for path in paths], found)
+        return self._decided([composed(path.stem) for path in paths], found)
 
     def _decided(self, names: Sequence[str], found: Sequence[Outcome]) -> list[Prediction | Refusal]:
         """One answer a clip, from what became of it in all encoders."""
@@ -156,8 +156,8 @@ def _finite(one: Outcome) -> Outcome:
 def read_model(directory: Path) -> RoundModel:
     """A model's networks. Raises InputError when the folder holds none, or mixes two that have folders of their own."""
     try:
-        members = read_json(directory / "config.json").get("members", ())
-    except (OSError, ValueError):
+        members = read_json(directory / CONFIG).get("members", ())
+    except InputError:
         raise InputError(f"{directory} is not the folder of a model, as models/<system>/round-NN is") from None
     if members:
         parts = " and ".join(f"{member['system']}/round-{member['round']:02d}" for member in members)

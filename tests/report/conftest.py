@@ -81,7 +81,9 @@ def write_round(directory: Path, truth: pd.DataFrame, labels: Sequence[str], ski
         make_branches(truth, labels, skill, draw).to_csv(directory / "branches.csv", index=False)
     splits = predictions.loc[predictions["name"].isin(truth["name"][truth["discrete"] != ""]), "split"].unique()
     scores = {split: vars(scores_of(truth, predictions, split)) for split in sorted(splits, reverse=True)}
-    (directory / "record.json").write_text(json.dumps({"scores": scores, "data_digest": "d1", **record}))
+    (directory / "record.json").write_text(
+        json.dumps({"profile": "demo", "scores": scores, "data_digest": "d1", **record})
+    )
 
 
 def write_weights(path: Path, number: int) -> None:
@@ -108,7 +110,7 @@ def make_models(
 def make_seed(
     root: Path, truth: pd.DataFrame, labels: Sequence[str], rounds: int, best: int, seed: int, folder: str
 ) -> None:
-    common = {"naor": None, "alpha": 1e-5, "rewind": "learning_rate", "pruned_nodes": 0, "latency_ms": 1.25}
+    common = {"naor": None, "alpha": 1e-5, "rewind": "learning_rate"}
     layers = [
         f"branches.hubert-{level}.gathering.modalities.{name}.{layer}"
         for level in (18, 19, 20)
@@ -139,6 +141,9 @@ def make_seed(
                 "best": number == (best if "pnao" in system else 0),
                 "parameters": int(1_200_000 * left),
                 "parameters_ratio": left,
+                "key": f"{number}" * 64,
+                "latency_ms": 1.25,
+                "pruned_nodes": 0,
                 "nothing_pruned": number == 2,
                 "kept": {layer: [round(128 * left ** (1 + i % 5), 1), 128] for i, layer in enumerate(layers)},
             }

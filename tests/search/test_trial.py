@@ -11,7 +11,7 @@ from optuna.trial import FixedTrial
 
 from mer_pnao.features.sets import read_set, write_shard
 from mer_pnao.foundations.files import read_json
-from mer_pnao.outs.networks import best_round_directory
+from mer_pnao.outs.record import best_round_directory
 from mer_pnao.params.profile import Params, load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search.study import study_name

@@ -27,12 +27,13 @@ from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.shards import Clip
-from mer_pnao.features.provenance import ENCODERS, read_provenance, write_settings
+from mer_pnao.features.provenance import read_provenance, write_settings
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.files import write_json
 from mer_pnao.media.decode import MediaLimits
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.outs.decisions import predictions_table
+from mer_pnao.outs.names import ENCODERS
 from mer_pnao.outs.networks import RoundModel, write_networks
 
 ROOT = Path(__file__).parents[2]
@@ -126,9 +127,10 @@ def registered(demo_project: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     shutil.copytree(demo_project, project)
     shutil.copyfile(ROOT / "profiles/demo.yaml", project / "params.yaml")
     for number in (0, 1):
-        scores = {"trainval": {"dis": 0.5, "dim": 0.8, "com": 0.3 + number / 10}}
+        scores = {key: {"dis": 0.5, "dim": 0.8, "com": 0.3 + number / 10} for key in ("trainval", "test")}
         record = {"system": "enf_pnao", "round": number, "best": number == 1, "key": f"{number}" * 64, "seed": 0}
         record |= {"parameters": 100, "parameters_ratio": 1.0, "latency_ms": 1.0, "alpha": 0.1, "scores": scores}
+        record |= {"profile": "demo", "kept": {}, "pruned_nodes": 0, "nothing_pruned": False}
         write_json(project / f"models/enf_pnao/round-{number:02d}/record.json", record | {"data_digest": "ab" * 32})
     initialise(project)
     track(project)

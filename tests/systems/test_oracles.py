@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from mer_pnao.outs.decisions import read_predictions
 from mer_pnao.outs.names import MEMBERS
-from mer_pnao.outs.networks import best_round_directory
+from mer_pnao.outs.record import best_round_directory
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
@@ -61,10 +61,8 @@ def build(params: Params, store: DiskRoundStore, tmp_path: Path) -> Callable[[Da
 
 def flattering(dataset: Dataset, predictions: Path) -> Dataset:
     """The dataset with a test set whose truth is what these predictions say: their Com on it is 1."""
-    table, decisions = read_predictions(predictions, LABELS)
-    rows = (table["split"] == "test").to_numpy()
-    assert tuple(table["name"][rows]) == dataset.test.names
-    emotion, valence = decisions.posterior[rows].argmax(axis=1), decisions.valence[rows].astype(np.float32)
+    decisions = read_predictions(predictions, LABELS).decisions("test", dataset.test.names)
+    emotion, valence = decisions.posterior.argmax(axis=1), decisions.valence.astype(np.float32)
     return replace(dataset, test=replace(dataset.test, emotion=emotion, valence=valence))
 
 

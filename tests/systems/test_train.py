@@ -14,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 
 from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.outs.decisions import read_predictions
-from mer_pnao.outs.networks import best_round_directory, read_round
+from mer_pnao.outs.decisions import Decisions, read_predictions
+from mer_pnao.outs.networks import read_round
+from mer_pnao.outs.record import best_round_directory
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
@@ -54,6 +55,14 @@ def models(dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest
     return tmp_path / "models"
 
 
+def decided(predictions: Path) -> tuple[pd.DataFrame, Decisions]:
+    """The rows and the decisions of a whole file, in its order."""
+    recorded = read_predictions(predictions, LABELS)
+    parts = recorded.table.groupby("split", sort=False)["name"]
+    each = [recorded.decisions(str(split), names.tolist()).arrays for split, names in parts]
+    return recorded.table, Decisions(*map(np.concatenate, zip(*each, strict=True)))
+
+
 def record_of(directory: Path) -> dict[str, object]:
     return json.loads((directory / "record.json").read_text())  # type: ignore[no-any-return]
 
@@ -61,7 +70,7 @@ def record_of(directory: Path) -> dict[str, object]:
 def test_a_round_on_disk_repeats_its_recorded_predictions(models: Path, dataset: Dataset) -> None:
     directory = models / "enf_pnao/round-02"
     model = read_round(directory)
-    table, recorded = read_predictions(directory / "predictions.csv", LABELS)
+    table, recorded = decided(directory / "predictions.csv")
     again = model.decide(dataset.test.tensors())
     rows = (table["split"] == "test").to_numpy()
     assert table["name"][rows].tolist() == list(dataset.test.names)
@@ -77,7 +86,7 @@ def test_the_record_says_what_the_files_hold(models: Path, dataset: Dataset) -> 
         record, model = record_of(directory), read_round(directory)
         assert record["parameters"] == round(np.mean([parameters(network) for network in model.networks]))
         assert record["data_digest"] == dataset.digest
-        table, decisions = read_predictions(directory / "predictions.csv", LABELS)
+        table, decisions = decided(directory / "predictions.csv")
         for split, examples in (("trainval", dataset.train), ("test", dataset.test)):
             rows = (table["split"] == split).to_numpy()
             expected = score(
@@ -106,11 +115,11 @@ def test_final_is_the_weighted_sum_of_its_members(models: Path, dataset: Dataset
     combine_final(dataset, ("a", "b"), models, models / "final")
     config = json.loads((models / "final/config.json").read_text())
     assert sum(member["weight"] for member in config["members"]) == pytest.approx(1)
-    table, mixed = read_predictions(models / "final/predictions.csv", LABELS)
+    table, mixed = decided(models / "final/predictions.csv")
     expected, counted = np.zeros_like(mixed.posterior), 0
     for member in config["members"]:
         directory = models / member["system"] / f"round-{member['round']:02d}"
-        expected += member["weight"] * read_predictions(directory / "predictions.csv", LABELS)[1].posterior
+        expected += member["weight"] * decided(directory / "predictions.csv")[1].posterior
         counted += record_of(directory)["parameters"]  # type: ignore[operator]
     np.testing.assert_allclose(mixed.posterior, expected, atol=1e-12)
     assert table["name"].tolist() == [*dataset.train.names, *dataset.test.names]
@@ -127,7 +136,7 @@ def test_the_final_weight_is_the_best_of_its_grid_and_the_middle_at_a_tie(exampl
 
 def test_the_probe_is_scikit_learns_out_of_fold(dataset: Dataset, params: Params, tmp_path: Path) -> None:
     run_probe(dataset, params, tmp_path / "linear_probe")
-    table, decisions = read_predictions(tmp_path / "linear_probe/predictions.csv", LABELS)
+    table, decisions = decided(tmp_path / "linear_probe/predictions.csv")
     folds = folds_of(dataset.train, params)
     train = np.concatenate([dataset.train.features[name] for name in ("a", "b", "v")], axis=1)
     scaler = StandardScaler().fit(train[folds != 1])
@@ -189,7 +198,7 @@ def test_seeds_differ_in_the_networks_and_share_the_folds(
         best = max(record["scores"]["trainval"]["com"] for record in records)  # type: ignore[index]
         assert record_of(best_round_directory(home))["scores"]["trainval"]["com"] == best  # type: ignore[index]
         model = read_round(home / "round-00")
-        _, decisions = read_predictions(home / "round-00/predictions.csv", LABELS)
+        _, decisions = decided(home / "round-00/predictions.csv")
         for fold, network in enumerate(model.networks):  # the network that held a clip out predicts it
             rows = np.flatnonzero(folds == fold)
             own = replace(model, networks=(network,)).decide(dataset.train.select(rows).tensors())
@@ -202,10 +211,10 @@ def test_seeds_differ_in_the_networks_and_share_the_folds(
         parts = []
         for system in ("pnao", "enf_pnao"):
             best_round = best_round_directory(models / system / folder)
-            parts.append(read_predictions(best_round / "predictions.csv", LABELS)[1])
+            parts.append(decided(best_round / "predictions.csv")[1])
         train = slice(0, len(dataset.train))
         weight = choose_weight(*((p.posterior[train], p.valence[train]) for p in parts), dataset.train)
-        _, mixed = read_predictions(models / "final" / folder / "predictions.csv", LABELS)
+        _, mixed = decided(models / "final" / folder / "predictions.csv")
         for got, first, second in zip(mixed.arrays, *(part.arrays for part in parts), strict=True):
             np.testing.assert_allclose(got, weight * first + (1 - weight) * second, atol=1e-9)
         config = json.loads((models / "final" / folder / "config.json").read_text())
@@ -241,7 +250,7 @@ def test_seeds_differ_in_the_networks_and_share_the_folds(
 
 def test_the_branches_on_disk_are_the_networks_and_fuse_to_the_joint_decision(models: Path, dataset: Dataset) -> None:
     directory = models / "enf_pnao/round-01"
-    table, decisions = read_predictions(directory / "predictions.csv", LABELS)
+    table, decisions = decided(directory / "predictions.csv")
     trainval, test = ((table["split"] == split).to_numpy() for split in ("trainval", "test"))
     assert decisions.branches.shape == (len(table), 2, 3)
     np.testing.assert_allclose(decisions.branches.sum(axis=2), 1, atol=1e-6)

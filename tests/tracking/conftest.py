@@ -51,6 +51,7 @@ def make_record(system: str, com: float, parameters: int = 1000) -> dict[str, An
     scores = {"dis": com + 0.2, "dim": 0.8, "com": com}
     return {
         "system": system,
+        "profile": "demo",
         "parameters": parameters,
         "parameters_ratio": parameters / 1000,
         "seed": 0,
@@ -98,9 +99,7 @@ def write_finished_round(
         "fusion": model.blueprint.fusion,
         "acoustic": ["sound-1", "sound-2"],
         "visual": ["face"],
-        "labels": list(LABELS),
         "algorithm": "c" * 64,
-        "profile": "demo",
         "folds": FOLDS,
         "network": {"hidden": 6, "width": 4},
         "training": {"epochs": EPOCHS, "learning_rate": 0.002},

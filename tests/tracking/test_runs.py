@@ -17,7 +17,6 @@ from mlflow.entities import Run
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
-from mer_pnao.outs.finished import Finished
 from mer_pnao.outs.networks import read_round
 from mer_pnao.tracking.connection import DATABASE, NAME, opened
 from mer_pnao.tracking.lineage import Lineage, read_lineage
@@ -125,25 +124,6 @@ def test_a_damaged_file_of_weights_is_named(project: Path, lineage: Lineage, out
         log_round(directory, lineage)
 
 
-def test_a_run_of_an_earlier_version_is_completed(
-    project: Path, lineage: Lineage, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    outs.write_round(project / "models", "enf", 0, 0.3, best=True)
-    with monkeypatch.context() as patch:
-        metrics = Finished.metrics
-        patch.setattr(Finished, "metrics", lambda self: {n: v for n, v in metrics(self).items() if "kept" not in n})
-        track(project)
-    before = runs_of(project)
-    assert not any("kept" in name for name in before["enf round 00"].data.metrics)
-    track(project)
-    after = runs_of(project)
-    for name in ("enf", "enf round 00"):
-        assert after[name].data.metrics.items() > before[name].data.metrics.items()
-        assert after[name].info.end_time == before[name].info.end_time
-        assert "kept_nodes/branches.sound-1.gathering.modalities.face.inner" in after[name].data.metrics
-    assert points_of(project, after["enf round 00"], "trainval_com") == [0.3]
-
-
 def test_track_closes_what_a_killed_and_replaced_training_left(
     project: Path, lineage: Lineage, outs: SimpleNamespace
 ) -> None:
@@ -179,7 +159,7 @@ def test_a_parent_bears_its_best_rounds_scores(tracked: Path) -> None:
 def test_a_system_without_rounds_is_one_run(tracked: Path) -> None:
     run = runs_of(tracked)["linear_probe"]
     assert run.data.metrics["trainval_com"] == 0.20
-    assert run.data.params == {"seed": "0"}
+    assert run.data.params == {"profile": "demo", "seed": "0"}
 
 
 def test_curves_are_complete(tracked: Path) -> None:
@@ -326,7 +306,7 @@ def test_lists_are_readable_parameters_and_part_of_the_identity(
     models = project / "models"
     log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
     first = runs_of(project)["enf round 00"]
-    expected = {"acoustic": "sound-1, sound-2", "visual": "face", "labels": "neutral, angry, happy", "min_nodes": "2"}
+    expected = {"acoustic": "sound-1, sound-2", "visual": "face", "min_nodes": "2"}
     assert (expected | {"algorithm": "c" * 64, "profile": "demo"}).items() <= first.data.params.items()
     for change in ({"acoustic": ["sound-2", "sound-1"]}, {"visual": []}, {"algorithm": "d" * 64}):
         log_round(outs.write_round(models, "enf", 0, 0.3, **change), lineage)
@@ -339,14 +319,11 @@ def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: Simpl
     models = project / "models"
     outs.write_round(models, "pnao", 0, 0.3, best=True, profile="of-the-record")
     finish_system(models / "pnao", lineage)
-    outs.write_single(models, "linear_probe", 0.2)  # its record knows none
-    finish_system(models / "linear_probe", lineage)
     runs = runs_of(project)
     for name in ("pnao", "pnao round 00"):
         assert runs[name].data.tags["profile"] == "of-the-record"
         (data,) = runs[name].inputs.dataset_inputs
         assert (data.dataset.name, data.dataset.source) == ("of-the-record", '{"uri": "data/of-the-record"}')
-    assert runs["linear_probe"].data.tags["profile"] == "demo"
     (version,) = client_of(project).search_model_versions(f"name = '{NAME}'")
     assert version.tags["profile"] == "of-the-record"
 

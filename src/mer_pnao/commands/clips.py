@@ -1,12 +1,12 @@
 """The clips that a person names on the command line."""
 
 import glob
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS, clips_in
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
 
 
 def clips_of(arguments: Iterable[str]) -> dict[str, Path]:
@@ -27,7 +27,7 @@ def clips_of(arguments: Iterable[str]) -> dict[str, Path]:
 
 def clip_name(argument: str) -> str:
     """The name of a clip, which may hold points, when the ending of its video or of its features is named with it."""
-    name = unicodedata.normalize("NFC", Path(argument).name)
+    name = composed(Path(argument).name)
     return Path(name).stem if Path(name).suffix.lower() in (*EXTENSIONS, ".npy") else name
 
 
@@ -51,4 +51,4 @@ def _matching(argument: str) -> list[Path]:
 
 
 def _clips_at(path: Path) -> dict[str, Path]:
-    return clips_in(path) if path.is_dir() else {unicodedata.normalize("NFC", path.stem): path}
+    return clips_in(path) if path.is_dir() else {composed(path.stem): path}

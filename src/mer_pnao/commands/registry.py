@@ -37,7 +37,8 @@ def register(
     with progress("registering", len(rounds)) as done:
         result = make_versions(ROOT, rounds, done)
     for version, each in result.made:
-        print(f"version {version}: {each.system}, round {each.number}, Com {each.com:.4f} on Train&Val")
+        record = each.record
+        print(f"version {version}: {record.system}, round {record.number}, Com {record.com:.4f} on Train&Val")
     print(f"{len(result.made)} new, {result.known} had a version; the candidate is version {result.candidate}")
 
 

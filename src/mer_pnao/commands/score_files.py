@@ -1,6 +1,5 @@
 """`mer score`: the challenge's metric for a file of labels and a file of predictions, `name,discrete,valence` each."""
 
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pandas as pd
 from mer_pnao.corpus.manifest import faults_of, read_label_table, valences
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
 
 
 def score_files(labels: Path, predictions: Path) -> tuple[Scores, int]:
@@ -37,7 +37,7 @@ def _read(path: Path) -> pd.DataFrame:
     """The table, indexed by the clips' names."""
     table = read_label_table(path)
     # The manifest spells names in Unicode's composed form; a list from another system may not.
-    table = table.assign(name=table["name"].map(lambda name: unicodedata.normalize("NFC", name)))
+    table = table.assign(name=table["name"].map(composed))
     seen: set[str] = set()
     for row, (name, emotion) in enumerate(zip(table["name"], table["discrete"], strict=True), start=2):
         if not name:

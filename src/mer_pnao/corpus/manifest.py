@@ -2,7 +2,6 @@
 
 import csv
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
 
 COLUMNS = ("name", "path", "discrete", "valence", "speaker", "split")
 INTENSITY = "intensity"  # a further column at the end, of corpora that say how strongly an emotion is acted
@@ -121,7 +121,7 @@ def checked(table: pd.DataFrame, source: Path, labels: Sequence[str]) -> pd.Data
             split that is no lower-case word.
     """
     # A list written on one system and a disk written on another may spell the same umlaut in two ways.
-    table = table.assign(name=table["name"].map(lambda name: unicodedata.normalize("NFC", name)))
+    table = table.assign(name=table["name"].map(composed))
     wrong_valence = dict(_wrong_valences(table, source))
     seen: set[str] = set()
     faults: list[str] = []

@@ -15,6 +15,7 @@ from mer_pnao.demo.motion import plan_motion
 from mer_pnao.demo.plan import FRAME_RATE, ClipPlan, SyntheticConfig, plan_corpus
 from mer_pnao.demo.portrait import SIZE, paint_portrait
 from mer_pnao.demo.voice import SAMPLE_RATE, plan_prosody, synthesise
+from mer_pnao.foundations.files import replacing
 from mer_pnao.foundations.parallel import parallel_map
 
 _AAC_FRAME = 1024
@@ -45,8 +46,8 @@ def render_clip(clip: ClipPlan, directory: Path) -> Path:
     motion = plan_motion(times, prosody.mouth_opening(times), clip.face, rng)
     portrait = paint_portrait(clip.speaker.look, clip.face, rng)
     path = directory / f"{clip.name}.mp4"
-    unfinished = path.with_suffix(".mp4.part")
-    with av.open(str(unfinished), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+    options = {"fflags": "+bitexact"}
+    with replacing(path) as unfinished, av.open(str(unfinished), "w", format="mp4", options=options) as container:
         picture = container.add_stream("libx264", rate=FRAME_RATE)
         picture.width = picture.height = SIZE
         picture.pix_fmt = "yuv420p"
@@ -63,7 +64,6 @@ def render_clip(clip: ClipPlan, directory: Path) -> Path:
         for frame in _audio_frames(speech):
             container.mux(sound.encode(frame))
         container.mux(sound.encode())
-    unfinished.replace(path)
     return path
 
 
@@ -79,11 +79,9 @@ def _audio_frames(speech: NDArray[np.float32]) -> list[av.AudioFrame]:
 
 
 def _write_labels(clips: tuple[ClipPlan, ...], path: Path) -> None:
-    unfinished = path.with_suffix(".csv.part")
-    with unfinished.open("w", newline="") as file:
+    with replacing(path) as unfinished, unfinished.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "discrete", "valence", "speaker", "split"))
         writer.writerows(
             (clip.name, clip.label, f"{clip.valence:.2f}", clip.speaker.name, clip.split) for clip in clips
         )
-    unfinished.replace(path)

@@ -1,7 +1,6 @@
 """A model as a folder in the layout of transformers: which of its files are read, and how."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from mer_pnao.encoders.checkpoints import load_state_dict
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import digest
+from mer_pnao.foundations.files import digest, read_json
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 # In the order of preference; an index names the shards of a large model.
@@ -25,21 +24,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no such checkpoint (a folder with {CONFIG})")
-    config = read_json_object(folder / CONFIG)
+    config = read_json(folder / CONFIG)
     if not isinstance(config.get("model_type"), str):
         raise InputError(f"{folder / CONFIG} names no model_type")
     return config
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Raises InputError for what is no readable JSON object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable JSON") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object")
-    return content
 
 
 def one_line(error: Exception) -> str:
@@ -97,7 +85,7 @@ def _weight_files(folder: Path) -> list[Path]:
         raise InputError(f"{folder} holds no weights: neither {WEIGHTS[0]} nor {WEIGHTS[2]}")
     if found.suffix != ".json":
         return [found]
-    shards = read_json_object(found).get("weight_map")
+    shards = read_json(found).get("weight_map")
     if not isinstance(shards, Mapping) or not shards:
         raise InputError(f"{found} names no files of weights")
     names = sorted({str(name) for name in shards.values()})

@@ -14,8 +14,9 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
 
 from mer_pnao.encoders.checkpoints import load_strictly
-from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_json_object, read_weights
+from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_weights
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import read_json
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _wants_normalized_input(folder: Path) -> bool:
     bare model, takes sound as it is.
     """
     path = folder / PREPROCESSOR
-    value = read_json_object(path).get("do_normalize", True) if path.is_file() else False
+    value = read_json(path).get("do_normalize", True) if path.is_file() else False
     if not isinstance(value, bool):
         raise InputError(f"{path}: do_normalize must be true or false, not {value!r}")
     return value

@@ -1,6 +1,5 @@
 """The encoders that a model was trained with, loaded anew and held against the model's record of them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.extraction.clip_encoders import ClipEncoder, build_encoder, checkpoint_path, difference
-from mer_pnao.features.provenance import ENCODERS
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import read_json
 from mer_pnao.foundations.precision import Precision
 from mer_pnao.media.decode import MediaLimits
+from mer_pnao.outs.names import ENCODERS
 
 _READY = "give ready features with --features"
 _PRECISIONS: dict[str, Precision] = {"float32": "fp32", "bfloat16": "bf16"}  # of an identity -> of a profile
@@ -29,15 +29,15 @@ def read_record(directory: Path, sets: Iterable[str], version: str) -> dict[str,
         InputError: there is no record, or it lacks a set or the settings of an encoder, as of imported features.
     """
     path = directory / ENCODERS
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        made = {name for encoder in record.values() for name in encoder["sets"]}
-        imported = [name for encoder in record.values() if "config" not in encoder for name in encoder["sets"]]
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise InputError(
             f"{version} holds no {ENCODERS}, which says how to make features of a clip: train it again, or {_READY}"
-        ) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        )
+    try:
+        record = read_json(path)
+        made = {name for encoder in record.values() for name in encoder["sets"]}
+        imported = [name for encoder in record.values() if "config" not in encoder for name in encoder["sets"]]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not a record of encoders") from error
     if imported:
         raise InputError(
@@ -45,7 +45,7 @@ def read_record(directory: Path, sets: Iterable[str], version: str) -> dict[str,
         )
     if missing := sorted(set(sets) - made):
         raise InputError(f"{path} names no encoder for the feature set {missing[0]}")
-    return dict(record)
+    return record
 
 
 def load_encoders(

@@ -3,7 +3,6 @@
 Legend of shapes: n frames of a clip, D the width of a set.
 """
 
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from mer_pnao.features.remarks import Remark
 from mer_pnao.features.sets import refuse_not_finite, write_shard
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
 
 SHARD_SIZE = 1024  # clips of a shard of imported features: a few MB at the usual widths
 
@@ -83,7 +83,7 @@ def _entries(source: Path) -> dict[str, Path]:
     """Files and folders of a set by name, in Unicode's composed form (NFC), as the manifest has the names."""
     if not source.is_dir():
         raise InputError(f"{source} is not a folder of features")
-    return {unicodedata.normalize("NFC", path.name): path for path in source.iterdir()}
+    return {composed(path.name): path for path in source.iterdir()}
 
 
 def _read_frames(source: Path, entries: Mapping[str, Path], name: str, set_name: str) -> NDArray[np.float32]:

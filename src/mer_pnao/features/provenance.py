@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mer_pnao.features.sets import find_set
-from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import write_text
+from mer_pnao.foundations.files import read_json, write_text
 
-ENCODERS = "encoders.json"  # beside a model's config.json
 _SETTINGS, _IDENTITY = "encoder.json", "identity.json"
 
 
@@ -45,19 +43,9 @@ def read_provenance(features: Path, sets: Sequence[str]) -> dict[str, dict[str, 
 def _facts(folder: Path) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if (folder / _IDENTITY).is_file():
-        identity = _read(folder / _IDENTITY)
+        identity = read_json(folder / _IDENTITY)
         identity.pop("corrupted", None)  # noise and blur of noisy twins, clip by clip
         facts["identity"] = identity
     if (folder / _SETTINGS).is_file():
-        facts |= _read(folder / _SETTINGS)
+        facts |= read_json(folder / _SETTINGS)
     return facts
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is not readable JSON") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path} is not a JSON object")
-    return content

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from mer_pnao.features.mertools import import_vectors
 from mer_pnao.features.sets import FeatureSet, load_sets
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
 
 
 class ReadyFeatures(NamedTuple):
@@ -55,6 +55,6 @@ def _of_mertools(folder: Path, sets: tuple[str, ...]) -> dict[str, FeatureSet]:
     with tempfile.TemporaryDirectory() as shards:
         for name in sets:
             here = sorted(path for path in (folder / name).glob("[!.]*") if path.is_dir() or path.suffix == ".npy")
-            names = [unicodedata.normalize("NFC", path.name if path.is_dir() else path.stem) for path in here]
+            names = [composed(path.name if path.is_dir() else path.stem) for path in here]
             import_vectors(folder / name, names, Path(shards) / "ready" / name)
         return load_sets(Path(shards), sets)

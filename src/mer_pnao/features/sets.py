@@ -4,7 +4,6 @@ Legend of shapes: N clips, D the width of a set.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.features.remarks import Remark, write_remarks
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import write_text
+from mer_pnao.foundations.files import replacing, write_text
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,8 @@ def write_shard(path: Path, names: Sequence[str], vectors: NDArray[np.float32]) 
         raise ValueError(f"{len(names)} names do not match vectors {vectors.shape} of {vectors.dtype}")
     rows = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), vectors.shape[1])
     table = pa.table({"name": pa.array(names, pa.string()), "vector": rows})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, partial)
-    partial.replace(path)
+    with replacing(path) as beside:
+        pq.write_table(table, beside)
 
 
 def read_set(directory: Path) -> FeatureSet:

@@ -1,9 +1,11 @@
-"""Files: written whole or not at all, JSON, digests, and where finished work is remembered."""
+"""Files: their names, written whole or not at all, JSON, digests, and where finished work is remembered."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import unicodedata
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,32 @@ def work_folder(project: Path = Path()) -> Path:
     return Path(os.environ.get("DVC_ROOT", project)) / "work"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file beside its place and moves it there; its folder is created."""
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC): one system spells an umlaut in one sign, another one in two."""
+    return unicodedata.normalize("NFC", name)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A place beside the file's to write it to, in a folder that is made; what is written whole is moved into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield beside
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with replacing(path) as beside:
+        beside.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_bytes(path, text.encode())
 
 
 def digest(path: Path) -> str:
@@ -44,15 +66,17 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises OSError or ValueError."""
-    value = json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, what: str = "readable JSON") -> dict[str, Any]:
+    """A JSON object. Raises InputError naming the file, and what it should be, when it is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is not {what}: {error}") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{path} holds no JSON object")
+        raise InputError(f"{path} is not a JSON object")
     return value
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object with a trailing newline, readable by people and stable for DVC."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    """Write a JSON object with a trailing newline, readable by people and stable for DVC, whole or not at all."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")

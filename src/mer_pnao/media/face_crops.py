@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_pnao.foundations.files import composed
 from mer_pnao.media.decode import ClipError, reasons
 
 _IMAGES = (".bmp", ".png", ".jpg", ".jpeg")
@@ -23,7 +24,7 @@ def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
         ClipError: an array of another shape or type, or that is no plain array, or nothing of the clip at all.
     """
     # One system may spell an umlaut in another way than the one that the crops come from.
-    for spelled in dict.fromkeys((name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name))):
+    for spelled in dict.fromkeys((name, composed(name), unicodedata.normalize("NFD", name))):
         for path in (folder / spelled / f"{spelled}.npy", folder / f"{spelled}.npy"):
             if path.is_file():
                 return _mapped(path)

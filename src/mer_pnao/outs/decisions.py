@@ -4,15 +4,18 @@ Shapes: N clips, M branches, C classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.outs.names import BRANCHES, POSTERIOR, WEIGHT
+from mer_pnao.outs.names import BRANCHES, POSTERIOR, TRAINVAL, WEIGHT
+
+_WORDS = ("name", "split", "discrete", "branch")  # columns of text
+_NUMBERS = ("confidence", POSTERIOR, WEIGHT)  # how those that need not be asked for begin
 
 
 @dataclass(frozen=True)
@@ -61,27 +64,107 @@ def branches_table(
     return pd.DataFrame(columns)
 
 
-def read_predictions(path: Path, labels: Sequence[str]) -> tuple[pd.DataFrame, Decisions]:
-    """A predictions.csv and its decisions, with the branches' of the branches.csv beside it, in the file's order.
+@dataclass(frozen=True)
+class RecordedPredictions:
+    """A predictions.csv, and the branches.csv beside it where there are branches."""
 
-    Raises InputError when the two files do not fit each other.
+    path: Path
+    labels: tuple[str, ...]
+    table: pd.DataFrame  # the columns of `predictions_table`
+    of_branches: pd.DataFrame | None = None  # the columns of `branches_table`
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches that were fused."""
+        return [str(column).removeprefix(WEIGHT) for column in self.table if str(column).startswith(WEIGHT)]
+
+    def rows(self, split: str, names: Sequence[str]) -> pd.DataFrame:
+        """The rows of a split in the order of the names; clips without a prediction are left out.
+
+        Raises InputError when a clip is predicted twice, or is none of the names.
+        """
+        part = self.table[self.table["split"] == split].set_index("name", drop=False)
+        if (twice := part.index.duplicated()).any():
+            raise InputError(f"{self.path} predicts the clip {part.index[twice][0]!r} twice in the split {split!r}")
+        wanted = pd.Index(names)
+        if not (known := part.index.isin(wanted)).all():
+            of = "train" if split == TRAINVAL else split
+            raise InputError(
+                f"{self.path} predicts the clip {part.index[~known][0]!r}, "
+                f"which the manifest does not have in its {of!r} split"
+            )
+        return part.loc[wanted[wanted.isin(part.index)]].reset_index(drop=True)
+
+    def branch_posteriors(self, split: str, names: Sequence[str]) -> np.ndarray:
+        """The posteriors (N, M, C) of the branches for clips of a split. Raises InputError when a row is missing."""
+        if self.of_branches is None:
+            return np.zeros((len(names), 0, len(self.labels)))
+        part, posteriors = self.of_branches[self.of_branches["split"] == split], []
+        for branch in self.branches:
+            rows = part[part["branch"] == branch].set_index("name")
+            if rows.index.has_duplicates or not set(names) <= set(rows.index):
+                beside, clip = self.path.with_name(BRANCHES), f"{split} clip and the branch {branch!r}"
+                raise InputError(f"{beside} must hold one row for each {clip}")
+            posteriors.append(self._posteriors(rows.loc[list(names)]))
+        return np.stack(posteriors, axis=1)
+
+    def decisions(self, split: str, names: Sequence[str]) -> Decisions:
+        """The decisions for all N clips of a split, in the order of the names. Raises InputError when one lacks."""
+        rows = self.rows(split, names)
+        if missing := sorted(set(names) - set(rows["name"])):
+            raise InputError(f"{self.path} holds no prediction for the clip {missing[0]!r} in the split {split!r}")
+        return Decisions(
+            self._posteriors(rows),
+            rows["valence"].to_numpy(float),
+            rows[[f"{WEIGHT}{branch}" for branch in self.branches]].to_numpy(float),
+            self.branch_posteriors(split, names),
+        )
+
+    def _posteriors(self, rows: pd.DataFrame) -> np.ndarray:
+        values = rows[[f"{POSTERIOR}{label}" for label in self.labels]].to_numpy(float)
+        return np.ascontiguousarray(values)  # NumPy sums the classes of a clip in the order of the memory
+
+
+def read_predictions(path: Path, labels: Sequence[str]) -> RecordedPredictions:
+    """A system's predictions, and its branches' where it has any.
+
+    Raises InputError naming the file when it cannot be read, lacks a column, decides for an unknown emotion or holds a
+    posterior that is not finite.
     """
-    text = {"name": str, "split": str, "discrete": str, "branch": str}
-    table = pd.read_csv(path, dtype=text, keep_default_na=False)  # a clip may be called NA
     posteriors = [f"{POSTERIOR}{label}" for label in labels]
-    branches = [str(column).removeprefix(WEIGHT) for column in table if str(column).startswith(WEIGHT)]
-    weights = table[[f"{WEIGHT}{branch}" for branch in branches]].to_numpy(float)
-    of_branches = np.zeros((len(table), 0, len(labels)))
-    if branches:
-        beside = path.with_name(BRANCHES)
-        try:
-            rows = pd.read_csv(beside, dtype=text, keep_default_na=False)
-        except OSError as error:
-            raise InputError(f"{beside} cannot be read: {error.strerror}") from error
-        keys = ["name", "split"]
-        expected = table.loc[table.index.repeat(len(branches)), keys].assign(branch=branches * len(table))
-        if rows[[*keys, "branch"]].to_numpy().tolist() != expected.to_numpy().tolist():
-            raise InputError(f"{beside} must hold a row for each clip of {path.name} and branch, in their order")
-        of_branches = rows[posteriors].to_numpy(float).reshape(len(table), len(branches), len(labels))
-    joint = table[posteriors].to_numpy(float)
-    return table, Decisions(joint, table["valence"].to_numpy(float), weights, of_branches)
+    table = read_table(path, ["name", "split", "discrete", "valence", "confidence", *posteriors])
+    if not (known := table["discrete"].isin(list(labels))).all():
+        raise InputError(f"{path} predicts {table['discrete'][~known].iloc[0]!r}, not one of {', '.join(labels)}")
+    _refuse_not_finite(path, table, posteriors)
+    predictions = RecordedPredictions(path, tuple(labels), table)
+    if not predictions.branches:
+        return predictions
+    beside = path.with_name(BRANCHES)
+    of_branches = read_table(beside, ["name", "split", "branch", *posteriors])
+    _refuse_not_finite(beside, of_branches, posteriors)
+    return replace(predictions, of_branches=of_branches)
+
+
+def read_table(file: Path | TextIO, columns: Sequence[str], called: str = "") -> pd.DataFrame:
+    """These columns of a CSV, and its posteriors and weights: words as text, everything else as numbers.
+
+    Raises InputError naming the file when it cannot be read or lacks a column.
+    """
+    called = called or str(file)
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)  # an emotion or a clip may be called NA
+        if missing := [column for column in columns if column not in table]:
+            raise InputError(f"{called} lacks the column {missing[0]!r}")
+        found = set(columns) | {name for name in map(str, table) if name.startswith(_NUMBERS)}
+        numbers = [name for name in map(str, table) if name in found.difference(_WORDS)]
+        words = [name for name in columns if name in _WORDS]
+        return table[words].join(table[numbers].replace("", "nan").astype(float))
+    except (OSError, ValueError) as error:
+        raise (error if isinstance(error, InputError) else InputError(f"{called} is not readable: {error}")) from error
+
+
+def _refuse_not_finite(path: Path, table: pd.DataFrame, posteriors: Sequence[str]) -> None:
+    finite = np.isfinite(table[list(posteriors)].to_numpy()).all(axis=1)
+    if not finite.all():
+        clip = table["name"][~finite].iloc[0]
+        raise InputError(f"{path} has a posterior that is not finite for the clip {clip!r}")

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -16,15 +16,8 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import read_json
-from mer_pnao.outs.names import is_further_seed
-
-# What a record says about the result; the rest of it are the settings that led there.
-_OUTCOME = {
-    "system", "round", "best", "key", "parameters", "parameters_ratio", "latency_ms", "scores", "kept",
-    "pruned_nodes", "nothing_pruned", "data_digest",
-}  # fmt: skip
-_FIGURES = ("parameters", "parameters_ratio", "latency_ms", "pruned_nodes")
+from mer_pnao.outs.names import CURVES, is_further_seed
+from mer_pnao.outs.record import Record
 
 
 class Point(NamedTuple):
@@ -40,54 +33,35 @@ class Finished:
     """A folder with a record: a round, or a system without rounds."""
 
     directory: Path
-    record: Mapping[str, Any]
-
-    @property
-    def system(self) -> str:
-        """The system that it belongs to."""
-        return str(self.record["system"])
-
-    @property
-    def number(self) -> int | None:
-        """The round; None for a system without rounds."""
-        return self.record.get("round")
+    record: Record
 
     @property
     def of_record(self) -> bool:
         """Whether the first seed made it. The further seeds' folders only say how much a seed matters."""
-        return not is_further_seed(self.directory if self.number is None else self.directory.parent)
+        return not is_further_seed(self.directory.parent if self.record.round else self.directory)
 
     @property
     def title(self) -> str:
         """The system, for people; of a further seed with the seed."""
-        return self.system if self.of_record else f"{self.system} seed {self.record['seed']}"
-
-    @property
-    def data_digest(self) -> str:
-        """SHA-256 of the data."""
-        return str(self.record["data_digest"])
-
-    @property
-    def com(self) -> float:
-        """Com on Train&Val, the only score that choices are made by."""
-        return float(self.record["scores"]["trainval"]["com"])
+        system = self.record.system
+        return system if self.of_record else f"{system} seed {self.record.settings.seed}"
 
     def settings(self) -> dict[str, str]:
         """What was asked for, with dotted names, lists joined; what does not apply is left out."""
-        chosen = {name: value for name, value in self.record.items() if name not in _OUTCOME}
-        return {name: str(value) for name, value in _flat(chosen) if value is not None}
+        stated = _flat(self.record.settings.stated())
+        return {name: str(value) for name, value in stated if value is not None}
 
     def system_identity(self) -> str:
         """The same for all rounds of one training of a system, which has one seed, and for the next run of the same."""
-        if self.number is None:
-            return _digest(self.record)
-        return _digest([self.system, self.data_digest, self.settings()])
+        if self.record.round is None:
+            return _digest(self.record.flat())
+        return _digest([self.record.system, self.record.data_digest, self.settings()])
 
     def identity(self) -> str:
         """The same for the same round, whenever and wherever it was trained."""
-        if self.number is None:
+        if self.record.round is None:
             return self.system_identity()
-        return _digest([self.system_identity(), self.number, self.record["key"]])
+        return _digest([self.system_identity(), self.record.round.number, self.record.round.key])
 
     def metrics(self) -> dict[str, float]:
         """Scores of each split (`trainval_com`), size, latency, nodes and parameters kept; unknown ones are left out.
@@ -95,25 +69,29 @@ class Finished:
         Of each prunable layer: `kept_nodes/<layer>` and `kept_parameters/<layer>`, means over the folds. Raises
         InputError when a file of weights is damaged.
         """
-        values = {
+        record, of_round = self.record, self.record.round
+        values: dict[str, float | None] = {
             f"{split}_{name}": value
-            for split, scores in self.record["scores"].items()
-            for name, value in scores.items()
+            for split, scores in record.scores.items()
+            for name, value in asdict(scores).items()
         }
-        values |= {name: self.record.get(name) for name in _FIGURES}
-        if kept := self.record.get("kept"):
-            values["kept_nodes"], dense = (sum(layer[i] for layer in kept.values()) for i in (0, 1))
-            values["kept_nodes_ratio"] = values["kept_nodes"] / dense
-            values |= {f"kept_nodes/{layer}": nodes for layer, (nodes, _) in kept.items()}
+        values |= {"parameters": record.parameters, "parameters_ratio": record.parameters_ratio}
+        kept = of_round.kept if of_round else {}
+        if of_round:
+            values |= {"latency_ms": of_round.latency_ms, "pruned_nodes": of_round.pruned_nodes}
+        if kept:
+            nodes, dense = map(sum, zip(*kept.values(), strict=True))
+            values |= {"kept_nodes": nodes, "kept_nodes_ratio": nodes / dense}
+            values |= {f"kept_nodes/{layer}": left for layer, (left, _) in kept.items()}
         if weights := sorted(self.directory.glob("*.safetensors")):
-            sizes = [_layer_sizes(path, kept or {}) for path in weights]
+            sizes = [_layer_sizes(path, kept) for path in weights]
             values |= {f"kept_parameters/{layer}": fmean(size[layer] for size in sizes) for layer in sizes[0]}
             values["model_bytes"] = sum(path.stat().st_size for path in weights)
         return {name: float(value) for name, value in values.items() if value is not None}
 
     def curves(self) -> list[Point]:
         """Every figure of every epoch, named `fold0/com`. Raises InputError when curves.csv is damaged."""
-        path = self.directory / "curves.csv"
+        path = self.directory / CURVES
         if not path.is_file():
             return []
         points = []
@@ -128,14 +106,9 @@ class Finished:
 
 
 def read_finished(directory: Path) -> Finished:
-    """A finished round or system. Raises InputError naming the file when its record cannot be used."""
-    path = directory / "record.json"
-    try:
-        finished = Finished(directory.resolve(), read_json(path))
-        finished.identity()
-        finished.metrics()
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
-        raise InputError(f"{path} is not the record of a finished round or system: {error!r}") from error
+    """A finished round or system. Raises InputError naming the file when its record or weights cannot be used."""
+    finished = Finished(directory.resolve(), Record.read(directory))
+    finished.metrics()
     return finished
 
 

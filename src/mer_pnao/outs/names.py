@@ -1,22 +1,44 @@
 """What the outputs are called, for those who write them and those who only read them."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-SYSTEMS = ("linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final")  # the rows of Table 1, in order
-POSTERIOR, WEIGHT = "posterior_", "weight_"  # prefixes of predictions.csv's columns, before a label or a branch
+
+@dataclass(frozen=True)
+class SystemSpec:
+    """A row of Table 1."""
+
+    name: str  # of its folder below models/ and of its rows in the tables
+    title: str  # for people
+    kind: Literal["probe", "dense", "pruned", "mixed"]  # pruned: shrunk by Algorithm 1; mixed: of other systems
+    fusion: Literal["attention", "entropy"] | None = None  # of the branches of a network of its own
+
+
+PROBE, BASELINE, FINAL = "linear_probe", "baseline", "final"
+_TABLE = (
+    SystemSpec(PROBE, "Linear probe", "probe"),
+    SystemSpec(BASELINE, "Baseline", "dense", "attention"),
+    SystemSpec("enf", "EnF", "dense", "entropy"),
+    SystemSpec("pnao", "PNAO", "pruned", "attention"),
+    SystemSpec("enf_pnao", "EnF + PNAO", "pruned", "entropy"),
+    SystemSpec(FINAL, "Final", "mixed"),
+)
+SYSTEMS = tuple(each.name for each in _TABLE)  # the rows of Table 1, in order
+TITLES = {each.name: each.title for each in _TABLE}
+FUSION = {each.name: each.fusion for each in _TABLE if each.fusion}
+DENSE = tuple(each.name for each in _TABLE if each.kind == "dense")
+PRUNED = tuple(each.name for each in _TABLE if each.kind == "pruned")
+MEMBERS = PRUNED  # of the final system
+REGISTERED = PRUNED  # whose rounds become versions
+
+RECORD = "record.json"  # settings and outcome of a round or of a system without rounds, the last file to be written
+CONFIG = "config.json"  # of the networks beside it, or of what the final system mixes
+ENCODERS = "encoders.json"  # what made the features that the networks read
+CURVES, WEIGHTS = "curves.csv", "weights.csv"  # the figures of every epoch; Figure 4's histogram
 PREDICTIONS, BRANCHES = "predictions.csv", "branches.csv"  # joint decisions, and the branches' posteriors beside them
-TITLES = {
-    "linear_probe": "Linear probe",
-    "baseline": "Baseline",
-    "enf": "EnF",
-    "pnao": "PNAO",
-    "enf_pnao": "EnF + PNAO",
-    "final": "Final",
-}
-REGISTERED = ("pnao", "enf_pnao")  # the systems whose rounds become versions
-FUSION = {"baseline": "attention", "enf": "entropy", "pnao": "attention", "enf_pnao": "entropy"}
-DENSE = ("baseline", "enf")
-MEMBERS = ("pnao", "enf_pnao")  # of the final system
+POSTERIOR, WEIGHT = "posterior_", "weight_"  # prefixes of predictions.csv's columns, before a label or a branch
+TRAINVAL = "trainval"  # the split of the training clips, each predicted by the fold that it was held out of
 _SEED = "seed-"
 
 

@@ -23,6 +23,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json, write_json
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction, from_state
 from mer_pnao.outs.decisions import Decisions
+from mer_pnao.outs.names import CONFIG
 from mer_pnao.training.fit import Epoch, predict
 
 _BINS = np.linspace(-0.5, 0.5, 101)  # of Figure 4, the same for every round
@@ -69,7 +70,7 @@ def write_networks(directory: Path, model: RoundModel) -> None:
         "folds": len(model.networks),
         "blueprint": asdict(model.blueprint),
     }
-    write_json(directory / "config.json", config)
+    write_json(directory / CONFIG, config)
 
 
 def write_curves(path: Path, folds: Sequence[Sequence[Epoch]]) -> None:
@@ -90,7 +91,7 @@ def write_weights(path: Path, networks: Sequence[EmotionNetwork]) -> None:
 
 def read_round(directory: Path) -> RoundModel:
     """Load a round's model. Raises InputError naming the file when something is missing or does not fit."""
-    path = directory / "config.json"
+    path = directory / CONFIG
     try:
         config = read_json(path)
         parts = dict(config["blueprint"])
@@ -104,16 +105,3 @@ def read_round(directory: Path) -> RoundModel:
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{path} is not a model of this project: {error}") from error
     return RoundModel(config["system"], config["round"], blueprint, tuple(config["labels"]), tuple(networks))
-
-
-def round_directories(system: Path) -> list[Path]:
-    """The finished rounds of a system's folder, in order."""
-    return sorted(path.parent for path in system.glob("round-*/record.json"))
-
-
-def best_round_directory(system: Path) -> Path:
-    """The round that the record calls best. Raises InputError when the system has none."""
-    for directory in round_directories(system):
-        if read_json(directory / "record.json")["best"]:
-            return directory
-    raise InputError(f"{system} holds no finished round that is marked as the best one")

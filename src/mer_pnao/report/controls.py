@@ -13,6 +13,7 @@ from mer_pnao.controls.run import Outcome
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means
 from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.console import narrow_table
+from mer_pnao.foundations.files import write_bytes, write_text
 from mer_pnao.report.controls_figure import controls_figure
 from mer_pnao.report.words import NONE, probability, short_count
 from mer_pnao.systems.dataset import Dataset
@@ -67,11 +68,8 @@ def controls_table(
 def write_controls(table: pd.DataFrame, has_valence: bool, out: Path) -> None:
     """Write `controls.csv` and `controls.png` into `out`, each whole or not at all."""
     text = table.to_csv(index=False, float_format="%.6f", lineterminator="\n")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("controls.csv", text.encode()), ("controls.png", controls_figure(table, has_valence))):
-        beside = out / f".{name}.part"
-        beside.write_bytes(content)
-        beside.replace(out / name)
+    write_text(out / "controls.csv", text)
+    write_bytes(out / "controls.png", controls_figure(table, has_valence))
 
 
 def print_controls(table: pd.DataFrame, console: Console) -> None:

@@ -73,7 +73,7 @@ def _draw_scores(axes: Axes, system: System, metric: str, has_valence: bool) -> 
     titles = {"com": "Com ↑" if has_valence else "Com = Dis ↑", "dis": "Dis ↑", "dim": "Dim ↓"}
     lines = (("Train&Val (out-of-fold)", "trainval", BLUE, "o", "-"), ("test", "test", VERMILLION, "s", "--"))
     for name, split, colour, marker, line in lines:
-        points = [(each.number, getattr(getattr(each, split), metric, None)) for each in system.rounds]
+        points = [(each.number, getattr(each.scores.get(split), metric, None)) for each in system.rounds]
         known = [(number, value) for number, value in points if value is not None]
         if known:
             axes.plot(*zip(*known, strict=True), line, marker=marker, color=colour, label=name)
@@ -96,23 +96,22 @@ def _draw_parameters(axes: Axes, system: System) -> None:
 
 def weights(system: System) -> bytes:
     """Fig. 4: how the weights are distributed, a line a round; the best round's is thick."""
-    drawn = [(each, each.weights) for each in system.rounds if each.weights is not None]
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         last = max(len(system.rounds) - 1, 1)
-        for each, histogram in drawn:
-            best = each is system.best
+        for number, histogram in system.weights.items():
+            best = number == system.best.number
             axes.plot(
                 (histogram["bin_left"] + histogram["bin_right"]) / 2,
                 100 * histogram["share"],
-                color=OVER_ROUNDS(each.number / last) if system.pruned else BLUE,
+                color=OVER_ROUNDS(number / last) if system.pruned else BLUE,
                 linewidth=2.8 if best else 1.2,
                 zorder=3 if best else 2,
-                label=f"round {each.number}" + (" (best)" if best else ""),
+                label=f"round {number}" + (" (best)" if best else ""),
             )
         axes.set(title=system.title, xlabel="weight", ylabel="share of the weights, %")
-        axes.set_xlim(*_bulk([histogram for _, histogram in drawn]))
+        axes.set_xlim(*_bulk(list(system.weights.values())))
         axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7))
         if system.pruned:

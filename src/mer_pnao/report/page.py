@@ -15,12 +15,12 @@ from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import DIM_WEIGHT
-from mer_pnao.outs.names import SYSTEMS, TITLES
+from mer_pnao.outs.names import BASELINE, FINAL, FUSION, PROBE, SYSTEMS, TITLES
 from mer_pnao.report.calibration import calibration
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.search_section import SearchSection
 from mer_pnao.report.seeds import OverSeeds, Spread, over_seeds, trainval_scores
-from mer_pnao.report.table import BASELINE, CONFIDENT, FurtherSplit, verdict
+from mer_pnao.report.table import CONFIDENT, FurtherSplit, verdict
 from mer_pnao.report.words import NONE, number, percent, plus_minus, probability, short_count, signed
 
 PLOT_WIDTH, PLOT_PAD = 250, 10  # of an interval's drawing, CSS pixels
@@ -92,7 +92,7 @@ def page(
         "profile": setting.profile,
         "summary": _render(templates, "sections/summary", _summary(evidence, comparisons, setting.profile, over)),
         "sections": sections,
-        "has_submission": "final" in comparisons,
+        "has_submission": FINAL in comparisons,
     }
     return _render(templates, "page", frame)
 
@@ -105,7 +105,13 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals |= {"baseline": BASELINE, "confident": CONFIDENT, "dash": NONE, "dim_weight": DIM_WEIGHT}
+    templates.globals |= {
+        "baseline": BASELINE,
+        "fusion": FUSION,
+        "confident": CONFIDENT,
+        "dash": NONE,
+        "dim_weight": DIM_WEIGHT,
+    }
     templates.filters |= {
         "number": number,
         "signed": signed,
@@ -140,9 +146,9 @@ def _layer_name(layer: str) -> str:
 def _summary(
     evidence: Evidence, comparisons: Mapping[str, Comparison], profile: str, over: Mapping[str, OverSeeds]
 ) -> dict[str, Any]:
-    headline, probe = _headline_system(evidence), comparisons.get("linear_probe")
+    headline, probe = _headline_system(evidence), comparisons.get(PROBE)
     chief = comparisons[headline.name]
-    better = probe is not None and headline.name != "linear_probe" and probe.scores.com >= chief.scores.com
+    better = probe is not None and headline.name != PROBE and probe.scores.com >= chief.scores.com
     return {
         "headline": headline,
         "chief": chief,
@@ -157,14 +163,14 @@ def _summary(
 def _headline_system(evidence: Evidence) -> System:
     """Final where it exists, else the best network by Train&Val Com: the test set never chooses."""
     systems = evidence.systems
-    if "final" in systems:
-        return systems["final"]
+    if FINAL in systems:
+        return systems[FINAL]
 
     def trainval_com(system: System) -> float:
         scores = trainval_scores(evidence, system)
         return float("-inf") if scores is None else scores.com
 
-    networks = [system for name, system in systems.items() if name != "linear_probe"]
+    networks = [system for name, system in systems.items() if name != PROBE]
     return max(networks or list(systems.values()), key=trainval_com)
 
 
@@ -230,7 +236,7 @@ def _calibrations(evidence: Evidence, seed: int) -> dict[str, Any]:
         "clips": len(evidence.test),
         "branches": branches,
         "ece_headings": [f"ECE,|{branch}" for branch in branches],
-        "final_has_branches": "final" in evidence.systems and bool(evidence.systems["final"].branches),
+        "final_has_branches": FINAL in evidence.systems and bool(evidence.systems[FINAL].branches),
     }
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from rich.console import Console
 
 from mer_pnao.foundations.console import narrow_table
+from mer_pnao.foundations.files import write_bytes
 from mer_pnao.params.search_space import Value
 from mer_pnao.report.search_figures import draw_search
 from mer_pnao.report.words import short_count
@@ -24,16 +25,13 @@ def write_search(record: StudyRecord, out: Path) -> None:
 
     Figures that an earlier study left, and that this one has none of, go.
     """
-    out.mkdir(parents=True, exist_ok=True)
     pictures = {f"{name}.png": content for name, content in draw_search(record).items()}
     texts = {
         "trials.csv": trials_table(record).to_csv(index=False, float_format="%.6f", lineterminator="\n"),
         "study.json": json.dumps(summary(record), indent=1, allow_nan=False) + "\n",
     }
     for name, content in {**pictures, **{name: text.encode() for name, text in texts.items()}}.items():
-        beside = out / f".{name}.part"
-        beside.write_bytes(content)
-        beside.replace(out / name)
+        write_bytes(out / name, content)
     for path in out.glob("*.png"):
         if path.name not in pictures:
             path.unlink()

@@ -1,10 +1,11 @@
 """What the report page shows of a search: what `reports/search/` holds, when it is of the same profile."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from mer_pnao.foundations.files import read_json
 
 FIGURES = ("history", "importances", "slice", "contour", "pareto")
 
@@ -20,7 +21,7 @@ class SearchSection:
 def read_search(folder: Path, profile: str) -> SearchSection | None:
     """The last search of the profile; None where there is none, or what is there cannot be read."""
     try:
-        study = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+        study = read_json(folder / "study.json")
         if study["profile"] != profile or study["chosen"] is None:
             return None
         return SearchSection(study, {f"search_{path.stem}": path.read_bytes() for path in _figures(folder)})

@@ -1,18 +1,17 @@
 """Table 1 with intervals, the rounds, and the flat metrics."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import pandas as pd
 
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
-from mer_pnao.outs.names import SYSTEMS
+from mer_pnao.outs.names import BASELINE, SYSTEMS
 from mer_pnao.report.calibration import calibration_errors
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import SEED_COLUMNS, OverSeeds, over_seeds, trainval_scores
 
-BASELINE, PROBE = "baseline", "linear_probe"
 CONFIDENT = 0.95  # the P that a verdict of better or worse asks for; promotion has a limit of its own
 COLUMNS = [
     "system",
@@ -128,18 +127,18 @@ def rounds_table(evidence: Evidence) -> pd.DataFrame:
     rows = [
         [
             name,
-            each.number,
+            each.round.number,
             split,
-            scores.dis,
-            scores.dim,
-            scores.com,
-            *(getattr(each, cost) for cost in costs),
+            *astuple(scores),
+            each.parameters,
+            each.parameters_ratio,
+            each.round.latency_ms,
+            each.round.best,
         ]
         for name, system in evidence.systems.items()
-        if name not in ("linear_probe", "final")  # they have no rounds
         for each in system.rounds
-        for split, scores in (("trainval", each.trainval), ("test", each.test), *each.others.items())
-        if scores is not None
+        if each.round is not None
+        for split, scores in each.scores.items()
     ]
     return _typed(pd.DataFrame(rows, columns=columns))
 

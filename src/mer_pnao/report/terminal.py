@@ -10,9 +10,9 @@ from rich.table import Table
 
 from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.outs.names import TITLES
+from mer_pnao.outs.names import BASELINE, TITLES
 from mer_pnao.report.seeds import MEASURES, SEED_COLUMNS
-from mer_pnao.report.table import BASELINE, COLUMNS, SPLIT
+from mer_pnao.report.table import COLUMNS, SPLIT
 from mer_pnao.report.words import NONE, plus_minus, probability, short_count
 
 

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from mer_pnao.foundations.files import write_bytes
+from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.report import figures
 from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
 from mer_pnao.report.search_section import read_search
-from mer_pnao.report.table import PROBE, compare, further_splits, metrics, results_table, rounds_table
+from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table
 
 SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
-SUBMITTED = "final"  # the system whose predictions are handed in
 SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
 
 
@@ -44,20 +45,20 @@ def write_report(
     setting = Setting(profile=profile, resamples=resamples, seed=seed, clips=dict(Counter(truth["split"])))
     skipped = skipped[SKIPPED_COLUMNS]
 
-    _write(out / "table.csv", _csv(table))
-    _write(out / "rounds.csv", _csv(rounds))
-    _write(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
-    _write(out / "skipped_clips.csv", _csv(skipped))
+    write_bytes(out / "table.csv", _csv(table))
+    write_bytes(out / "rounds.csv", _csv(rounds))
+    write_bytes(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
+    write_bytes(out / "skipped_clips.csv", _csv(skipped))
     for name, system in evidence.systems.items():
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
-        _write(out / "predictions" / f"{name}.csv", _csv(system.test, "%.9g"))
-    if final := evidence.systems.get(SUBMITTED):
+        write_bytes(out / "predictions" / f"{name}.csv", _csv(system.test, "%.9g"))
+    if final := evidence.systems.get(FINAL):
         for split, predictions in {"test": final.test, **final.others}.items():
-            _write(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
+            write_bytes(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
     for name, picture in pictures.items():
-        _write(out / "figures" / f"{name}.png", picture)
+        write_bytes(out / "figures" / f"{name}.png", picture)
     search = read_search(out / "search", profile)  # an earlier search's, where there is one
-    _write(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further, search).encode())
+    write_bytes(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further, search).encode())
 
 
 def draw_figures(evidence: Evidence) -> dict[str, bytes]:
@@ -67,20 +68,9 @@ def draw_figures(evidence: Evidence) -> dict[str, bytes]:
     drawn |= {
         f"rounds_{name}": figures.rounds(system, evidence.has_valence) for name, system in systems if system.pruned
     }
-    drawn |= {
-        f"weights_{name}": figures.weights(system)
-        for name, system in systems
-        if any(each.weights is not None for each in system.rounds)
-    }
+    drawn |= {f"weights_{name}": figures.weights(system) for name, system in systems if system.weights}
     return drawn | {"reliability": figures.reliability_diagram(evidence)}
 
 
 def _csv(table: pd.DataFrame, number: str = "%.6f") -> bytes:
     return table.to_csv(index=False, float_format=number, lineterminator="\n").encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_bytes(content)
-    beside.replace(path)

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ruamel.yaml import YAML
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import write_text
+from mer_pnao.foundations.files import replacing, write_text
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.profile import load_params
 from mer_pnao.params.search_space import SECTIONS, Knob, Value
@@ -125,14 +124,11 @@ def _change(params_file: Path, best: BestParams, path: Path) -> list[tuple[str, 
     if changed:
         text = io.StringIO()
         yaml.dump(document, text)
-        partial = params_file.with_name(f".{params_file.name}.{os.getpid()}")
-        try:
+        with replacing(params_file) as partial:
             partial.write_text(text.getvalue(), encoding="utf-8")
-            load_params(partial)
-            partial.replace(params_file)
-        except InputError as error:
-            said = str(error).removeprefix(f"{partial}: ")
-            raise InputError(f"{path} would make a wrong params.yaml: {said}") from error
-        finally:
-            partial.unlink(missing_ok=True)
+            try:
+                load_params(partial)
+            except InputError as error:
+                said = str(error).removeprefix(f"{partial}: ")
+                raise InputError(f"{path} would make a wrong params.yaml: {said}") from error
     return changed

@@ -28,7 +28,7 @@ from mer_pnao.media.decode import SAMPLE_RATE, ClipError
 from mer_pnao.predict import Prediction, Predictor, Refusal
 from mer_pnao.serving.current_model import CurrentModel, ModelSource
 from mer_pnao.serving.decoder_pool import DecoderPool
-from mer_pnao.serving.gate import RECORD, Gate, too_large
+from mer_pnao.serving.gate import RECORD, Admission, too_large
 from mer_pnao.serving.limits import ServiceLimits
 from mer_pnao.serving.page import the_page
 
@@ -118,7 +118,7 @@ def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequ
             return await decoders.decode(path, plans)
 
     app = FastAPI(title="mer-pnao", lifespan=lifespan, docs_url=None, redoc_url=None)  # those pages load from a CDN
-    app.add_middleware(Gate, limits=limits)
+    app.add_middleware(Admission, limits=limits)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_HOSTS, *hosts], www_redirect=False)
     app.add_exception_handler(RequestValidationError, _no_clip)
     app.add_exception_handler(400, _bad_form)

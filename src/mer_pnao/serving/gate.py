@@ -18,7 +18,7 @@ _ENVELOPE = 2**16  # bytes of a multipart body beside the file
 _LINGER = 5.0  # seconds that a refused client may go on sending, so that it reads why
 
 
-class Gate:
+class Admission:
     """Middleware around POST /predict; every other request goes through.
 
     Answers 413 to a body that is or becomes too large, 429 when enough clips are being worked on, 408 to a body that

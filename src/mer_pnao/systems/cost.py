@@ -11,13 +11,14 @@ import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mer_pnao.foundations.files import read_json
+from mer_pnao.foundations.files import read_json, write_json
 from mer_pnao.outs.networks import RoundModel
 
 
@@ -29,15 +30,10 @@ def remembered_latency_ms(model: RoundModel, clip: dict[str, Tensor]) -> float:
     path = _folder() / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
     try:
         return float(read_json(path)["latency_ms"])
-    except (OSError, ValueError, KeyError):
+    except (ValueError, KeyError):
         measured = round(latency_ms(model.networks, clip), 3)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}")
-        beside.write_text(json.dumps({"latency_ms": measured}))
-        beside.replace(path)
-    except OSError:
-        pass  # a home that cannot be written to: the figure is measured each time
+    with suppress(OSError):  # a home that cannot be written to: the figure is measured each time
+        write_json(path, {"latency_ms": measured})
     return measured
 
 

@@ -3,16 +3,13 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from mer_pnao.foundations.files import read_json, write_json
+from mer_pnao.foundations.files import write_json
 from mer_pnao.outs.decisions import Decisions, read_predictions
-from mer_pnao.outs.names import MEMBERS, PREDICTIONS, further_seeds, seed_folder
-from mer_pnao.outs.networks import best_round_directory
+from mer_pnao.outs.names import CONFIG, FINAL, MEMBERS, PREDICTIONS, TRAINVAL, further_seeds, seed_folder
+from mer_pnao.outs.record import Member, Record, Settings, best_round_directory
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.systems.write import write_decisions
 from mer_pnao.training.ensemble import choose_weight
-from mer_pnao.training.examples import Examples
 
 
 def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: Path) -> None:
@@ -29,33 +26,39 @@ def combine_final(dataset: Dataset, branches: Sequence[str], models: Path, out: 
 
 def _combine_seed(dataset: Dataset, branches: Sequence[str], trained: Mapping[str, Path], out: Path) -> None:
     best = {system: best_round_directory(directory) for system, directory in trained.items()}
-    records = {system: read_json(directory / "record.json") for system, directory in best.items()}
-    splits = {"trainval": dataset.train, **dataset.tests}
-    parts: dict[str, dict[str, Decisions]] = {split: {} for split in splits}
-    for system, directory in best.items():
-        table, decisions = read_predictions(directory / PREDICTIONS, dataset.labels)
-        for split, examples in splits.items():
-            parts[split][system] = _in_order(table, decisions, split, examples)
-    first, second = (parts["trainval"][system] for system in MEMBERS)
+    predicted = {system: read_predictions(folder / PREDICTIONS, dataset.labels) for system, folder in best.items()}
+    splits = {TRAINVAL: dataset.train, **dataset.tests}
+    parts = {
+        split: [predicted[system].decisions(split, examples.names) for system in MEMBERS]
+        for split, examples in splits.items()
+    }
+    first, second = parts[TRAINVAL]
     weight = choose_weight((first.posterior, first.valence), (second.posterior, second.valence), dataset.train)
-    mixed = {split: _mix(of[MEMBERS[0]], of[MEMBERS[1]], weight) for split, of in parts.items()}
     # A weight of 0 or 1 leaves one of the two out: then nobody has to load it.
     shares = {system: share for system, share in zip(MEMBERS, (weight, 1 - weight), strict=True) if share > 0}
-    members = [
-        {"system": system, "round": records[system]["round"], "weight": share} for system, share in shares.items()
-    ]
-    used = [records[system] for system in shares]
-    seed = used[0]["seed"]
-    write_json(out / "config.json", {"members": members, "labels": list(dataset.labels), "seed": seed})
-    dense = sum(record["parameters"] / record["parameters_ratio"] for record in used)
-    total = sum(record["parameters"] for record in used)
-    profile = used[0]["profile"]
-    record = {"system": "final", "profile": profile, "members": members, "parameters": total, "seed": seed}
-    record |= {"parameters_ratio": round(total / dense, 6)}
-    write_decisions(out, record, dataset, mixed, branches)
+    used = {system: Record.read(best[system]) for system in shares}
+    members = tuple(
+        Member(system=system, round=record.round.number, weight=shares[system])
+        for system, record in used.items()
+        if record.round
+    )
+    total = sum(record.parameters for record in used.values())
+    dense = sum(record.parameters / (record.parameters_ratio or 1) for record in used.values())
+    one = next(iter(used.values()))
+    record = Record(
+        system=FINAL,
+        settings=Settings(profile=one.settings.profile, members=members, seed=one.settings.seed),
+        parameters=total,
+        parameters_ratio=round(total / dense, 6),
+        scores=write_decisions(out, dataset, {split: _mix(weight, *each) for split, each in parts.items()}, branches),
+        data_digest=dataset.digest,
+    )
+    stated = record.settings.stated()
+    write_json(out / CONFIG, {"members": stated["members"], "labels": list(dataset.labels), "seed": stated["seed"]})
+    record.write(out)
 
 
-def _mix(first: Decisions, second: Decisions, weight: float) -> Decisions:
+def _mix(weight: float, first: Decisions, second: Decisions) -> Decisions:
     """The first system's decisions by the weight, the second's by the rest.
 
     Branch by branch, too: the two systems' branches of one name read the same feature sets, so their mixture is one
@@ -63,10 +66,3 @@ def _mix(first: Decisions, second: Decisions, weight: float) -> Decisions:
     """
     pairs = zip(first.arrays, second.arrays, strict=True)
     return Decisions(*(weight * a + (1 - weight) * b for a, b in pairs))
-
-
-def _in_order(table: pd.DataFrame, decisions: Decisions, split: str, examples: Examples) -> Decisions:
-    """The decisions of one split in the order of the examples."""
-    rows = {name: i for i, (name, of) in enumerate(zip(table["name"], table["split"], strict=True)) if of == split}
-    order = [rows[name] for name in examples.names]
-    return Decisions(*(values[order] for values in decisions.arrays))

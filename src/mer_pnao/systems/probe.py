@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from mer_pnao.outs.decisions import Decisions
+from mer_pnao.outs.names import PROBE, TRAINVAL
+from mer_pnao.outs.record import Record, Settings
 from mer_pnao.params.profile import Params
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.systems.optimisation import folds_of
@@ -37,14 +39,14 @@ def run_probe(dataset: Dataset, params: Params, out: Path) -> None:
         split: _without_branches(*(np.mean(values, axis=0) for values in zip(*each, strict=True)))
         for split, each in tests.items()
     }
-    record = {
-        "system": "linear_probe",
-        "profile": params.profile,
-        "parameters": counts[0],
-        "parameters_ratio": None,
-        "fold_seed": params.seed,
-    }
-    write_decisions(out, record, dataset, {"trainval": trainval, **means}, ())
+    Record(
+        system=PROBE,
+        settings=Settings(profile=params.profile, fold_seed=params.seed),
+        parameters=counts[0],
+        parameters_ratio=None,
+        scores=write_decisions(out, dataset, {TRAINVAL: trainval, **means}, ()),
+        data_digest=dataset.digest,
+    ).write(out)
 
 
 def _without_branches(posterior: np.ndarray, valence: np.ndarray) -> Decisions:

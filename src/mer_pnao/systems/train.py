@@ -7,9 +7,8 @@ shrunk by Algorithm 1; final, the last two weighted linearly.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mer_pnao.foundations.files import read_json, write_json
 from mer_pnao.outs.names import seed_folder
-from mer_pnao.outs.networks import round_directories
+from mer_pnao.outs.record import Record, round_directories
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.pnao import optimise_in_step
 from mer_pnao.pruning.rounds import MapFolds, RoundStore, best_round
@@ -42,8 +41,7 @@ def run_systems(
 
 
 def _mark_best(out: Path) -> None:
-    records = [read_json(directory / "record.json") for directory in round_directories(out)]
-    best = best_round((record["scores"]["trainval"]["com"], record["parameters"]) for record in records)
-    for record in records:
-        record["best"] = record["round"] == best
-        write_json(out / f"round-{record['round']:02d}" / "record.json", record)
+    records = {directory: Record.read(directory) for directory in round_directories(out)}
+    best = best_round((record.com, record.parameters) for record in records.values())
+    for directory, record in records.items():
+        record.marked(record.number == best).write(directory)

@@ -4,25 +4,18 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from mer_pnao.evaluation.scores import score
-from mer_pnao.features.provenance import ENCODERS
+from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.files import write_json
 from mer_pnao.network.emotion_network import EmotionNetwork, NetworkConfig
 from mer_pnao.outs.decisions import Decisions, branches_table, predictions_table
-from mer_pnao.outs.names import BRANCHES, PREDICTIONS
-from mer_pnao.outs.networks import (
-    RoundModel,
-    decisions_of,
-    write_curves,
-    write_networks,
-    write_weights,
-)
+from mer_pnao.outs.names import BRANCHES, CURVES, ENCODERS, PREDICTIONS, TRAINVAL, WEIGHTS
+from mer_pnao.outs.networks import RoundModel, decisions_of, write_curves, write_networks, write_weights
+from mer_pnao.outs.record import Record, RoundOutcome, Settings
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import algorithm_version
@@ -47,48 +40,53 @@ def write_round(
     model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks))
     write_networks(directory, model)
     write_json(directory / ENCODERS, dataset.encoders)
-    write_curves(directory / "curves.csv", [fold.curves for fold in finished.folds])
-    write_weights(directory / "weights.csv", networks)
-    decisions = {"trainval": decisions_of(finished.out_of_fold)}
+    write_curves(directory / CURVES, [fold.curves for fold in finished.folds])
+    write_weights(directory / WEIGHTS, networks)
+    decisions = {TRAINVAL: decisions_of(finished.out_of_fold)}
     decisions |= {split: model.decide(examples.tensors()) for split, examples in dataset.tests.items()}
     count = float(np.mean([parameters(network) for network in networks]))
     first_clip = {name: torch.tensor(values[:1]) for name, values in dataset.test.features.items()}
     layers = finished.blueprint.config
     kept = {
-        name: [
-            float(np.mean([len(network.kept()[name]) for network in networks])),
-            _dense_nodes(name, layers),
-        ]
+        name: (float(np.mean([len(network.kept()[name]) for network in networks])), _dense_nodes(name, layers))
         for name in networks[0].kept()
     }
-    record = {
-        "system": system,
-        "profile": params.profile,
-        "algorithm": algorithm_version(),
-        "acoustic": list(params.features.acoustic),
-        "visual": list(params.features.visual),
-        "round": finished.number,
-        "best": False,
-        "key": finished.key,
-        "parameters": round(count),
-        "parameters_ratio": round(count / dense, 6),
-        "latency_ms": remembered_latency_ms(model, first_clip),
-        "naor": pnao.naor if pnao.rounds else None,
-        "alpha": pnao.alpha,
-        "rewind": pnao.rewind if pnao.rounds else None,
-        "scope": pnao.scope if pnao.rounds else None,
-        "min_nodes": pnao.min_nodes if pnao.rounds else None,
-        "fusion": finished.blueprint.fusion,
-        "seed": seed,
-        "fold_seed": params.seed,
-        "folds": params.folds,
-        "network": asdict(params.network),
-        "training": asdict(params.training),
-        "kept": kept,
-        "pruned_nodes": finished.pruned,
-        "nothing_pruned": finished.number > 0 and finished.pruned == 0,
-    }
-    write_decisions(directory, record, dataset, decisions, params.features.acoustic)
+    pruned = pnao.rounds > 0
+    settings = Settings(
+        profile=params.profile,
+        algorithm=algorithm_version(),
+        acoustic=params.features.acoustic,
+        visual=params.features.visual,
+        naor=pnao.naor if pruned else None,
+        alpha=pnao.alpha,
+        rewind=pnao.rewind if pruned else None,
+        scope=pnao.scope if pruned else None,
+        min_nodes=pnao.min_nodes if pruned else None,
+        fusion=finished.blueprint.fusion,
+        seed=seed,
+        fold_seed=params.seed,
+        folds=params.folds,
+        network=asdict(params.network),
+        training=asdict(params.training),
+    )
+    outcome = RoundOutcome(
+        round=finished.number,
+        best=False,
+        key=finished.key,
+        latency_ms=remembered_latency_ms(model, first_clip),
+        kept=kept,
+        pruned_nodes=finished.pruned,
+        nothing_pruned=finished.number > 0 and finished.pruned == 0,
+    )
+    Record(
+        system=system,
+        settings=settings,
+        round=outcome,
+        parameters=round(count),
+        parameters_ratio=round(count / dense, 6),
+        scores=write_decisions(directory, dataset, decisions, params.features.acoustic),
+        data_digest=dataset.digest,
+    ).write(directory)
     return directory
 
 
@@ -97,27 +95,23 @@ def _dense_nodes(layer: str, config: NetworkConfig) -> int:
 
 
 def write_decisions(
-    directory: Path,
-    record: dict[str, Any],
-    dataset: Dataset,
-    decided: Mapping[str, Decisions],
-    branches: Sequence[str],
-) -> None:
-    """Write predictions.csv, branches.csv where there are branches, and the record with the scores of each split.
+    directory: Path, dataset: Dataset, decided: Mapping[str, Decisions], branches: Sequence[str]
+) -> dict[str, Scores]:
+    """Write predictions.csv, and branches.csv where there are branches; returns the scores of each split.
 
     Takes decisions for every split; those for clips without a label are written and not scored.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tables, branch_tables, scores = [], [], {}
-    for split, examples in (("trainval", dataset.train), *dataset.tests.items()):
+    for split, examples in ((TRAINVAL, dataset.train), *dataset.tests.items()):
         decisions = decided[split]
         tables.append(predictions_table(examples.names, split, decisions, dataset.labels, branches))
         branch_tables.append(branches_table(examples.names, split, decisions, dataset.labels, branches))
         labelled = examples.emotion != UNLABELLED
         if labelled.any():
             chosen, valence = decisions.posterior[labelled].argmax(axis=1), decisions.valence[labelled]
-            scores[split] = asdict(score(examples.emotion[labelled], chosen, examples.valence[labelled], valence))
+            scores[split] = score(examples.emotion[labelled], chosen, examples.valence[labelled], valence)
     pd.concat(tables).to_csv(directory / PREDICTIONS, index=False)
     if branches:
         pd.concat(branch_tables).to_csv(directory / BRANCHES, index=False)
-    write_json(directory / "record.json", {**record, "scores": scores, "data_digest": dataset.digest})
+    return scores

@@ -2,26 +2,21 @@
 
 import hashlib
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from mer_pnao.params.profile import load_params
 
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a run is tagged with beside its record. The data's digest is in the record."""
+    """What a run is tagged with beside its record. The profile and the data's digest are in the record."""
 
     project: Path  # the root of the checkout that it was made in, absolute
-    profile: str  # of params.yaml
     git_commit: str | None  # None outside a git repository
     git_dirty: bool | None  # the checkout differs from the commit; None outside a git repository
     dvc_lock: str | None  # SHA-256 of dvc.lock, None where there is none
 
     def tags(self) -> dict[str, str]:
-        """Those that are known, by MLflow's names; a record's profile is `profile_of`."""
+        """Those that are known, by MLflow's names."""
         known = {
             "mlflow.source.git.commit": self.git_commit,
             "git_dirty": None if self.git_dirty is None else str(self.git_dirty).lower(),
@@ -29,20 +24,15 @@ class Lineage:
         }
         return {name: value for name, value in known.items() if value is not None}
 
-    def profile_of(self, record: Mapping[str, Any]) -> str:
-        """The profile that a record was made with; where it does not tell, the one that is set now."""
-        return str(record.get("profile") or self.profile)
-
 
 def read_lineage(project: Path) -> Lineage:
-    """The lineage of what a checkout makes now. Raises InputError when its params.yaml is wrong."""
+    """The lineage of what a checkout makes now."""
     project = project.resolve()
     lock = project / "dvc.lock"
     # dvc.lock changes with every stage, and has a tag of its own.
     changes = _git(project, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
     return Lineage(
         project,
-        load_params(project / "params.yaml").profile,
         _git(project, "rev-parse", "--verify", "--quiet", "HEAD"),
         None if changes is None else bool(changes),
         hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,

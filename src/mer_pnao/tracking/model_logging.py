@@ -13,8 +13,8 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 import mer_pnao
-from mer_pnao.features.provenance import ENCODERS
 from mer_pnao.outs.finished import Finished
+from mer_pnao.outs.names import CONFIG, ENCODERS
 from mer_pnao.outs.networks import RoundModel, read_round
 from mer_pnao.tracking import packaged_model
 from mer_pnao.tracking.connection import Store
@@ -39,7 +39,7 @@ def log_packaged_model(store: Store, run: str, finished: Finished) -> str:
         if logged.status == "READY":
             return str(logged.model_id)
         client.delete_logged_model(logged.model_id)  # left by a kill
-    name = f"{finished.system}-round-{finished.number:02d}"
+    name = f"{finished.record.system}-round-{finished.record.number:02d}"
     logged = client.create_logged_model(store.experiment, name, run, params=finished.settings())
     with TemporaryDirectory() as folder:
         _save(Path(folder) / "model", finished.directory, Model("model", run, model_id=logged.model_id))
@@ -52,7 +52,7 @@ def log_packaged_model(store: Store, run: str, finished: Finished) -> str:
 def _save(path: Path, directory: Path, description: Model) -> None:
     """Write the MLflow model into a new folder."""
     model = read_round(directory)
-    files = {"config": directory / "config.json"}
+    files = {"config": directory / CONFIG}
     files |= {file.stem: file for file in sorted([*directory.glob(ENCODERS), *directory.glob("fold-*.safetensors")])}
     example = {name: np.zeros((1, width), np.float32) for name, width in model.blueprint.widths.items()}
     with warnings.catch_warnings():  # MLflow trips over its own deprecations

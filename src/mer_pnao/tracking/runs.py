@@ -14,15 +14,25 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run,
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.finished import Finished, read_finished
-from mer_pnao.outs.names import BRANCHES, PREDICTIONS, REGISTERED, SYSTEMS, further_seeds
-from mer_pnao.outs.networks import round_directories
+from mer_pnao.outs.names import (
+    BRANCHES,
+    CONFIG,
+    CURVES,
+    PREDICTIONS,
+    RECORD,
+    REGISTERED,
+    SYSTEMS,
+    WEIGHTS,
+    further_seeds,
+)
+from mer_pnao.outs.record import record_folders, round_directories
 from mer_pnao.tracking.connection import Store, opened, reached
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.versions import register_round, set_candidate, tag_versions
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
-_FILES = ("config.json", "curves.csv", "weights.csv", PREDICTIONS, BRANCHES)
+_FILES = (CONFIG, CURVES, WEIGHTS, PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
 _SERIES = "rounds/"  # prefix of the parent's metrics whose step is the round
 
@@ -49,7 +59,7 @@ def finish_system(directory: Path, lineage: Lineage) -> None:
 def track_total(project: Path) -> int:
     """How many rounds and systems without rounds `track` tells its progress of."""
     models = project.resolve() / "models"
-    return sum(len(_record_folders(folder)) for name in SYSTEMS for folder in _trainings(models / name))
+    return sum(len(record_folders(folder)) for name in SYSTEMS for folder in _trainings(models / name))
 
 
 def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> None:
@@ -76,30 +86,27 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
 
 def _trainings(system: Path) -> list[Path]:
     """A system's own folder and its further seeds', those of them that hold anything finished."""
-    return [folder for folder in (system, *further_seeds(system).values()) if _record_folders(folder)]
-
-
-def _record_folders(training: Path) -> list[Path]:
-    """A training's finished rounds, or its own folder where it has a record and no rounds."""
-    return round_directories(training) or [path.parent for path in training.glob("record.json")]
+    return [folder for folder in (system, *further_seeds(system).values()) if record_folders(folder)]
 
 
 def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
+    of_round = finished.record.round
+    assert of_round is not None
     parent = _find_or_create(store, finished.system_identity(), finished.title, _system_tags(finished, lineage))
     tags = {
         **_system_tags(finished, lineage),
         "mlflow.parentRunId": parent.info.run_id,
-        "round": str(finished.number),
-        "round_key": str(finished.record["key"]),
+        "round": str(of_round.number),
+        "round_key": of_round.key,
     }
-    run = _find_or_create(store, finished.identity(), f"{finished.title} round {finished.number:02d}", tags)
+    run = _find_or_create(store, finished.identity(), f"{finished.title} round {of_round.number:02d}", tags)
     moved = run.data.tags.get("mlflow.parentRunId") != parent.info.run_id  # the former parent has been deleted
     if moved:
         _set_tags(store, run, {"mlflow.parentRunId": parent.info.run_id})
-    if moved or not _complete(run, finished):
+    if moved or not _complete(run):
         _log_series(store, parent, finished)
-    _fill(store, run, finished, {**finished.settings(), "round": str(finished.number)}, lineage)
-    if finished.system in REGISTERED and finished.of_record:
+    _fill(store, run, finished, {**finished.settings(), "round": str(of_round.number)})
+    if finished.record.system in REGISTERED and finished.of_record:
         register_round(store, run.info.run_id, finished, lineage)
     return run
 
@@ -118,7 +125,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     if not rounds:
         alone = read_finished(directory)
         run = _find_or_create(store, alone.identity(), alone.title, _system_tags(alone, lineage))
-        _fill(store, run, alone, alone.settings(), lineage)
+        _fill(store, run, alone, alone.settings())
         progress(1)
         return [run]
     runs = []
@@ -127,20 +134,21 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
         progress(1)
     parent = _find(store, rounds[0].system_identity())
     assert parent is not None
-    best = next((finished for finished in rounds if finished.record["best"]), None)
+    best = next((each for each in rounds if each.record.round and each.record.round.best), None)
     if best is None:  # the training has not ended
         return [parent, *runs]
     _mark_best(store, parent, runs[rounds.index(best)])
-    _set_tags(store, parent, {"best_round": str(best.number), "rounds": str(len(rounds))})
+    _set_tags(store, parent, {"best_round": str(best.record.number), "rounds": str(len(rounds))})
     # Another round may have become the best since: what has changed is one more point.
     changed = {name: value for name, value in best.metrics().items() if parent.data.metrics.get(name) != value}
     if changed or parent.info.status != _FINISHED:
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
         store.client.log_batch(parent.info.run_id, metrics)
-        store.client.log_inputs(parent.info.run_id, [_dataset(best, lineage)])
-        store.client.set_terminated(parent.info.run_id, _FINISHED, _end_of(parent))
-    if best.system in REGISTERED and best.of_record:
+        store.client.log_inputs(parent.info.run_id, [_dataset(best)])
+        ended = parent.info.end_time if parent.info.status == _FINISHED else None  # None: now
+        store.client.set_terminated(parent.info.run_id, _FINISHED, ended)
+    if best.record.system in REGISTERED and best.of_record:
         set_candidate(store, directory.parent)
     return [parent, *runs]
 
@@ -151,7 +159,7 @@ def _log_series(store: Store, parent: Run, finished: Finished) -> None:
         name: value for name, value in finished.metrics().items() if "/" not in name
     }  # those of the whole network
     start = parent.info.start_time
-    metrics = [Metric(f"{_SERIES}{name}", value, start, finished.number) for name, value in figures.items()]
+    metrics = [Metric(f"{_SERIES}{name}", value, start, finished.record.number) for name, value in figures.items()]
     store.client.log_batch(parent.info.run_id, metrics, _params(finished.settings()))
 
 
@@ -182,9 +190,10 @@ def _tag_lock(store: Store, runs: list[Run], lock: str) -> None:
 
 def _system_tags(finished: Finished, lineage: Lineage) -> dict[str, str]:
     source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
-    facts = {"system": finished.system, "data_digest": finished.data_digest}
-    facts |= {"seed": str(finished.record["seed"])} if "seed" in finished.record else {}  # the linear probe has none
-    return {**lineage.tags(), **source, **facts, "profile": lineage.profile_of(finished.record)}
+    record = finished.record
+    facts = {"system": record.system, "data_digest": record.data_digest, "profile": record.settings.profile}
+    facts |= {} if record.settings.seed is None else {"seed": str(record.settings.seed)}  # the linear probe has none
+    return {**lineage.tags(), **source, **facts}
 
 
 def _find(store: Store, identity: str) -> Run | None:
@@ -201,19 +210,13 @@ def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, s
     return store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
 
 
-def _complete(run: Run, finished: Finished) -> bool:
-    """Whether the run is finished; an earlier version of this project may have finished it with fewer metrics."""
-    return bool(run.info.status == _FINISHED) and finished.metrics().keys() <= run.data.metrics.keys()
+def _complete(run: Run) -> bool:
+    return bool(run.info.status == _FINISHED)
 
 
-def _end_of(run: Run) -> int | None:
-    """When a finished run ended, in ms; None for now."""
-    return int(run.info.end_time) if run.info.status == _FINISHED else None
-
-
-def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str], lineage: Lineage) -> None:
+def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str]) -> None:
     """Log everything into a run that is not complete, and finish it."""
-    if _complete(run, finished):
+    if _complete(run):
         return
     client, identity, start = store.client, run.info.run_id, run.info.start_time
     try:
@@ -222,17 +225,17 @@ def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str
         client.log_batch(identity, params=_params(settings))
         for first in range(0, len(metrics), _BATCH):
             client.log_batch(identity, metrics[first : first + _BATCH])
-        client.log_inputs(identity, [_dataset(finished, lineage)])
+        client.log_inputs(identity, [_dataset(finished)])
         # Which round is the best is known after the last one and may change with more: the tag tells, not the file.
-        settled = {name: value for name, value in finished.record.items() if name != "best"}
-        client.log_dict(identity, settled, "record.json")
+        settled = {name: value for name, value in finished.record.flat().items() if name != "best"}
+        client.log_dict(identity, settled, RECORD)
         for name in _FILES:
             _log_artifact(store, run, finished.directory / name)
     except Exception:
         with suppress(Exception):  # the first failure is the one to tell
             client.set_terminated(identity, "FAILED")
         raise
-    client.set_terminated(identity, _FINISHED, _end_of(run))
+    client.set_terminated(identity, _FINISHED)
 
 
 def _log_artifact(store: Store, run: Run, path: Path, folder: str | None = None) -> None:
@@ -245,11 +248,11 @@ def _params(settings: Mapping[str, str]) -> list[Param]:
     return [Param(name, value) for name, value in settings.items()]
 
 
-def _dataset(finished: Finished, lineage: Lineage) -> DatasetInput:
+def _dataset(finished: Finished) -> DatasetInput:
     """The data set as MLflow lists it, which has room for half a digest; the tag `data_digest` is whole."""
-    profile = lineage.profile_of(finished.record)
+    profile = finished.record.settings.profile
     source = json.dumps({"uri": f"data/{profile}"})
-    dataset = Dataset(profile, finished.data_digest[:16], "local", source)
+    dataset = Dataset(profile, finished.record.data_digest[:16], "local", source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 

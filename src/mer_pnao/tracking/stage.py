@@ -24,7 +24,7 @@ class StageTracker:
     """Logs the rounds and systems that a stage finishes."""
 
     def __init__(self, project: Path) -> None:
-        """Take the lineage of the project's root. Raises InputError when its params.yaml is wrong."""
+        """Take the lineage of the project's root."""
         # The dvc.lock that a stage meets tells of the outs before; `mer track` tags the one that DVC writes after it.
         self.lineage = replace(read_lineage(project), dvc_lock=None)
         self._answers: SimpleQueue[str | None] = SimpleQueue()  # None: there will be no more

@@ -7,7 +7,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.outs.finished import Finished, read_finished
 from mer_pnao.outs.names import REGISTERED
-from mer_pnao.outs.networks import round_directories
+from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import NAME, Store
 from mer_pnao.tracking.lineage import Lineage
 from mer_pnao.tracking.model_logging import log_packaged_model
@@ -17,25 +17,26 @@ def register_round(store: Store, run: str, finished: Finished, lineage: Lineage)
     """Make the round's run, which holds its packaged model, a version of the registered model, once."""
     if find_version(store, finished) is not None:
         return
-    model = log_packaged_model(store, run, finished)
     record, settings = finished.record, finished.settings()
+    assert record.round is not None
+    model = log_packaged_model(store, run, finished)
     tags = {
-        "system": finished.system,
-        "round": str(finished.number),
-        "round_key": str(record["key"]),
+        "system": record.system,
+        "round": str(record.round.number),
+        "round_key": record.round.key,
         "seed": settings["seed"],
         "naor": settings.get("naor", ""),
         "alpha": settings["alpha"],
-        "com": repr(finished.com),
-        "parameters": str(record["parameters"]),
-        "data_digest": finished.data_digest,
-        "profile": lineage.profile_of(record),
+        "com": repr(record.com),
+        "parameters": str(record.parameters),
+        "data_digest": record.data_digest,
+        "profile": record.settings.profile,
         **lineage.tags(),
         "identity": finished.identity(),
     }
     description = (
-        f"{finished.system}, round {finished.number}: Com {finished.com:.4f} on Train&Val, "
-        f"{record['parameters']:,} parameters."
+        f"{record.system}, round {record.round.number}: Com {record.com:.4f} on Train&Val, "
+        f"{record.parameters:,} parameters."
     )
     store.client.create_model_version(NAME, f"models:/{model}", run, tags, description=description, model_id=model)
 
@@ -57,7 +58,7 @@ def tag_versions(store: Store, runs: Container[str], tags: Mapping[str, str]) ->
 def set_candidate(store: Store, models: Path) -> None:
     """Point `candidate` at the registered round of the highest Train&Val Com, the smaller one at a tie."""
     rounds = [read_finished(folder) for system in REGISTERED for folder in round_directories(models / system)]
-    best_first = sorted(rounds, key=lambda finished: (-finished.com, finished.record["parameters"]))
+    best_first = sorted(rounds, key=lambda finished: (-finished.record.com, finished.record.parameters))
     version = next(filter(None, (find_version(store, finished) for finished in best_first)), None)
     if version is not None and CANDIDATE not in version.aliases:
         store.client.set_registered_model_alias(NAME, CANDIDATE, version.version)

@@ -9,7 +9,7 @@ import pytest
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import Scores
 from mer_pnao.params.profile import PromotionParams
-from mer_pnao.tracking.promotion.gates import TOLERANCE, Evidence, Latency, Repetition, Side, Unknown, judge
+from mer_pnao.tracking.promotion.gates import TOLERANCE, Latency, Measured, Repetition, Side, Unknown, judge
 
 LIMITS = PromotionParams()
 DIGEST = "ab12" * 16
@@ -19,7 +19,7 @@ def gained(gain: float, p: float, com: float = 0.6) -> Comparison:
     return Comparison(Scores(com + 0.2, 0.8, com), com - 0.1, com + 0.1, gain, gain - 0.05, gain + 0.05, p)
 
 
-FINE = Evidence(
+FINE = Measured(
     Side(7, DIGEST, 1000),
     Side(3, DIGEST, 1000),
     Repetition(120, 1e-7, 0),
@@ -29,7 +29,7 @@ FINE = Evidence(
 FIRST = replace(FINE, champion=None, latency=None, comparison=gained(0.05, 0.7))
 
 
-def refused(evidence: Evidence) -> list[str]:
+def refused(evidence: Measured) -> list[str]:
     return [gate.name for gate in judge(evidence, LIMITS) if not gate.passed]
 
 
@@ -97,7 +97,7 @@ def test_the_limits_are_those_of_params() -> None:
         update={"probability": 0.99, "probe_probability": 0.8, "margin": 0.0, "smaller": 0.5, "slower": 0.0}
     )
 
-    def names(evidence: Evidence) -> list[str]:
+    def names(evidence: Measured) -> list[str]:
         return [gate.name for gate in judge(evidence, strict) if not gate.passed]
 
     assert names(replace(FINE, comparison=gained(0.05, 0.98))) == ["better or smaller"]

@@ -1,7 +1,6 @@
 """A folder of clips with a label CSV beside them: own clips, and what the demo renders."""
 
 import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pandas as pd
 
 from mer_pnao.corpus.manifest import CorpusError, read_labels
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
 
 EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
 
@@ -24,7 +24,7 @@ def clips_in(folder: Path) -> dict[str, Path]:
     clips: dict[str, Path] = {}
     for path in sorted(_files(folder)):
         if path.suffix.lower() in EXTENSIONS:
-            name = unicodedata.normalize("NFC", path.stem)
+            name = composed(path.stem)
             if name in clips:
                 both = f"{clips[name].relative_to(folder)} and {path.relative_to(folder)}"
                 raise InputError(f"{folder} holds clip {name!r} twice: {both}")

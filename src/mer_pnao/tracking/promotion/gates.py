@@ -54,7 +54,7 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Measured:
     """Everything that the gates look at."""
 
     candidate: Side
@@ -64,17 +64,17 @@ class Evidence:
     latency: Latency | Unknown | None  # None without a champion
 
 
-def judge(evidence: Evidence, limits: PromotionParams) -> tuple[Gate, ...]:
+def judge(measured: Measured, limits: PromotionParams) -> tuple[Gate, ...]:
     """Every gate that applies: those against the champion, or the one against the linear probe where there is none."""
-    candidate, champion = evidence.candidate, evidence.champion
-    gates = [repeats_its_predictions(evidence.repetition), was_not_rolled_back(candidate)]
+    candidate, champion = measured.candidate, measured.champion
+    gates = [repeats_its_predictions(measured.repetition), was_not_rolled_back(candidate)]
     if champion is None:
-        return (*gates, beats_the_linear_probe(evidence.comparison, limits))
+        return (*gates, beats_the_linear_probe(measured.comparison, limits))
     return (
         *gates,
         same_data(candidate, champion),
-        better_or_smaller(evidence.comparison, candidate, champion, limits),
-        not_slower(evidence.latency, limits),
+        better_or_smaller(measured.comparison, candidate, champion, limits),
+        not_slower(measured.latency, limits),
     )
 
 

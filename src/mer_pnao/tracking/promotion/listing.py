@@ -98,7 +98,7 @@ def _interval(
     recorded = recorded_predictions(store, version.run_id, f"version {version.version}")
     if truth is None or isinstance(recorded, Unknown):
         return None
-    test = recorded[recorded["split"] == "test"]
+    test = recorded.table[recorded.table["split"] == "test"]
     if test.empty or not set(test["name"]) <= set(truth.index):
         return None
     here, predicted = truth.loc[list(test["name"])], {NAME: Predicted(test["discrete"], test["valence"])}

@@ -15,22 +15,22 @@ from numpy.typing import NDArray
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
 from mer_pnao.foundations.checks import bare_name
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, WEIGHT
+from mer_pnao.outs.decisions import RecordedPredictions, read_table
+from mer_pnao.outs.names import CONFIG, POSTERIOR, PREDICTIONS, PROBE, WEIGHT
 from mer_pnao.params.profile import Params
 from mer_pnao.systems.dataset import Dataset, load_dataset
 from mer_pnao.tracking.connection import Store
 from mer_pnao.tracking.promotion.aliases import ROLLED_BACK
-from mer_pnao.tracking.promotion.gates import TOLERANCE, Evidence, Repetition, Side, Unknown
+from mer_pnao.tracking.promotion.gates import TOLERANCE, Measured, Repetition, Side, Unknown
 from mer_pnao.tracking.promotion.reload import Reloads
 
-PROBE = "linear_probe"
-_WORDS = ["name", "split", "discrete"]
+_COLUMNS = ["name", "split", "discrete", "valence"]
 Reload = Callable[[int, int | None, Mapping[str, NDArray[np.float32]] | None], Reloads]
 
 
 def gather(
     store: Store, candidate: ModelVersion, champion: ModelVersion | None, params: Params, project: Path, reload: Reload
-) -> Evidence:
+) -> Measured:
     """Measure everything that can be measured; what cannot be is an `Unknown` that says what to do."""
     dataset = _dataset_of(store, candidate, project)
     mine = recorded_predictions(store, candidate.run_id, f"version {candidate.version}")
@@ -47,7 +47,7 @@ def gather(
         else:
             rival = recorded_predictions(store, champion.run_id, f"the champion {champion.version}")
         comparison = _compare(dataset, mine, rival, params)
-    return Evidence(
+    return Measured(
         _side(candidate), None if champion is None else _side(champion), repetition, comparison, reloads.latency
     )
 
@@ -64,7 +64,7 @@ def _dataset_of(store: Store, version: ModelVersion, project: Path) -> Dataset |
     digest, profile = version.tags.get("data_digest", ""), version.tags.get("profile", "")
     try:
         bare_name("the tag 'profile'", profile)
-        config = json.loads(_artifact(store, version.run_id, "config.json"))
+        config = json.loads(_artifact(store, version.run_id, CONFIG))
         sets = (*config["blueprint"]["acoustic"], *config["blueprint"]["visual"])
         labels = tuple(config["labels"])
     except (MlflowException, OSError, ValueError, KeyError, TypeError) as error:
@@ -99,29 +99,24 @@ def _probe_run(store: Store, digest: str) -> str | None:
     return str(found[0].info.run_id) if found else None
 
 
-def recorded_predictions(store: Store, run: str | None, whose: str) -> pd.DataFrame | Unknown:
-    """The predictions.csv in MLflow, which later trainings do not replace as they do the outs.
-
-    One row a clip: name, split and discrete as text, everything else as float.
-    """
+def recorded_predictions(store: Store, run: str | None, whose: str) -> RecordedPredictions | Unknown:
+    """The predictions.csv in MLflow, which later trainings do not replace as they do the outs."""
     try:
         if not run:
             raise InputError("there is no run")
-        text = _artifact(store, run, PREDICTIONS)
-        table = pd.read_csv(StringIO(text), dtype=str, keep_default_na=False)  # a clip may be called NA
-        if missing := [column for column in (*_WORDS, "valence") if column not in table]:
-            raise InputError(f"{PREDICTIONS} lacks the column {missing[0]!r}")
+        table = read_table(StringIO(_artifact(store, run, PREDICTIONS)), _COLUMNS, PREDICTIONS)
     except (MlflowException, OSError, ValueError) as error:
         return Unknown(f"MLflow does not hold the predictions of {whose} ({error}): run `mer track` where its outs are")
-    numbers = table.drop(columns=_WORDS).apply(pd.to_numeric, errors="coerce").astype(float)
-    joined: pd.DataFrame = pd.concat([table[_WORDS], numbers], axis=1)
-    return joined
+    return RecordedPredictions(Path(PREDICTIONS), (), table)
 
 
-def _rows(table: pd.DataFrame, names: Sequence[str], split: str) -> pd.DataFrame | None:
+def _rows(predictions: RecordedPredictions, names: Sequence[str], split: str) -> pd.DataFrame | None:
     """The rows of these clips in their order; None when the split has others."""
-    rows = table[table["split"] == split].set_index("name", drop=False)
-    return rows.loc[list(names)] if sorted(rows.index) == sorted(names) else None
+    try:
+        rows = predictions.rows(split, names)
+    except InputError:
+        return None
+    return rows if len(rows) == len(names) else None
 
 
 def _artifact(store: Store, run: str, name: str) -> str:
@@ -130,7 +125,7 @@ def _artifact(store: Store, run: str, name: str) -> str:
 
 
 def _compare(
-    dataset: Dataset, mine: pd.DataFrame | Unknown, rival: pd.DataFrame | Unknown, params: Params
+    dataset: Dataset, mine: RecordedPredictions | Unknown, rival: RecordedPredictions | Unknown, params: Params
 ) -> Comparison | Unknown:
     """The candidate against its rival on the test split, with the draws of the report's tables."""
     if isinstance(mine, Unknown):
@@ -138,7 +133,7 @@ def _compare(
     if isinstance(rival, Unknown):
         return rival
     test = dataset.test
-    tables = [_rows(table, test.names, "test") for table in (mine, rival)]
+    tables = [_rows(predictions, test.names, "test") for predictions in (mine, rival)]
     if tables[0] is None or tables[1] is None:
         return Unknown("the two have not predicted the same test clips, so there is no paired comparison")
     candidate, other = (Predicted(table["discrete"], table["valence"]) for table in tables if table is not None)
@@ -158,7 +153,7 @@ def _compare(
 
 
 def _repetition(
-    predicted: pd.DataFrame | Unknown, recorded: pd.DataFrame | Unknown, dataset: Dataset
+    predicted: pd.DataFrame | Unknown, recorded: RecordedPredictions | Unknown, dataset: Dataset
 ) -> Repetition | Unknown:
     if isinstance(predicted, Unknown):
         return predicted

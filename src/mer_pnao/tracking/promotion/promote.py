@@ -14,7 +14,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import Params, load_params
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.promotion.aliases import Change, Repair, change_champion, find_number, repair, standing
-from mer_pnao.tracking.promotion.gates import Evidence, Gate, judge
+from mer_pnao.tracking.promotion.gates import Gate, Measured, judge
 from mer_pnao.tracking.promotion.measure import Reload, gather
 from mer_pnao.tracking.promotion.reload import reload as reload_afresh
 from mer_pnao.tracking.versions import CANDIDATE
@@ -67,11 +67,11 @@ def promote(
         if held.champion == number:
             return Promotion(number, title, number, (), False, None, repaired)
         champion = None if held.champion is None else find_number(store, held.champion)
-        evidence = gather(store, chosen, champion, params, project.resolve(), reload)
-        gates = judge(evidence, params.promotion)
+        measured = gather(store, chosen, champion, params, project.resolve(), reload)
+        gates = judge(measured, params.promotion)
         passed = all(gate.passed for gate in gates)
         now = _now()
-        report = _record(store, chosen, evidence, gates, params, reason, now)
+        report = _record(store, chosen, measured, gates, params, reason, now)
         if passed or reason is not None:
             change_champion(store, Change("promotion", number, held.champion, held.previous, now, reason))
         return Promotion(number, title, held.champion, gates, passed or reason is not None, report, repaired)
@@ -118,7 +118,7 @@ def _chosen(store: Store, version: int | None, candidate: int | None) -> ModelVe
 def _record(
     store: Store,
     version: ModelVersion,
-    evidence: Evidence,
+    measured: Measured,
     gates: tuple[Gate, ...],
     params: Params,
     reason: str | None,
@@ -136,7 +136,7 @@ def _record(
             "verdict": verdict,
             "forced": reason,
             "gates": [gate._asdict() for gate in gates],
-            "evidence": asdict(evidence),
+            "evidence": asdict(measured),
             "limits": params.promotion.model_dump(),
             "bootstrap": {"resamples": params.evaluation.resamples, "seed": params.seed},
         }

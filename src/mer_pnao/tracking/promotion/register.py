@@ -6,8 +6,8 @@ from pathlib import Path
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.finished import Finished, read_finished
-from mer_pnao.outs.names import REGISTERED
-from mer_pnao.outs.networks import round_directories
+from mer_pnao.outs.names import CONFIG, REGISTERED
+from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import failures_named, reached
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.promotion.aliases import repair, standing
@@ -33,15 +33,15 @@ def rounds_to_register(project: Path, directories: Sequence[Path] = ()) -> list[
     folders = [folder.resolve() for folder in directories] or [models / system for system in REGISTERED]
     paths: dict[Path, None] = {}  # each once, in order
     for folder in folders:
-        inside = [folder] if (folder / "config.json").is_file() else round_directories(folder)
+        inside = [folder] if (folder / CONFIG).is_file() else round_directories(folder)
         if directories and not inside:
             raise InputError(f"{folder} is neither a finished round nor a system with finished rounds")
         paths |= dict.fromkeys(inside)
     found = [read_finished(path) for path in paths]
     for each in found:
-        if each.system not in REGISTERED or each.number is None:
+        if each.record.system not in REGISTERED or each.record.round is None:
             raise InputError(
-                f"{each.directory} is of the system {each.system}; versions are of {' and '.join(REGISTERED)}"
+                f"{each.directory} is of the system {each.record.system}; versions are of {' and '.join(REGISTERED)}"
             )
         if not each.of_record:
             raise InputError(f"{each.directory} is of a further seed; only the first seed's models get versions")
