@@ -1,6 +1,7 @@
 """The network against a plain numpy forward pass, written from the formulas."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from itertools import product
 
@@ -11,7 +12,7 @@ import torch
 from mer_pnao.network.decoding import JointDecoder
 from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig, from_state
 from mer_pnao.network.gathering import SCORERS
-from mer_pnao.network.modality import OUTPUTS, modality_vectors
+from mer_pnao.network.modality import OUTPUTS, ModalityMLP
 
 PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -120,16 +121,29 @@ def test_a_branch_may_gather_every_set_its_own_first() -> None:
 
 
 def test_a_linear_output_keeps_the_sign_of_h() -> None:
-    widths = {"a": 3, "face": 5}
     torch.manual_seed(0)
-    config = NetworkConfig(hidden=7, width=4, output="linear")
-    network = EmotionNetwork(Blueprint(widths, ("a",), ("face",), 3, "entropy", config)).double().eval()
+    nodes = torch.arange(7), torch.arange(4)
+    linear, relu = (ModalityMLP(3, *nodes, 0.0, output).double() for output in ("linear", "relu"))
+    relu.load_state_dict(linear.state_dict())
+    p = {name: value.numpy() for name, value in linear.state_dict().items()}
     x = torch.randn(6, 3, dtype=torch.double)
-    mlp = network.branch("a").gathering.mlp("a")
-    inner = np.maximum(x.numpy() @ mlp.inner.weight.detach().numpy().T + mlp.inner.bias.detach().numpy(), 0)
-    expected = inner @ mlp.outer.weight.detach().numpy().T + mlp.outer.bias.detach().numpy()
-    h = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "linear")
-    np.testing.assert_allclose(h.detach().numpy(), expected, rtol=1e-12)
+    inner = np.maximum(x.numpy() @ p["inner.weight"].T + p["inner.bias"], 0)
+    expected = inner @ p["outer.weight"].T + p["outer.bias"]
+    np.testing.assert_allclose(linear(x).detach().numpy(), expected, rtol=1e-12)
     assert (expected < 0).any()
-    clipped = modality_vectors({("a", "a"): mlp}, {"a": x}, 0.0, "relu")
-    np.testing.assert_allclose(clipped.detach().numpy(), np.maximum(expected, 0), rtol=1e-12)
+    np.testing.assert_allclose(relu(x).detach().numpy(), np.maximum(expected, 0), rtol=1e-12)
+
+
+def test_the_first_layers_multiply_in_the_type_of_the_features_and_the_rest_in_that_of_the_weights() -> None:
+    torch.manual_seed(0)
+    mlp = ModalityMLP(30, torch.arange(7), torch.arange(4), 0.0, "linear")
+    x = torch.randn(6, 30)
+    rounded = deepcopy(mlp)
+    with torch.no_grad():
+        for parameter in rounded.inner.parameters():
+            parameter.copy_(parameter.bfloat16())
+        exact = rounded.inner(x.bfloat16().float()).bfloat16().float()
+    half = mlp.inner(x.bfloat16())
+    assert half.dtype == mlp(x.bfloat16()).dtype == torch.float32
+    torch.testing.assert_close(half, exact, rtol=2**-7, atol=2**-9)  # one rounding more or less
+    assert not torch.equal(half, mlp.inner(x))

@@ -7,12 +7,18 @@ import pytest
 import scipy.stats
 import torch
 
-from mer_pnao.network.fusion import AttentionFusion, entropy, entropy_fusion, entropy_fusion_from_log
+from mer_pnao.network.fusion import AttentionFusion, EntropyFusion, entropy, entropy_fusion, weighted_decision
 
 
 def random_posteriors(branches: int, clips: int, classes: int) -> torch.Tensor:
     torch.manual_seed(1)
     return torch.randn(branches, clips, classes, dtype=torch.float64).softmax(-1)
+
+
+def entropy_fusion_from_log(logs: torch.Tensor, valences: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The network's decision: `EntropyFusion` sees log-posteriors."""
+    weights = EntropyFusion([])([], logs)
+    return *weighted_decision(logs.exp(), valences, weights), weights
 
 
 def test_entropy_of_uniform_and_of_one_hot() -> None:
@@ -213,4 +219,4 @@ def test_attention_fusion_is_a_softmax_of_a_linear_map() -> None:
     scores = torch.cat(fused, 1).numpy() @ fusion.score.weight.detach().numpy().T + fusion.score.bias.detach().numpy()
     expected = torch.from_numpy(scores).exp()
     expected = (expected / expected.sum(1, keepdim=True)).T
-    assert torch.allclose(fusion(fused), expected)
+    assert torch.allclose(fusion(fused, torch.empty(0)), expected)

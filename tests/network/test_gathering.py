@@ -8,18 +8,23 @@ import torch
 
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.network.gathering import SCORERS, AttentionGathering
-from mer_pnao.network.modality import modality_vectors
+from mer_pnao.network.modality import ModalityMLP
 
 WIDTHS = {"a": 3, "v": 4, "w": 2}
 HIDDEN, WIDTH = 6, 5
 
 
 def gathering_of(
-    scorer: str, kept: dict[str, tuple[list[int], list[int]]] | None = None, temperature: float = 1.0
+    scorer: str,
+    kept: dict[str, tuple[list[int], list[int]]] | None = None,
+    temperature: float = 1.0,
 ) -> AttentionGathering:
     everything = {name: (list(range(HIDDEN)), list(range(WIDTH))) for name in WIDTHS}
-    nodes = {name: (torch.tensor(i), torch.tensor(o)) for name, (i, o) in (kept or everything).items()}
-    return AttentionGathering(WIDTHS, nodes, HIDDEN, WIDTH, 0.4, scorer, temperature).double().eval()
+    mlps = {
+        name: ModalityMLP(WIDTHS[name], torch.tensor(inner), torch.tensor(outer), 0.4, "relu")
+        for name, (inner, outer) in (kept or everything).items()
+    }
+    return AttentionGathering(mlps, scorer, HIDDEN, WIDTH, 0.4, temperature).double().eval()
 
 
 def clips(count: int = 5) -> dict[str, np.ndarray]:
@@ -27,10 +32,8 @@ def clips(count: int = 5) -> dict[str, np.ndarray]:
     return {name: draw.standard_normal((count, width)) for name, width in WIDTHS.items()}
 
 
-def gathered(gathering: AttentionGathering, features: dict[str, np.ndarray], dropout: float = 0.0) -> torch.Tensor:
-    mlps = {("branch", name): gathering.mlp(name) for name in WIDTHS}
-    inputs = {name: torch.from_numpy(values) for name, values in features.items()}
-    return gathering(modality_vectors(mlps, inputs, dropout, "relu")).detach()
+def gathered(gathering: AttentionGathering, features: dict[str, np.ndarray]) -> torch.Tensor:
+    return gathering({name: torch.from_numpy(values) for name, values in features.items()}).detach()
 
 
 def by_hand(
@@ -125,7 +128,7 @@ def test_dropout_thins_the_nodes_and_keeps_their_mean() -> None:
         state[f"modalities.{name}.outer.bias"] = torch.ones(WIDTH, dtype=torch.float64)
     gathering.load_state_dict(state, strict=False)
     assert torch.allclose(gathered(gathering, clips(4000)), torch.ones(4000, WIDTH, dtype=torch.float64))
-    survivors = gathered(gathering, clips(4000), dropout=0.4) * 3 * 0.6
+    survivors = gathered(gathering.train(), clips(4000)) * 3 * 0.6
     assert torch.allclose(survivors, survivors.round())
     assert survivors.unique().round().unique().tolist() == [0, 1, 2, 3]
     assert survivors.mean().item() == pytest.approx(3 * 0.6, abs=0.03)  # five standard deviations

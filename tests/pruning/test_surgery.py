@@ -11,7 +11,7 @@ from torch import Tensor
 from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.network.modality import OUTPUTS
-from mer_pnao.pruning.surgery import compact, keep_only, masked
+from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.systems.cost import parameters
 
 PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -22,6 +22,16 @@ def network_of(scorer: str, fusion: str, seed: int = 0) -> EmotionNetwork:
     torch.manual_seed(seed)
     blueprint = Blueprint(WIDTHS, ("a", "b"), ("v", "w"), 6, fusion, NetworkConfig(16, 12, 0.3, scorer))
     return EmotionNetwork(blueprint).double().eval()
+
+
+def masked(network: EmotionNetwork, masks: dict[str, Tensor]) -> EmotionNetwork:
+    """A copy of the network whose masked nodes have zero rows and zero biases, at full size (Theta * m)."""
+    copy = deepcopy(network)
+    with torch.no_grad():
+        for name, mask in masks.items():
+            copy.prunable()[name].weight.mul_(mask.unsqueeze(1))
+            copy.prunable()[name].bias.mul_(mask)
+    return copy
 
 
 def inputs(clips: int = 9) -> dict[str, Tensor]:
@@ -154,7 +164,6 @@ def test_a_removed_node_takes_its_bias_along() -> None:
     network.prunable()[name].bias.data.fill_(5.0)
     mask = torch.ones(16, dtype=torch.bool)
     mask[4] = False
-    assert masked(network, {name: mask}).prunable()[name].bias[4] == 0
     assert len(compact(network, {name: mask}).prunable()[name].bias) == 15
 
 
@@ -162,7 +171,6 @@ def test_the_given_network_is_left_alone() -> None:
     network = network_of("linear", "attention")
     before = deepcopy(network.state_dict())
     compact(network, random_masks(network, 0.3))
-    masked(network, random_masks(network, 0.3))
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name])
 

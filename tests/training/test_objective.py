@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig, Prediction
-from mer_pnao.network.fusion import entropy_fusion_from_log
+from mer_pnao.network.fusion import EntropyFusion, weighted_decision
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.training.objective import (
     UncertaintyWeights,
@@ -132,7 +132,8 @@ def test_gradients_stay_finite_however_certain_and_however_wrong_the_branches_ar
     for spread in (10, 30, 60, 90, 150, 300):
         logits = (spread * torch.randn(branches, 4000, 4) * 1.5 * torch.rand(branches, 4000, 1)).requires_grad_()
         logs, valences = logits.log_softmax(-1), torch.zeros(branches, 4000)
-        posterior, valence, weights = entropy_fusion_from_log(logs, valences)
+        weights = EntropyFusion([])([], logs)
+        posterior, valence = weighted_decision(logs.exp(), valences, weights)
         p = Prediction(logs, valences, weights, posterior, valence)
         (4000 * 100 * emotion_loss(p, torch.randint(4, (4000,)))).backward()
         assert bool(torch.isfinite(logits.grad).all()), spread

@@ -33,7 +33,7 @@ class GroupNorm:
             reg=strength,
             global_pruning=True,
             ignored_layers=ignored,
-            forward_fn=_coupling,
+            forward_fn=_forward,
         )
 
     def regularise(self, network: EmotionNetwork) -> None:
@@ -62,28 +62,21 @@ class GroupNorm:
         return found
 
 
-def _coupling(network: EmotionNetwork, features: Mapping[str, Tensor]) -> list[Tensor]:
-    """What depends on which node, in operations that Torch-Pruning can trace.
+def _forward(network: EmotionNetwork, features: Mapping[str, Tensor]) -> list[Tensor]:
+    """The network's own forward pass, whose attention weights multiply the h_m as constants.
 
-    The dense network's own forward pass lays the nodes of all layers side by side and takes them apart again, through
-    which no trace leads. Whether a modality's h_m is weighted before it is added changes no dependency.
+    Torch-Pruning takes the factors of a product for coupled node by node; a weight is of no node, but of a modality.
+    What the scorers read is coupled with the h_m all the same: their scores are outputs of their own.
     """
-    layers = dict(network.named_modules())
-    outputs = []
-    for branch, sets in network.blueprint.branches().items():
-        gathering, vectors = f"branches.{branch}.gathering", []
-        for name in sets:
-            mlp = f"{gathering}.modalities.{name}"
-            vectors.append(layers[f"{mlp}.outer"](layers[f"{mlp}.inner"](features[name]).relu()).relu())
-        fused = sum(vectors[1:], start=vectors[0])
-        scorer = f"{gathering}.scorer"
-        match network.blueprint.config.scorer:
-            case "tanh":
-                outputs.append(layers[f"{scorer}.project"](fused))
-            case "linear":
-                outputs.append(layers[f"{scorer}.score"](torch.cat(vectors, dim=-1)))
-            case "mlp":
-                outputs.append(layers[f"{scorer}.inner"](torch.cat(vectors, dim=-1)))
-        decoder = f"branches.{branch}.decoder"
-        outputs += [layers[f"{decoder}.emotion"](fused), layers[f"{decoder}.valence_of_fused"](fused)]
+    scores = []
+
+    def cut(scorer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        scores.append(output)
+        return output.detach()
+
+    scorers = [module for name, module in network.named_modules() if name.endswith(".scorer")]
+    hooks = [scorer.register_forward_hook(cut) for scorer in scorers]
+    outputs = [*network(features), *scores]
+    for hook in hooks:
+        hook.remove()
     return outputs

@@ -1,6 +1,6 @@
 """The whole network: z-scoring, one AFG branch and joint decoder an acoustic set, and decision fusion.
 
-Shapes: M branches, B clips, C classes.
+Shapes: M branches, B clips, C classes, P fused positions of a branch.
 """
 
 from collections.abc import Mapping
@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mer_pnao.foundations.checks import at_least, between, one_of
-from mer_pnao.network.decoding import JointDecoder, decode
-from mer_pnao.network.fusion import AttentionFusion, entropy_fusion_from_log, weighted_decision
-from mer_pnao.network.gathering import SCORERS, AttentionGathering, Gather
-from mer_pnao.network.modality import OUTPUTS, modality_vectors
+from mer_pnao.network.decoding import JointDecoder
+from mer_pnao.network.fusion import FUSIONS, weighted_decision
+from mer_pnao.network.gathering import SCORERS, AttentionGathering
+from mer_pnao.network.modality import OUTPUTS, ModalityMLP
 
-FUSIONS = ("entropy", "attention")
 GATHERED = ("own", "all")
 
 
@@ -105,12 +104,17 @@ class ZScore(nn.Module):
 
 
 class Branch(nn.Module):
-    """AFG and joint decoder over one acoustic set and the visual sets; the network computes all branches at once."""
+    """One acoustic set and the visual sets: AFG, then the joint decoder."""
 
     def __init__(self, gathering: AttentionGathering, classes: int) -> None:
         super().__init__()
         self.gathering = gathering
         self.decoder = JointDecoder(gathering.fused_width, classes)
+
+    def forward(self, scaled: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """From z-scored features to the fused vectors (B, P), log-posteriors (B, C) and valences (B,)."""
+        fused = self.gathering(scaled)
+        return fused, *self.decoder(fused)
 
 
 class EmotionNetwork(nn.Module):
@@ -122,39 +126,41 @@ class EmotionNetwork(nn.Module):
         self.blueprint = blueprint
         config = blueprint.config
         nodes = dict(kept or {})
-        dense = {"inner": config.hidden, "outer": config.width}
 
-        def kept_of(branch: str, name: str) -> tuple[Tensor, Tensor]:
-            inner, outer = (
-                nodes.pop(f"branches.{branch}.gathering.modalities.{name}.{layer}", torch.arange(dense[layer]))
-                for layer in ("inner", "outer")
-            )
-            return inner, outer
+        def mlp_of(branch: str, name: str) -> ModalityMLP:
+            layers = f"branches.{branch}.gathering.modalities.{name}"
+            inner = nodes.pop(f"{layers}.inner", torch.arange(config.hidden))
+            outer = nodes.pop(f"{layers}.outer", torch.arange(config.width))
+            return ModalityMLP(blueprint.widths[name], inner, outer, config.dropout, config.output)
+
+        def branch_of(branch: str, sets: tuple[str, ...]) -> Branch:
+            mlps = {name: mlp_of(branch, name) for name in sets}
+            sizes = (config.hidden, config.width, config.dropout)
+            gathering = AttentionGathering(mlps, config.scorer, *sizes, config.temperature)
+            return Branch(gathering, blueprint.classes)
 
         self.zscore = nn.ModuleDict({name: ZScore(width) for name, width in blueprint.widths.items()})
-        self.branches = nn.ModuleDict(
-            {
-                branch: Branch(
-                    AttentionGathering(
-                        {name: blueprint.widths[name] for name in sets},
-                        {name: kept_of(branch, name) for name in sets},
-                        config.hidden,
-                        config.width,
-                        config.dropout,
-                        config.scorer,
-                        config.temperature,
-                    ),
-                    blueprint.classes,
-                )
-                for branch, sets in blueprint.branches().items()
-            }
-        )
+        branches = {name: branch_of(name, sets) for name, sets in blueprint.branches().items()}
         if nodes:
             raise ValueError(f"{next(iter(nodes))} is not a prunable layer of this network")
-        self._gather = Gather([self.branch(name).gathering for name in self.branches])
-        self.fusion: AttentionFusion | None = None
-        if blueprint.fusion == "attention":
-            self.fusion = AttentionFusion([self.branch(name).gathering.fused_width for name in self.branches])
+        self.branches = nn.ModuleDict(branches)
+        self.fusion = FUSIONS[blueprint.fusion]([branch.gathering.fused_width for branch in branches.values()])
+
+    def forward(self, features: Mapping[str, Tensor]) -> Prediction:
+        """Predict for features (B, width of the set) a set."""
+        return self.decide(self.scale(features))
+
+    def scale(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The z-scored features, (B, width of the set) a set."""
+        return {name: zscore(features[name]) for name, zscore in self.zscore.items()}
+
+    def decide(self, scaled: Mapping[str, Tensor]) -> Prediction:
+        """Predict for z-scored features: what training calls, whose statistics stay as they are."""
+        fused, of_emotion, of_valence = zip(*(branch(scaled) for branch in self.branches.values()), strict=True)
+        log_posteriors, valences = torch.stack(of_emotion), torch.stack(of_valence)
+        weights = self.fusion(fused, log_posteriors)
+        posterior, valence = weighted_decision(log_posteriors.exp(), valences, weights)
+        return Prediction(log_posteriors, valences, weights, posterior, valence)
 
     def branch(self, name: str) -> Branch:
         """One branch by its name."""
@@ -186,30 +192,6 @@ class EmotionNetwork(nn.Module):
         for name, module in self.zscore.items():
             assert isinstance(module, ZScore)
             module.fit(features[name])
-
-    def forward(self, features: Mapping[str, Tensor]) -> Prediction:
-        """Predict for features (B, width of the set) a set."""
-        return self.decide(self.scale(features))
-
-    def scale(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The z-scored features, (B, width of the set) a set."""
-        return {name: zscore(features[name]) for name, zscore in self.zscore.items()}
-
-    def decide(self, scaled: Mapping[str, Tensor]) -> Prediction:
-        """Predict for z-scored features: what training calls, whose statistics stay as they are."""
-        branches = self.blueprint.branches()
-        mlps = {(name, of): self.branch(name).gathering.mlp(of) for name, sets in branches.items() for of in sets}
-        config = self.blueprint.config
-        vectors = modality_vectors(mlps, scaled, config.dropout if self.training else 0.0, config.output)
-        fused = self._gather(vectors)
-        log_posteriors, valences = decode([self.branch(name).decoder for name in branches], fused)
-        if self.fusion is None:
-            posterior, valence, weights = entropy_fusion_from_log(log_posteriors, valences)
-        else:
-            widths = [self.branch(name).gathering.fused_width for name in branches]
-            weights = self.fusion([of_branch[:, :width] for of_branch, width in zip(fused, widths, strict=True)])
-            posterior, valence = weighted_decision(log_posteriors.exp(), valences, weights)
-        return Prediction(log_posteriors, valences, weights, posterior, valence)
 
 
 def kept_in_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,7 +1,12 @@
 """Decision fusion of the branches: by entropy (equations 5-7) and the former attention.
 
-Shapes: M branches, B clips, C classes.
+A fusion is a class here and its entry in FUSIONS.
+
+Shapes: M branches, B clips, C classes, P fused positions of a branch.
 """
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -54,24 +59,54 @@ def entropy_fusion(emotion: Tensor, valence: Tensor) -> tuple[Tensor, Tensor, Te
     return *weighted_decision(emotion, valence, weights), weights
 
 
-def entropy_fusion_from_log(log_posteriors: Tensor, valences: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`entropy_fusion` of log-posteriors (M, B, C): the same decision, with a gradient that stays finite.
+class Fusion(Protocol):
+    """A module that weighs the branches' decisions."""
+
+    def __call__(self, fused: Sequence[Tensor], log_posteriors: Tensor) -> Tensor:
+        """Return the weights (M, B) of the branches' fused vectors, M tensors (B, P), and log-posteriors (M, B, C)."""
+        ...
+
+    def columns(self, positions: Tensor) -> dict[str, Tensor]:
+        """What pruning leaves of which weight's columns, boolean (columns,) by the weight's name.
+
+        Stay do the given positions of all fused vectors side by side, boolean (sum of the P,).
+        """
+        ...
+
+
+class EntropyFusion(nn.Module):
+    """The paper's: weights from the entropies (eq. 5 and 6), as in `entropy_fusion`.
 
     The gradient of p log p with respect to p is infinite at 0; through log p it is (1 + log p) p, which is not.
     """
-    posteriors = log_posteriors.exp()
-    weights = entropy_weights(-(posteriors * log_posteriors.clamp_min(-1e4)).sum(dim=-1))
-    return *weighted_decision(posteriors, valences, weights), weights
+
+    def __init__(self, fused_widths: Sequence[int]) -> None:
+        super().__init__()
+
+    def forward(self, fused: Sequence[Tensor], log_posteriors: Tensor) -> Tensor:
+        """See `Fusion`."""
+        return entropy_weights(-(log_posteriors.exp() * log_posteriors.clamp_min(-1e4)).sum(dim=-1))
+
+    def columns(self, positions: Tensor) -> dict[str, Tensor]:
+        """See `Fusion`."""
+        return {}
 
 
 class AttentionFusion(nn.Module):
     """The former strategy: weights from a softmax of a linear map of the concatenated fused vectors."""
 
-    def __init__(self, fused_widths: list[int]) -> None:
+    def __init__(self, fused_widths: Sequence[int]) -> None:
         super().__init__()
         self.score = nn.Linear(sum(fused_widths), len(fused_widths))
 
-    def forward(self, fused: list[Tensor]) -> Tensor:
-        """Return the weights (M, B) of the branches' fused vectors, M tensors (B, D_i)."""
-        weights: Tensor = self.score(torch.cat(fused, dim=-1)).softmax(dim=-1)
+    def forward(self, fused: Sequence[Tensor], log_posteriors: Tensor) -> Tensor:
+        """See `Fusion`."""
+        weights: Tensor = self.score(torch.cat(list(fused), dim=-1)).softmax(dim=-1)
         return weights.T
+
+    def columns(self, positions: Tensor) -> dict[str, Tensor]:
+        """See `Fusion`."""
+        return {"score.weight": positions}
+
+
+FUSIONS: dict[str, Callable[[Sequence[int]], Fusion]] = {"entropy": EntropyFusion, "attention": AttentionFusion}

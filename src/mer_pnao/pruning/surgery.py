@@ -1,7 +1,6 @@
 """Removing masked nodes for good: their rows, their biases and the next layers' columns."""
 
 from collections.abc import Mapping
-from copy import deepcopy
 
 import torch
 from torch import Tensor
@@ -9,27 +8,14 @@ from torch import Tensor
 from mer_pnao.network.emotion_network import EmotionNetwork, from_state, kept_in_state
 
 
-def masked(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> EmotionNetwork:
-    """A copy of the network whose masked nodes have zero rows and zero biases, at full size (Theta * m).
-
-    Masks are layer name -> boolean (rows,); a layer that is not named keeps everything.
-    """
-    copy = deepcopy(network)
-    layers = copy.prunable()
-    with torch.no_grad():
-        for name, mask in _checked(network, masks).items():
-            layers[name].weight.mul_(mask.unsqueeze(1))
-            layers[name].bias.mul_(mask)
-    return copy
-
-
 def compact(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> EmotionNetwork:
     """The masked network, physically smaller, with the same outputs to rounding, in eval mode.
 
     A node of `inner` takes its row and bias and its column of `outer` along; a node of `outer` its row and bias and
     its column of the concatenating scorers. A fused position that no modality feeds any more is zero in every fused
-    vector, so its columns of the tanh scorer, of the decoders and of the attention fusion go too. What stays is
-    remembered by its index in the dense network, so compacting again composes.
+    vector, so its columns of the tanh scorer, of the decoders and of the attention fusion go too; scorers and fusions
+    say themselves what their columns read. What stays is remembered by its index in the dense network, so compacting
+    again composes.
 
     Raises ValueError for a mask of an unknown layer, of another length, or that empties a layer.
     """
@@ -37,7 +23,7 @@ def compact(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> EmotionNetw
     everything = {name: torch.ones(layer.out_features, dtype=torch.bool) for name, layer in network.prunable().items()}
     masks = everything | masks
     state = {key: value.clone() for key, value in network.state_dict().items()}
-    fused_kept = []  # what each branch's fused vector keeps of its present positions, for the attention fusion
+    fused_kept = []  # what each branch's fused vector keeps of its present positions, for the decision fusion
     for branch, sets in network.blueprint.branches().items():
         gathering = f"branches.{branch}.gathering"
         inner = {name: masks[f"{gathering}.modalities.{name}.inner"] for name in sets}
@@ -53,15 +39,12 @@ def compact(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> EmotionNetw
         _keep_rows(state, fed, f"{gathering}.fused_kept")
         decoder = f"branches.{branch}.decoder"
         _keep_columns(state, fed, f"{decoder}.emotion.weight", f"{decoder}.valence_of_fused.weight")
-        match network.blueprint.config.scorer:
-            case "tanh":
-                _keep_columns(state, fed, f"{gathering}.scorer.project.weight")
-            case "linear":
-                _keep_columns(state, torch.cat(list(outer.values())), f"{gathering}.scorer.score.weight")
-            case "mlp":
-                _keep_columns(state, torch.cat(list(outer.values())), f"{gathering}.scorer.inner.weight")
-    if network.fusion is not None:
-        _keep_columns(state, torch.cat(fused_kept), "fusion.score.weight")
+        for weight, columns in (
+            network.branch(branch).gathering.scorer.columns(torch.cat([*outer.values()]), fed).items()
+        ):
+            _keep_columns(state, columns, f"{gathering}.scorer.{weight}")
+    for weight, columns in network.fusion.columns(torch.cat(fused_kept)).items():
+        _keep_columns(state, columns, f"fusion.{weight}")
     return from_state(network.blueprint, state)
 
 

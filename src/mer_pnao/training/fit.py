@@ -3,9 +3,8 @@
 Shapes: B clips, N training clips.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -14,13 +13,17 @@ from torch import Tensor
 
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.checks import above, at_least, between, one_of
-from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.precision import Precision, number_type
-from mer_pnao.network.emotion_network import EmotionNetwork, Prediction
-from mer_pnao.training.batches import batches, drop_sets, exchange, mixup, resident
+from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, Prediction
+from mer_pnao.training.batches import Batch, batches, drop_sets, exchange, mixup, resident
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.objective import UncertaintyWeights, emotion_loss, uncertainty_weighted, valence_loss
-from mer_pnao.training.optimiser import SparseAdamW
+from mer_pnao.training.objective import (
+    UncertaintyWeights,
+    add_sparsity_gradient,
+    emotion_loss,
+    uncertainty_weighted,
+    valence_loss,
+)
 from mer_pnao.training.schedule import learning_rate
 
 
@@ -79,6 +82,10 @@ class Fitted:
     curves: tuple[Epoch, ...]
 
 
+class Diverged(ArithmeticError):
+    """A training whose losses or predictions are no numbers any more."""
+
+
 EpochCallback = Callable[[Epoch], None]
 BeforeStep = Callable[[EmotionNetwork], None]
 Schedule = Callable[[int, int, TrainingConfig], float]
@@ -109,65 +116,90 @@ def fit(
 
     `alpha` weighs the L1 term of equation 8. `before_step` is called with the network between the backward pass and
     the optimiser's step, when it may change the gradients. The network is trained in place. The same arguments on the
-    same machine with the same thread count give the same numbers. Raises InputError when the training diverges.
+    same machine with the same thread count give the same numbers. Raises Diverged when the training does.
     """
-    uncertainty = UncertaintyWeights(train.has_valence)
-    matrices = network.weight_matrices()
-    decayed = {id(matrix) for matrix in matrices}
-    others = [p for p in (*network.parameters(), *uncertainty.parameters()) if id(p) not in decayed]
-    changes = [partial(change, network) for change in before_step]
-    adamw = SparseAdamW(matrices, others, config.weight_decay, alpha, changes)
-    with torch.random.fork_rng(devices=[]), adamw as optimiser:
+    uncertainty, matrices = UncertaintyWeights(train.has_valence), network.weight_matrices()
+    optimiser = _adamw(network, uncertainty, config.weight_decay)
+    steps_per_epoch = _steps(train, config)
+    best, state, curves = -1, dict[str, Tensor](), list[Epoch]()
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         shuffle, partners = np.random.default_rng(seed), np.random.default_rng((seed, 1))
         number = number_type(config.precision, torch.device("cpu"))
-        clips = resident(network, train, config.label_smoothing, number)
-        held_out = resident(network, validation, config.label_smoothing, number).features
-        modalities = (network.blueprint.acoustic, network.blueprint.visual)
-        steps_per_epoch = max(1, len(train) // config.batch)
-        steps, best, best_epoch = config.epochs * steps_per_epoch, -np.inf, 0
-        state: dict[str, Tensor] = {}
-        curves: list[Epoch] = []
+        clips, held_out = (resident(network, of, config.label_smoothing, number) for of in (train, validation))
         for epoch in range(config.epochs):
             network.train()
-            order = shuffle.permutation(len(train))
-            features_of = exchange(order, train.emotion, modalities, config.exchange, partners)
             sums = torch.zeros(3)
-            for position, batch in enumerate(batches(clips, torch.from_numpy(order), features_of, steps_per_epoch)):
-                rate = schedule(epoch * steps_per_epoch + position, steps, config)
-                optimiser.start(rate)
-                batch = drop_sets(mixup(batch, config.mixup, partners), config.modality_dropout)
+            of_epoch = _batches(clips, train, network.blueprint, config, shuffle, partners)
+            for step, batch in enumerate(of_epoch, start=epoch * steps_per_epoch):
                 prediction = network.decide(batch.features)
                 of_emotion = emotion_loss(prediction, batch.emotion)
                 of_valence = valence_loss(prediction, batch.valence)
                 loss = uncertainty_weighted(of_emotion, of_valence, *uncertainty())
+                optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
-                optimiser.finish()
+                add_sparsity_gradient(matrices, alpha)
+                for change in before_step:
+                    change(network)
+                rate = schedule(step, config.epochs * steps_per_epoch, config)
+                for group in optimiser.param_groups:
+                    group["lr"] = rate
+                optimiser.step()
                 sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
-            network.eval()
-            with torch.inference_mode():
-                decided = network.decide(held_out)
-            delta1, delta2 = (float(delta.detach()) for delta in uncertainty())
-            train_loss, of_emotions, of_valences = (sums / steps_per_epoch).tolist()
-            # The last step may have spoilt the weights after its loss was taken.
-            finite = decided.posterior.isfinite().all() and decided.valence.isfinite().all()
-            if not (np.isfinite(train_loss) and finite):
-                raise InputError(
-                    f"training diverged in epoch {epoch}: learning_rate {config.learning_rate} is too high"
-                )
-            scores = score_of(decided, validation)
-            row = Epoch(
-                epoch, rate, train_loss, of_emotions, of_valences, delta1, delta2, scores.dis, scores.dim, scores.com
-            )
-            curves.append(row)
+            losses = (sums / steps_per_epoch).tolist()
+            scores = _validated(network, held_out, validation, losses)
+            if scores is None:
+                raise Diverged(f"training diverged in epoch {epoch}: learning_rate {config.learning_rate} is too high")
+            deltas = (float(delta.detach()) for delta in uncertainty())
+            curves.append(Epoch(epoch, rate, *losses, *deltas, scores.dis, scores.dim, scores.com))
             for callback in callbacks:
                 callback(curves[-1])
-            if scores.com > best:
-                best, best_epoch = scores.com, epoch
-                state = {name: value.detach().clone() for name, value in network.state_dict().items()}
-            elif epoch - best_epoch >= config.patience:
+            if best < 0 or scores.com > curves[best].com:
+                best, state = epoch, {name: value.detach().clone() for name, value in network.state_dict().items()}
+            elif epoch - best >= config.patience:
                 break
     return Fitted(state, tuple(curves))
+
+
+def _steps(train: Examples, config: TrainingConfig) -> int:
+    """The updates of an epoch: no clip is left out, so a batch may be larger than `config.batch`."""
+    return max(1, len(train) // config.batch)
+
+
+def _adamw(network: EmotionNetwork, uncertainty: UncertaintyWeights, weight_decay: float) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019), whose decay acts on the weight matrices alone; each step sets the rate."""
+    matrices = network.weight_matrices()
+    decayed = {id(matrix) for matrix in matrices}
+    others = [p for p in (*network.parameters(), *uncertainty.parameters()) if id(p) not in decayed]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, fused=True)
+
+
+def _batches(
+    clips: Batch,
+    train: Examples,
+    blueprint: Blueprint,
+    config: TrainingConfig,
+    shuffle: np.random.Generator,
+    partners: np.random.Generator,
+) -> Iterator[Batch]:
+    """An epoch's batches, shuffled, and with what the configuration does to the clips."""
+    order = shuffle.permutation(len(train))
+    features_of = exchange(order, train.emotion, (blueprint.acoustic, blueprint.visual), config.exchange, partners)
+    for batch in batches(clips, torch.from_numpy(order), features_of, _steps(train, config)):
+        yield drop_sets(mixup(batch, config.mixup, partners), config.modality_dropout)
+
+
+def _validated(
+    network: EmotionNetwork, held_out: Batch, validation: Examples, losses: Sequence[float]
+) -> Scores | None:
+    """The scores of the validation clips; None where the epoch's losses or these predictions are no numbers."""
+    network.eval()
+    with torch.inference_mode():
+        decided = network.decide(held_out.features)
+    # The last step may have spoilt the weights after its loss was taken.
+    finite = decided.posterior.isfinite().all() and decided.valence.isfinite().all()
+    return score_of(decided, validation) if np.isfinite(losses[0]) and finite else None
 
 
 def predict(network: EmotionNetwork, features: Mapping[str, Tensor]) -> Prediction:
