@@ -6,7 +6,7 @@ import torch_pruning as tp
 
 from mer_pnao.controls.group_norm import GroupNorm
 from mer_pnao.controls.selection import drawn_at_random, masks_of_size, most_important, nonzero_parameters
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.pruning.importance import importances
 from mer_pnao.pruning.mask import node_masks
@@ -16,10 +16,10 @@ WIDTHS = {"a": 12, "b": 10, "v": 8}
 MLP = "branches.a.gathering.modalities"
 
 
-def network_of(scorer: str = "tanh", seed: int = 0) -> EmotionNetwork:
+def network_of(scorer: str = "tanh", seed: int = 0, fusion: str = "entropy") -> EmotionNetwork:
     """A dense network whose rows differ in size, as after training."""
     torch.manual_seed(seed)
-    network = EmotionNetwork(Blueprint(WIDTHS, ("a", "b"), ("v",), 3, "entropy", NetworkConfig(16, 8, 0.2, scorer)))
+    network = EmotionNetwork(Blueprint(WIDTHS, ("a", "b"), ("v",), 3, fusion, NetworkConfig(16, 8, 0.2, scorer)))
     with torch.no_grad():
         for layer in network.prunable().values():
             layer.weight.mul_(torch.rand(layer.out_features, 1) + 0.05)
@@ -61,10 +61,11 @@ def test_random_nodes_keep_the_shapes_and_every_node_has_the_same_chance() -> No
     assert (hits / 400 - share).abs().max() < 4.5 * (share * (1 - share) / 400) ** 0.5
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_group_importances_are_the_mean_squares_of_the_coupled_weights(scorer: str) -> None:
+def test_group_importances_are_the_mean_squares_of_the_coupled_weights(scorer: str, fusion: str) -> None:
     """Torch-Pruning's importance, written out: the mean over a group's layers, relative to the group's mean."""
-    network = network_of(scorer)
+    network = network_of(scorer, fusion=fusion)
     got = GroupNorm(network, 1e-4).importances()
     assert got.keys() == network.prunable().keys()
     layers = {name: module.weight.detach() for name, module in network.named_modules() if hasattr(module, "weight")}
@@ -77,6 +78,8 @@ def test_group_importances_are_the_mean_squares_of_the_coupled_weights(scorer: s
     elif scorer != "mean":
         scored = layers[f"branches.a.gathering.scorer.{'score' if scorer == 'linear' else 'inner'}"]
         reads += list((scored**2).sum(0).split(8))
+    if fusion == "attention":
+        reads.append((layers["fusion.score"] ** 2).sum(0)[:8])  # branch a's part of the fused vectors
     outer = torch.stack([*rows, *reads]).sum(0)
     torch.testing.assert_close(got[f"{MLP}.a.outer"], outer / outer.mean())
     assert torch.equal(got[f"{MLP}.v.outer"], got[f"{MLP}.a.outer"])

@@ -1,5 +1,6 @@
 """Algorithm 1: rounds shrink, rewind as told, repeat, resume, and never see what they hold out."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,6 @@ from mer_pnao.pruning.mask import node_masks
 from mer_pnao.pruning.pnao import optimise_architecture, optimise_fold, optimise_in_step
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.pruning.rounds import FoldTask, Optimisation, Round, best_round
-from mer_pnao.pruning.surgery import masked
 from mer_pnao.systems.cost import parameters
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, predict
@@ -141,7 +141,12 @@ def test_held_out_labels_and_features_do_not_reach_the_weights(
 
 @pytest.mark.parametrize("rewind", ["learning_rate", "weights", "none"])
 def test_rewinding(
-    rewind: str, blueprint: Blueprint, examples: Examples, folds: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    rewind: str,
+    blueprint: Blueprint,
+    examples: Examples,
+    folds: np.ndarray,
+    masked: Callable[[EmotionNetwork, dict[str, torch.Tensor]], EmotionNetwork],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     starts: list[dict[str, torch.Tensor]] = []
     schedules: list[str] = []

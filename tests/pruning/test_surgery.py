@@ -14,6 +14,7 @@ from mer_pnao.network.modality import OUTPUTS
 from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.systems.cost import parameters
 
+Masked = Callable[[EmotionNetwork, dict[str, Tensor]], EmotionNetwork]
 PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
 WIDTHS = {"a": 7, "b": 5, "v": 6, "w": 4}
 
@@ -22,16 +23,6 @@ def network_of(scorer: str, fusion: str, seed: int = 0) -> EmotionNetwork:
     torch.manual_seed(seed)
     blueprint = Blueprint(WIDTHS, ("a", "b"), ("v", "w"), 6, fusion, NetworkConfig(16, 12, 0.3, scorer))
     return EmotionNetwork(blueprint).double().eval()
-
-
-def masked(network: EmotionNetwork, masks: dict[str, Tensor]) -> EmotionNetwork:
-    """A copy of the network whose masked nodes have zero rows and zero biases, at full size (Theta * m)."""
-    copy = deepcopy(network)
-    with torch.no_grad():
-        for name, mask in masks.items():
-            copy.prunable()[name].weight.mul_(mask.unsqueeze(1))
-            copy.prunable()[name].bias.mul_(mask)
-    return copy
 
 
 def inputs(clips: int = 9) -> dict[str, Tensor]:
@@ -67,7 +58,7 @@ def random_masks(network: EmotionNetwork, keep: float) -> dict[str, Tensor]:
 @pytest.mark.parametrize("scorer", SCORERS)
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_compact_computes_what_numpy_computes_with_the_nodes_zeroed(
-    scorer: str, fusion: str, plain_forward: PlainForward
+    scorer: str, fusion: str, plain_forward: PlainForward, masked: Masked
 ) -> None:
     """Once and again, on networks of every shape; the oracle keeps full size and knows no kept positions (trap 3)."""
     unfed = 0
@@ -125,7 +116,7 @@ def count_by_hand(plan: Blueprint, left: dict[str, np.ndarray]) -> int:
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_compacting_again_composes(scorer: str) -> None:
+def test_compacting_again_composes(scorer: str, masked: Masked) -> None:
     network = network_of(scorer, "attention")
     once = compact(network, random_masks(network, 0.6))
     masks = random_masks(once, 0.6)
@@ -138,7 +129,7 @@ def test_compacting_again_composes(scorer: str) -> None:
         assert torch.equal(got, want), name
 
 
-def test_the_fused_vector_keeps_only_positions_that_a_modality_feeds() -> None:
+def test_the_fused_vector_keeps_only_positions_that_a_modality_feeds(masked: Masked) -> None:
     network = network_of("tanh", "entropy")
     masks = {}
     for name, layer in network.prunable().items():
@@ -197,7 +188,7 @@ def test_masks_that_do_not_fit_are_refused(mask: Tensor, name: str | None, messa
 
 
 @pytest.mark.parametrize("scorer", SCORERS)
-def test_compacting_holds_for_linear_outputs_and_branches_that_gather_every_set(scorer: str) -> None:
+def test_compacting_holds_for_linear_outputs_and_branches_that_gather_every_set(scorer: str, masked: Masked) -> None:
     torch.manual_seed(1)
     config = NetworkConfig(hidden=9, width=7, scorer=scorer, output="linear")
     widths = {"a": 5, "b": 3, "v": 4}

@@ -14,12 +14,14 @@ from sklearn.preprocessing import StandardScaler
 
 from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.parallel import parallel_map
 from mer_pnao.outs.decisions import Decisions, read_predictions
 from mer_pnao.outs.networks import read_round
 from mer_pnao.outs.record import best_round_directory
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.pruning.rounds import MapFolds
 from mer_pnao.report.write import write_report
 from mer_pnao.systems.cost import parameters
 from mer_pnao.systems.dataset import Dataset
@@ -262,6 +264,21 @@ def test_the_branches_on_disk_are_the_networks_and_fuse_to_the_joint_decision(mo
     for branch in range(2):
         expected = sum(posteriors[branch] for posteriors in each) / len(each)
         np.testing.assert_allclose(decisions.branches[test, branch], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("run", [map, pytest.param(parallel_map(2), marks=pytest.mark.slow)])
+def test_a_training_that_diverges_is_a_wrong_input(
+    run: MapFolds, dataset: Dataset, params: Params, tmp_path: Path
+) -> None:
+    """Wherever it was trained: the error comes out of the process of the fold."""
+    hopeless = params.model_copy(update={"training": replace(params.training, learning_rate=1e38, warmup=0.0)})
+    with pytest.raises(InputError, match=r"^training diverged in epoch 0: learning_rate 1e\+38 is too high$"):
+        list(run_systems({"enf": tmp_path / "enf"}, dataset, hopeless, DiskRoundStore(tmp_path / "rounds"), run))
+
+
+def test_folds_that_cannot_be_made_are_a_wrong_input(dataset: Dataset, params: Params) -> None:
+    with pytest.raises(InputError, match=r"^12 speakers cannot be kept apart in 13 folds$"):
+        folds_of(dataset.train, params.model_copy(update={"folds": 13}))
 
 
 def test_damaged_models_are_refused_by_file(models: Path) -> None:

@@ -1,15 +1,15 @@
 """Training: it learns, stops at the best epoch, repeats itself and refuses what diverges."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from mer_pnao.foundations.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import Epoch, Fitted, TrainingConfig, fit, predict, score_of
+from mer_pnao.training.fit import DivergenceError, Epoch, Fitted, TrainingConfig, fit, predict, score_of
 
 CONFIG = TrainingConfig(epochs=12, batch=16, learning_rate=5e-3, patience=4)
 
@@ -81,14 +81,17 @@ def test_callbacks_see_every_epoch(blueprint: Blueprint, examples: Examples) -> 
 
 def test_divergence_is_refused_with_its_cause(blueprint: Blueprint, examples: Examples) -> None:
     broken = replace(examples, features={**examples.features, "a": np.full((120, 12), np.inf, np.float32)})
-    with pytest.raises(InputError, match=r"^training diverged in epoch 0: learning_rate 0\.005 is too high$"):
+    with pytest.raises(
+        DivergenceError, match=r"^training diverged in epoch 0: learning_rate 0\.005 is too high$"
+    ) as met:
         fit(EmotionNetwork(blueprint), broken, examples, CONFIG, 0.0, seed=0)
+    assert str(pickle.loads(pickle.dumps(met.value))) == str(met.value)  # noqa: S301  (from a process to another)
 
 
 def test_divergence_in_the_last_step_of_an_epoch_is_seen(blueprint: Blueprint, examples: Examples) -> None:
     """With one step an epoch the loss is still finite: it was taken before the weights were spoilt."""
     config = TrainingConfig(epochs=1, batch=len(examples), learning_rate=1e38, warmup=0.0)
-    with pytest.raises(InputError, match=r"^training diverged in epoch 0: learning_rate 1e\+38 is too high$"):
+    with pytest.raises(DivergenceError, match=r"^training diverged in epoch 0: learning_rate 1e\+38 is too high$"):
         fit(EmotionNetwork(blueprint), examples, examples, config, 0.0, seed=0)
 
 

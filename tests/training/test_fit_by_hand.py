@@ -13,10 +13,9 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, mean_squared_error
 
-from mer_pnao.foundations.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig, fit, predict, score_of
+from mer_pnao.training.fit import DivergenceError, TrainingConfig, fit, predict, score_of
 
 CONFIG = TrainingConfig(epochs=8, batch=90, learning_rate=0.01, warmup=0.25, floor=0.1, weight_decay=0.1, patience=8)
 ALPHA = 3e-3
@@ -174,7 +173,7 @@ def test_every_training_clip_is_used_in_every_epoch(blueprint: Blueprint, exampl
         spoilt = few.features["a"].copy()
         spoilt[row, 0] = np.nan
         broken = replace(few, features={**few.features, "a": spoilt})
-        with pytest.raises(InputError, match="training diverged in epoch 0"):
+        with pytest.raises(DivergenceError, match="training diverged in epoch 0"):
             fit(deepcopy(network), broken, validation, replace(CONFIG, epochs=1, batch=16), 0.0, seed=5)
 
 

@@ -8,11 +8,13 @@ import numpy as np
 from mer_pnao.controls.comparison import Contender, Trial, compare_methods, segments
 from mer_pnao.controls.selection import nonzero_parameters
 from mer_pnao.evaluation.bootstrap import Predicted
+from mer_pnao.foundations.errors import as_input_error
 from mer_pnao.outs.networks import RoundModel
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.rounds import MapFolds, RoundStore
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.systems.optimisation import optimisation_of
+from mer_pnao.training.fit import DivergenceError
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,14 @@ def run_controls(
 ) -> Iterator[Outcome]:
     """Train entropy fusion in every way, at every size of `controls.rounds` and with every one of `seeds`.
 
-    The folds are the systems', the same for all methods and seeds.
+    The folds are the systems', the same for all methods and seeds. Raises InputError when a training diverges.
     """
     for seed in params.seeds:
         optimisation = optimisation_of("enf_pnao", dataset.train, params, seed)
         trial = Trial(optimisation, params.controls.rounds, params.controls.group_norm, store, run, done)
-        for contender in compare_methods(trial):
-            yield _outcome(contender, seed, dataset)
+        with as_input_error(DivergenceError):
+            for contender in compare_methods(trial):
+                yield _outcome(contender, seed, dataset)
 
 
 def _outcome(contender: Contender, seed: int, dataset: Dataset) -> Outcome:

@@ -1,9 +1,7 @@
 """Folds in parallel processes with one thread each: the numbers do not depend on how many there are."""
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from typing import Protocol, TypeVar
 
 import torch
@@ -38,14 +36,7 @@ def usable_cores() -> int:
 def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
     """Call the function with one torch thread: sums in another order give other last digits."""
     torch.set_num_threads(1)
-    _spare_the_imported()
     return function(task)
-
-
-@cache
-def _spare_the_imported() -> None:
-    """Take everything that is imported by now out of the garbage collector's rounds, which a training starts often."""
-    gc.freeze()
 
 
 class ParallelMap(Protocol):

@@ -8,6 +8,7 @@ import numpy as np
 from optuna import Trial, TrialPruned
 from optuna.trial import FixedTrial
 
+from mer_pnao.foundations.errors import as_input_error
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.params.profile import Params
 from mer_pnao.params.search_space import CONFIGS, SECTIONS, Knob, Value
@@ -17,6 +18,7 @@ from mer_pnao.systems.cost import parameters
 from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.optimisation import optimisation_of
 from mer_pnao.training.examples import Examples
+from mer_pnao.training.fit import DivergenceError
 
 SYSTEM = "enf_pnao"  # what is searched for: the paper's own, entropy fusion shrunk by PNAO
 COM, PARAMETERS = "com", "parameters"  # the objectives
@@ -81,11 +83,13 @@ def with_values(profile: Params, values: Mapping[str, Value]) -> Params:
     )
 
 
+@as_input_error(DivergenceError)
 def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tuple[float, ...]:
     """The value of each objective at the trial's best round, chosen as everywhere by Com.
 
     With one objective every round's Com is reported, and Optuna may give the trial up: raises TrialPruned. The user
-    attribute OUTCOME grows round by round, so that a killed trial shows how far it came.
+    attribute OUTCOME grows round by round, so that a killed trial shows how far it came. Raises InputError when a
+    training diverges.
     """
     run = optimisation_of(SYSTEM, task.train, with_values(task.params, draw(trial, task.knobs)))
     network = EmotionNetwork(run.blueprint)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from mer_pnao.foundations.errors import as_input_error
 from mer_pnao.network.emotion_network import Blueprint
 from mer_pnao.outs.names import DENSE, FUSION
 from mer_pnao.params.profile import Params
@@ -52,5 +53,6 @@ def pnao_of(system: str, params: Params) -> PnaoConfig:
 
 
 def folds_of(examples: Examples, params: Params) -> NDArray[np.int64]:
-    """The fold that holds each training clip out, (N,), the same for every system and seed."""
-    return make_folds(examples.emotion, examples.speakers, params.folds, params.seed)
+    """The fold that holds each training clip out, (N,), the same for every system and seed. Raises InputError without any."""
+    with as_input_error(ValueError):
+        return make_folds(examples.emotion, examples.speakers, params.folds, params.seed)

@@ -7,6 +7,7 @@ shrunk by Algorithm 1; final, the last two weighted linearly.
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from mer_pnao.foundations.errors import as_input_error
 from mer_pnao.outs.names import seed_folder
 from mer_pnao.outs.record import Record, round_directories
 from mer_pnao.params.profile import Params
@@ -15,6 +16,7 @@ from mer_pnao.pruning.rounds import MapFolds, RoundStore, best_round
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.systems.optimisation import optimisation_of
 from mer_pnao.systems.write import write_round
+from mer_pnao.training.fit import DivergenceError
 
 
 def run_systems(
@@ -24,7 +26,7 @@ def run_systems(
 
     `outs` maps a system to its folder. The first seed's rounds lie there, those of a further one in `seed-<s>` below.
     After the last round the records say which one is the best, of each system and seed, by Train&Val Com alone. Initial
-    weights, shuffling and dropout depend on the seed; the folds do not.
+    weights, shuffling and dropout depend on the seed; the folds do not. Raises InputError when a training diverges.
     """
     jobs = [
         (system, seed_folder(out, seed) if place else out, seed)
@@ -32,10 +34,11 @@ def run_systems(
         for place, seed in enumerate(params.seeds)
     ]
     optimisations = [optimisation_of(system, dataset.train, params, seed) for system, _, seed in jobs]
-    for place, finished in optimise_in_step(optimisations, store, run):
-        system, out, seed = jobs[place]
-        directory = out / f"round-{finished.number:02d}"
-        yield write_round(directory, system, finished, dataset, params, optimisations[place].pnao, seed)
+    with as_input_error(DivergenceError):
+        for place, finished in optimise_in_step(optimisations, store, run):
+            system, out, seed = jobs[place]
+            directory = out / f"round-{finished.number:02d}"
+            yield write_round(directory, system, finished, dataset, params, optimisations[place].pnao, seed)
     for _, out, _ in jobs:
         _mark_best(out)
 

@@ -4,7 +4,7 @@ Shapes: B clips, N training clips.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -82,8 +82,15 @@ class Fitted:
     curves: tuple[Epoch, ...]
 
 
-class Diverged(ArithmeticError):
-    """A training whose losses or predictions are no numbers any more."""
+class DivergenceError(ArithmeticError):
+    """The losses or predictions of a training are no numbers any more."""
+
+    def __init__(self, epoch: int, rate: float) -> None:
+        super().__init__(epoch, rate)  # the arguments, by which an exception travels between processes
+
+    def __str__(self) -> str:
+        epoch, rate = self.args
+        return f"training diverged in epoch {epoch}: learning_rate {rate} is too high"
 
 
 EpochCallback = Callable[[Epoch], None]
@@ -116,7 +123,7 @@ def fit(
 
     `alpha` weighs the L1 term of equation 8. `before_step` is called with the network between the backward pass and
     the optimiser's step, when it may change the gradients. The network is trained in place. The same arguments on the
-    same machine with the same thread count give the same numbers. Raises Diverged when the training does.
+    same machine with the same thread count give the same numbers. Raises DivergenceError.
     """
     uncertainty, matrices = UncertaintyWeights(train.has_valence), network.weight_matrices()
     optimiser = _adamw(network, uncertainty, config.weight_decay)
@@ -146,12 +153,11 @@ def fit(
                     group["lr"] = rate
                 optimiser.step()
                 sums += torch.stack([loss.detach(), of_emotion.detach(), of_valence.detach()])
-            losses = (sums / steps_per_epoch).tolist()
+            losses: tuple[float, float, float] = tuple((sums / steps_per_epoch).tolist())
             scores = _validated(network, held_out, validation, losses)
             if scores is None:
-                raise Diverged(f"training diverged in epoch {epoch}: learning_rate {config.learning_rate} is too high")
-            deltas = (float(delta.detach()) for delta in uncertainty())
-            curves.append(Epoch(epoch, rate, *losses, *deltas, scores.dis, scores.dim, scores.com))
+                raise DivergenceError(epoch, config.learning_rate)
+            curves.append(Epoch(epoch, rate, *losses, *uncertainty.values(), **asdict(scores)))
             for callback in callbacks:
                 callback(curves[-1])
             if best < 0 or scores.com > curves[best].com:

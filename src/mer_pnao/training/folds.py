@@ -6,22 +6,20 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from mer_pnao.foundations.errors import InputError
-
 
 def make_folds(emotion: NDArray[np.int64], speakers: Sequence[str] | None, count: int, seed: int) -> NDArray[np.int64]:
     """Give each of N clips the number of the fold that holds it out: (N,) -> (N,) in 0..count-1.
 
-    Raises InputError when there are fewer speakers than folds, or a class has fewer clips than folds.
+    Raises ValueError when there are fewer speakers than folds, or a class has fewer clips than folds.
     """
     if count < 2:
-        raise InputError(f"folds must be at least 2, got {count}")
+        raise ValueError(f"folds must be at least 2, got {count}")
     classes, clips = np.unique(emotion, return_counts=True)
     if clips.min() < count:
         few = clips.argmin()
-        raise InputError(f"class {classes[few]} has {clips[few]} training clips, fewer than the {count} folds")
+        raise ValueError(f"class {classes[few]} has {clips[few]} training clips, fewer than the {count} folds")
     if speakers is not None and len(set(speakers)) < count:
-        raise InputError(f"{len(set(speakers))} speakers cannot be kept apart in {count} folds")
+        raise ValueError(f"{len(set(speakers))} speakers cannot be kept apart in {count} folds")
     rows = np.zeros(len(emotion))
     splitter = StratifiedKFold if speakers is None else StratifiedGroupKFold
     folds = np.empty(len(emotion), dtype=np.int64)

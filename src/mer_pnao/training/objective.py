@@ -34,6 +34,11 @@ class UncertaintyWeights(nn.Module):
         """Return (d1, d2), scalars."""
         return self.log_delta1.exp(), self.log_delta2.exp()
 
+    def values(self) -> tuple[float, float]:
+        """(d1, d2) as numbers."""
+        delta1, delta2 = self()
+        return float(delta1.detach()), float(delta2.detach())
+
 
 def emotion_loss(prediction: Prediction, emotion: Tensor) -> Tensor:
     """Cross-entropy of the joint decision plus its mean over the branches.
