@@ -1,15 +1,16 @@
 """The compact network computes what the masked one computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mer_pnao.controls.group_norm import GroupNorm
 from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig
-from mer_pnao.network.gathering import SCORERS
+from mer_pnao.network.gathering import SCORERS, Sizes
 from mer_pnao.network.modality import OUTPUTS
 from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.systems.cost import parameters
@@ -146,6 +147,50 @@ def test_the_fused_vector_keeps_only_positions_that_a_modality_feeds(masked: Mas
     clips = inputs()
     for got, want in zip(small(clips), masked(network, masks)(clips), strict=True):
         assert torch.allclose(got, want, rtol=0, atol=1e-10)
+
+
+class Squares(nn.Module):
+    """A scorer that nobody else knows: score_m = w^T h_m^2."""
+
+    softmax = True
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.score = nn.Linear(sizes.positions, 1)
+
+    def forward(self, vectors: Sequence[Tensor], spread: Tensor) -> Tensor:
+        return self.score(spread**2).squeeze(-1)  # type: ignore[no-any-return]
+
+    def columns(self, nodes: Tensor, positions: Tensor) -> dict[str, Tensor]:
+        return {"score.weight": positions}
+
+
+class Gates(nn.Module):
+    """A fusion that nobody else knows: weights from one map of all fused vectors, each between 0 and 1."""
+
+    def __init__(self, fused_widths: Sequence[int]) -> None:
+        super().__init__()
+        self.gate = nn.Linear(sum(fused_widths), len(fused_widths))
+
+    def forward(self, fused: Sequence[Tensor], log_posteriors: Tensor) -> Tensor:
+        return self.gate(torch.cat(list(fused), dim=-1)).sigmoid().T  # type: ignore[no-any-return]
+
+    def columns(self, positions: Tensor) -> dict[str, Tensor]:
+        return {"gate.weight": positions}
+
+
+def test_a_new_fusion_and_a_new_scorer_need_an_entry_and_nothing_else(
+    masked: Masked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FUSIONS, "gates", Gates)
+    monkeypatch.setitem(SCORERS, "squares", Squares)
+    network = network_of("squares", "gates")
+    masks, clips = random_masks(network, 0.3), inputs()
+    small = compact(network, masks)
+    assert small.branch("a").gathering.fused_width < 12
+    for got, want in zip(small(clips), masked(network, masks)(clips), strict=True):
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-10)
+    assert GroupNorm(network, 1e-4).importances().keys() == masks.keys()
 
 
 def test_a_removed_node_takes_its_bias_along() -> None:
