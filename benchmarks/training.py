@@ -32,8 +32,8 @@ from mer_pnao.foundations.parallel import parallel_map, usable_cores
 from mer_pnao.foundations.precision import Precision, number_type
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.pruning.pnao import Optimisation, optimise_in_step
-from mer_pnao.pruning.rounds import FoldResult, Round, RunTasks
+from mer_pnao.pruning.pnao import optimise_in_step
+from mer_pnao.pruning.rounds import FoldResult, MapFolds, Optimisation, Round
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import TrainingConfig, fit, score_of, warm_cosine
 from mer_pnao.training.folds import make_folds
@@ -161,7 +161,7 @@ def naive_epochs(examples: Examples, folds: np.ndarray, config: TrainingConfig) 
         naive_fit(network, train, examples.select(np.flatnonzero(folds == 0)), config, ALPHA, seed=0)
 
 
-def our_epochs(examples: Examples, folds: np.ndarray, config: TrainingConfig, run: RunTasks) -> None:
+def our_epochs(examples: Examples, folds: np.ndarray, config: TrainingConfig, run: MapFolds) -> None:
     """Both systems in step, their folds in parallel processes with one thread each, as the stages do."""
     pnao = PnaoConfig(alpha=ALPHA, rounds=0)
     both = [Optimisation(blueprint, examples, folds, config, pnao, 0) for blueprint in BLUEPRINTS]

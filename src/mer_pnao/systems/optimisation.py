@@ -53,6 +53,9 @@ def pnao_of(system: str, params: Params) -> PnaoConfig:
 
 
 def folds_of(examples: Examples, params: Params) -> NDArray[np.int64]:
-    """The fold that holds each training clip out, (N,), the same for every system and seed. Raises InputError without any."""
+    """The fold that holds each training clip out, (N,), the same for every system and seed.
+
+    Raises InputError when the clips allow no such folds.
+    """
     with as_input_error(ValueError):
         return make_folds(examples.emotion, examples.speakers, params.folds, params.seed)
