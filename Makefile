@@ -32,7 +32,7 @@ profile: env
 
 run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
 	dvc repro
-	@mer track
+	@test "$$MER_TRACKING" = off || mer track
 	@mer table
 
 controls: env profile  ## PNAO against its controls: make controls [PROFILE=ravdess DATA=folder]
