@@ -15,7 +15,6 @@ from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report import search_figures
 from mer_pnao.report.search import line, sentences, write_search
 from mer_pnao.report.search_figures import contours, history
-from mer_pnao.report.search_section import read_search
 from mer_pnao.search.reading import read_record
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
 from mer_pnao.search.storage import open_storage
@@ -54,14 +53,11 @@ def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyReco
     assert all(content.startswith(PNG) for content in pictures.values())
     write_search(record, out)
     assert {path.stem: path.read_bytes() for path in out.glob("*.png")} == pictures
-    section = read_search(out, "tiny")
-    assert section is not None
-    assert section.study["chosen"]["com"] == record.chosen.best.com  # type: ignore[union-attr]
-    assert set(section.pictures) == {f"search_{name}" for name in pictures}
-    assert read_search(out, "demo") is None
-    assert read_search(tmp_path / "nowhere", "tiny") is None
-    (out / "study.json").write_text(json.dumps([]))
-    assert read_search(out, "tiny") is None
+    page = (out / "index.html").read_text()
+    assert page.count("<img") == len(pictures)
+    assert "search · profile tiny" in page
+    assert f"{record.chosen.best.com:.4f}" in page  # type: ignore[union-attr]
+    assert json.loads((out / "study.json").read_text())["chosen"]["com"] == record.chosen.best.com  # type: ignore[union-attr]
     assert all(line(each).startswith(f"trial {each.number:>3}  Com {each.best.com:.4f}") for each in record.trials)
 
 

@@ -48,11 +48,23 @@ def dataset(examples: Examples) -> Dataset:
     return Dataset(examples.select(rows[rows < 90]), examples.select(rows[rows >= 90]), LABELS)
 
 
+@pytest.fixture(scope="module")
+def known_rounds(tmp_path_factory: pytest.TempPathFactory) -> DiskRoundStore:
+    """What one test has trained the others only read."""
+    return DiskRoundStore(tmp_path_factory.mktemp("rounds"))
+
+
 @pytest.fixture
-def models(dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def models(
+    dataset: Dataset,
+    params: Params,
+    known_rounds: DiskRoundStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     monkeypatch.chdir(tmp_path)
     for system in ("pnao", "enf_pnao"):
-        list(run_systems({system: tmp_path / "models" / system}, dataset, params, DiskRoundStore(tmp_path / "rounds")))
+        list(run_systems({system: tmp_path / "models" / system}, dataset, params, known_rounds))
     return tmp_path / "models"
 
 
@@ -184,13 +196,12 @@ def test_a_further_seed_is_added_beside_the_first_and_known_seeds_are_not_traine
 
 
 def test_seeds_differ_in_the_networks_and_share_the_folds(
-    dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, params: Params, known_rounds: DiskRoundStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     models, several = tmp_path / "models", with_seeds(params, 0, 8)
-    store = DiskRoundStore(tmp_path / "rounds")
     for system in ("pnao", "enf_pnao"):
-        trained(system, dataset, several, store, models / system)
+        trained(system, dataset, several, known_rounds, models / system)
     folds, seen = folds_of(dataset.train, several), []
     for seed, home in ((0, models / "enf_pnao"), (8, models / "enf_pnao/seed-8")):
         records = [record_of(path) for path in sorted(home.glob("round-*"))]
