@@ -76,6 +76,11 @@ def write_project(root: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session", name="write_project")
+def _write_project() -> Callable[[Path], Path]:
+    return write_project
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh project, which is the working directory."""
