@@ -32,7 +32,7 @@ profile: env
 
 run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
 	dvc repro
-	@mer track
+	@test "$$MER_TRACKING" = off || mer track
 	@mer table
 
 controls: env profile  ## PNAO against its controls: make controls [PROFILE=ravdess DATA=folder]
@@ -41,12 +41,18 @@ controls: env profile  ## PNAO against its controls: make controls [PROFILE=ravd
 search: env profile  ## NAOR, sparsity and rounds by Optuna: make search [PROFILE=ravdess DATA=folder]
 	dvc repro pipelines/search/dvc.yaml:search
 
-test: env  ## ruff, mypy, import-linter, pytest
+check: env  ## ruff, mypy, import-linter
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
-	pytest -m 'slow or not slow'
+
+test: export OMP_NUM_THREADS := 1
+test: env  ## the checks and, beside them on two cores, all tests
+	@said=$$(mktemp); trap 'rm -f $$said' EXIT; \
+	$(MAKE) --no-print-directory check > $$said 2>&1 & checks=$$!; \
+	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m 'slow or not slow'; tests=$$?; \
+	wait $$checks; checked=$$?; cat $$said; test $$tests -eq 0 && test $$checked -eq 0
 
 format: env  ## let ruff format and fix
 	ruff format .

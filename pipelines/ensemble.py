@@ -17,9 +17,10 @@ def main() -> None:
     """Choose the weight on out-of-fold predictions and write `models/final/`."""
     params = load_params()
     dataset = dataset_of(params)
+    tracker = StageTracker(Path())
     shutil.rmtree(MODELS / FINAL, ignore_errors=True)
     combine_final(dataset, params.features.acoustic, MODELS, MODELS / FINAL)
-    StageTracker(Path()).finished(MODELS / FINAL)
+    tracker.finished(MODELS / FINAL)
 
 
 if __name__ == "__main__":

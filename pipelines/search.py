@@ -8,13 +8,14 @@ from mer_pnao.params.profile import load_params
 from mer_pnao.report.search import REPORT, SearchProgress, print_search, write_search
 from mer_pnao.search.run import Budget, search_profile
 from mer_pnao.search.study import OBJECTIVES
-from mer_pnao.tracking.search_runs import track_search
+from mer_pnao.tracking.search_runs import search_tracker
 
 
 def main() -> None:
     """Spend the profile's budget of trials and write `best_params.yaml` and `reports/search/`."""
     params = load_params()
     budget = Budget(params.search.trials, usable_cores())
+    track = search_tracker()
     with progress("searching", budget.trials) as done:
         shown = SearchProgress(Console(), done)
         record = search_profile(
@@ -24,7 +25,7 @@ def main() -> None:
             say=shown.say,
             finished=shown.finished,
             known=done,
-            found=track_search,
+            found=track,
         )
     write_search(record, REPORT)
     print_search(record, shown.console)

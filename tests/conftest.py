@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -23,11 +24,17 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 WIDTHS = {"a": 12, "b": 10, "v": 8}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of the most slow tests: of two workers, none may be left alone with them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_settings() -> Iterator[None]:
     """Settings of whoever runs the tests do not count."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_TRACKING_URI", "MER_SEARCH_STORAGE", "DVC_ROOT"):
+        for name in ("MLFLOW_TRACKING_URI", "MER_TRACKING", "MER_SEARCH_STORAGE", "DVC_ROOT"):
             patch.delenv(name, raising=False)
         yield
 

@@ -81,6 +81,12 @@ def test_a_faulty_params_file_is_named(mer: Mer) -> None:
     assert mer("extract", "x") == (2, "", "error: params.yaml cannot be read: No such file or directory\n")
 
 
+def test_a_wrong_value_stops_before_anything_runs(mer: Mer) -> None:
+    params = Path("params.yaml")
+    params.write_text(re.sub(r"(?m)^(pnao:\n(?:.*\n)*?  naor: )[^#\n]*", r"\g<1>7 ", params.read_text(), count=1))
+    assert mer("profile") == (2, "", "error: params.yaml: pnao.naor must lie in [0, 1], got 7.0\n")
+
+
 def test_a_wrong_number_of_workers_is_named(mer: Mer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MER_WORKERS", "many")
     Path("a.mp4").touch()

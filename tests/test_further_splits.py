@@ -101,7 +101,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, pd.D
     both = tmp_path_factory.mktemp("splits")
     store = DiskRoundStore(both / "rounds")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(both / "cache"))
+        patch.setenv("DVC_ROOT", str(both))  # one memory of latencies
         for name, kept in (("all", labels), ("plain", labels[labels["split"].isin(["train", "test"])])):
             (both / name).mkdir()
             patch.chdir(both / name)

@@ -1,8 +1,10 @@
 """A small models/ tree as the train stages leave it, with known truth."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -168,16 +170,25 @@ def skipped() -> pd.DataFrame:
     )
 
 
-@pytest.fixture
-def models(tmp_path: Path, truth: pd.DataFrame) -> Path:
-    return make_models(tmp_path / "models", truth)
+@pytest.fixture(scope="session")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`make_models`, which makes equal models once and copies them."""
+    made: dict[tuple[Any, ...], Path] = {}
+
+    def copy(root: Path, truth: pd.DataFrame, **wanted: Any) -> Path:
+        key = (pd.util.hash_pandas_object(truth).to_numpy().tobytes(), *sorted(wanted.items()))
+        if key not in made:
+            made[key] = make_models(tmp_path_factory.mktemp("models") / "models", truth, **wanted)
+        return Path(shutil.copytree(made[key], root))
+
+    return copy
 
 
 @pytest.fixture
-def build() -> Callable[..., Path]:
-    return make_models
+def models(tmp_path: Path, truth: pd.DataFrame, build: Callable[..., Path]) -> Path:
+    return build(tmp_path / "models", truth)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def truth_of() -> Callable[..., pd.DataFrame]:
     return make_truth

@@ -42,8 +42,8 @@ def _names(evidence, pixel):
     return dict.fromkeys([*names, "reliability"], pixel)
 
 
-def report(models, truth, skipped, out, labels=LABELS, profile="demo"):
-    write_report(models, truth, labels, skipped, out, 300, 7, profile)
+def report(models, truth, skipped, out, labels=LABELS, profile="demo", resamples=300):
+    write_report(models, truth, labels, skipped, out, resamples, 7, profile)
     return out
 
 
@@ -352,7 +352,7 @@ def test_what_does_not_fit_is_refused_by_name(models, truth, skipped, tmp_path, 
 
 @pytest.mark.usefixtures("undrawn")
 def test_the_probability_to_beat_the_probe_is_that_of_the_resamples(models, truth, skipped, tmp_path):
-    out = report(models, truth, skipped, tmp_path / "out")
+    out = report(models, truth, skipped, tmp_path / "out", resamples=100)
     metrics = json.loads((out / "metrics.json").read_text())
     test = truth[truth["split"] == "test"].reset_index(drop=True)
     tables = {name: pd.read_csv(out / "predictions" / f"{name}.csv") for name in ("linear_probe", "enf")}
@@ -362,7 +362,7 @@ def test_the_probability_to_beat_the_probe_is_that_of_the_resamples(models, trut
         known = rows[test["valence"][rows].notna()]
         return dis - 0.25 * mean_squared_error(test["valence"][known], table["valence"][known])
 
-    draws = np.random.default_rng(7).integers(len(test), size=(300, len(test)))
+    draws = np.random.default_rng(7).integers(len(test), size=(100, len(test)))
     gains = np.array([com(tables["enf"], rows) - com(tables["linear_probe"], rows) for rows in draws])
     expected = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
     assert metrics["enf"]["p_better_than_probe"] == pytest.approx(expected, abs=1e-6)

@@ -76,12 +76,16 @@ def write_project(root: Path) -> Path:
     return root
 
 
+@pytest.fixture(scope="session", name="write_project")
+def _write_project() -> Callable[[Path], Path]:
+    return write_project
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh project, which is the working directory."""
     root = write_project(tmp_path / "project")
     monkeypatch.chdir(root)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return root
 
 

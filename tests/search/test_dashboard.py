@@ -51,17 +51,16 @@ def test_the_server_refuses_other_names(tmp_path: Path) -> None:
         finally:
             os._exit(1)
     try:
-        deadline = time.monotonic() + 30
         while True:
             try:
                 socket.create_connection((HOST, port)).close()
                 break
             except ConnectionRefusedError:
-                assert time.monotonic() < deadline
+                assert os.waitpid(child, os.WNOHANG) == (0, 0)
                 time.sleep(0.01)
         answers = []
         for host in (f"{HOST}:{port}", f"attacker.example:{port}"):
-            connection = http.client.HTTPConnection(HOST, port, timeout=30)
+            connection = http.client.HTTPConnection(HOST, port, timeout=120)
             connection.request("GET", "/api/studies", headers={"Host": host})
             answers.append(connection.getresponse().status)
             connection.close()

@@ -11,16 +11,16 @@ import pytest
 from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
+from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report import search_figures
 from mer_pnao.report.search import line, sentences, write_search
 from mer_pnao.report.search_figures import contours, history
-from mer_pnao.report.search_section import read_search
 from mer_pnao.search.reading import read_record
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import find_or_create, open_study
-from mer_pnao.search.trial import Task
+from mer_pnao.search.trial import COM, load_task
 from mer_pnao.search.worker import work
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.search_runs import track_search
@@ -28,13 +28,17 @@ from mer_pnao.tracking.search_runs import track_search
 PNG = b"\x89PNG"
 
 
-@pytest.fixture
-def record(task: Task, project: Path) -> StudyRecord:
-    storage, registry = open_storage(project, None)
-    find_or_create(storage, registry, task)
-    study = open_study(storage, task)
-    work(study, registry, 14, task, DiskRoundStore(project / "work/rounds"))
-    return read_record(study, task)
+@pytest.fixture(scope="module")
+def record(write_project: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory) -> StudyRecord:
+    root = write_project(tmp_path_factory.mktemp("record") / "project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        task = load_task(load_params(root / "params.yaml"), (COM,))
+        storage, registry = open_storage(root, None)
+        find_or_create(storage, registry, task)
+        study = open_study(storage, task)
+        work(study, registry, 14, task, DiskRoundStore(root / "work/rounds"))
+        return read_record(study, task)
 
 
 def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyRecord, tmp_path: Path) -> None:
@@ -54,14 +58,11 @@ def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyReco
     assert all(content.startswith(PNG) for content in pictures.values())
     write_search(record, out)
     assert {path.stem: path.read_bytes() for path in out.glob("*.png")} == pictures
-    section = read_search(out, "tiny")
-    assert section is not None
-    assert section.study["chosen"]["com"] == record.chosen.best.com  # type: ignore[union-attr]
-    assert set(section.pictures) == {f"search_{name}" for name in pictures}
-    assert read_search(out, "demo") is None
-    assert read_search(tmp_path / "nowhere", "tiny") is None
-    (out / "study.json").write_text(json.dumps([]))
-    assert read_search(out, "tiny") is None
+    page = (out / "index.html").read_text()
+    assert page.count("<img") == len(pictures)
+    assert "search · profile tiny" in page
+    assert f"{record.chosen.best.com:.4f}" in page  # type: ignore[union-attr]
+    assert json.loads((out / "study.json").read_text())["chosen"]["com"] == record.chosen.best.com  # type: ignore[union-attr]
     assert all(line(each).startswith(f"trial {each.number:>3}  Com {each.best.com:.4f}") for each in record.trials)
 
 

@@ -205,7 +205,7 @@ class Service:
 
     def post(self, clip: Path, name: str | None = None, **more) -> requests.Response:
         with clip.open("rb") as file:
-            return requests.post(f"{self.url}/predict", files={"clip": (name or clip.name, file)}, timeout=60, **more)
+            return requests.post(f"{self.url}/predict", files={"clip": (name or clip.name, file)}, timeout=120, **more)
 
     def patiently(self, clip: Path) -> requests.Response:
         """As a client should: again when the service is busy."""
@@ -241,17 +241,18 @@ def serving(project: Path, folder: Path, environment: dict[str, str], *options: 
     with log.open("w") as stderr:
         process = subprocess.Popen(command, cwd=project, env=environment | {"TMPDIR": str(uploads)}, stderr=stderr)
     try:
-        wait_for(lambda: "clips are taken at" in log.read_text() or process.poll() is not None)
+        while "clips are taken at" not in log.read_text() and process.poll() is None:
+            time.sleep(0.02)
         found = re.search(r"http://\S+:\d+", log.read_text())
         assert found, log.read_text()
         yield Service(found[0], log, uploads, psutil.Process(process.pid), project)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(30)
+        process.wait(120)
     assert list(uploads.iterdir()) == []
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 300) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "waited in vain"

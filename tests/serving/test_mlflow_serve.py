@@ -39,26 +39,24 @@ def invocations(registered, environment, tmp_path_factory):
             command, cwd=registered, env=environment, stdout=file, stderr=file, start_new_session=True
         )
     try:
-        until = time.monotonic() + 90
         while True:
             assert process.poll() is None, log.read_text()
-            assert time.monotonic() < until, log.read_text()
             try:
-                if requests.get(f"http://127.0.0.1:{port}/ping", timeout=1).ok:
+                if requests.get(f"http://127.0.0.1:{port}/ping", timeout=30).ok:
                     break
             except requests.RequestException:
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}/invocations"
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(120)
 
 
 @pytest.mark.slow
 def test_features_get_decisions_and_anything_else_a_sentence(registered, invocations, recorded):
     loaded = load_sets(registered / "data/features", SETS)
     inputs = {name: part.vectors.tolist() for name, part in loaded.items()}
-    answer = requests.post(invocations, json={"inputs": inputs}, timeout=60)
+    answer = requests.post(invocations, json={"inputs": inputs}, timeout=120)
     assert answer.status_code == 200, answer.text
     rows = recorded(registered / "models/enf_pnao/round-00")
     for name, found in zip(loaded["manet"].names, answer.json()["predictions"], strict=True):
@@ -70,10 +68,10 @@ def test_features_get_decisions_and_anything_else_a_sentence(registered, invocat
     narrow = {**inputs, "manet": [row[:5] for row in inputs["manet"]]}
     missing = {name: rows for name, rows in inputs.items() if name != "manet"}
     for wrong, said in ((narrow, r"(5, 5)"), (missing, "missing inputs ['manet']"), ({"manet": "x"}, "Invalid input")):
-        answer = requests.post(invocations, json={"inputs": wrong}, timeout=60)
+        answer = requests.post(invocations, json={"inputs": wrong}, timeout=120)
         assert answer.status_code == 400
         assert said in json.loads(answer.text)["message"]
     not_finite = {**inputs, "manet": [[float("nan")] * 128] * 5}
-    answer = requests.post(invocations, data=json.dumps({"inputs": not_finite}), timeout=60, headers=KIND)
+    answer = requests.post(invocations, data=json.dumps({"inputs": not_finite}), timeout=120, headers=KIND)
     assert answer.status_code == 400
     assert "the feature set 'manet' holds a value that is not finite" in answer.text

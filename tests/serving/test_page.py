@@ -55,6 +55,7 @@ def page(browser, service):
     """The page in a window of its own; what it complains about in the console fails the test."""
     context = browser.new_context(viewport={"width": 1100, "height": 800})
     page = context.new_page()
+    page.set_default_timeout(120_000)
     complaints = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -193,6 +194,6 @@ def test_nothing_is_cut_off(page, real_clips, width):
 
 @pytest.mark.slow
 def test_headers_keep_other_code_out(service):
-    headers = requests.get(service.url, timeout=9).headers
+    headers = requests.get(service.url, timeout=120).headers
     assert headers["content-security-policy"] == the_page().headers["content-security-policy"]
     assert headers["x-content-type-options"] == "nosniff"

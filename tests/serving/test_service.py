@@ -46,14 +46,14 @@ def test_answers_are_what_the_pipeline_recorded(service, recorded, assert_same):
 
 
 def test_it_says_what_it_is(service):
-    assert requests.get(f"{service.url}/health", timeout=9).json() == {"status": "ok", "model_version": "1"}
-    model = requests.get(f"{service.url}/model", timeout=9).json()
+    assert requests.get(f"{service.url}/health", timeout=120).json() == {"status": "ok", "model_version": "1"}
+    model = requests.get(f"{service.url}/model", timeout=120).json()
     record = json.loads((service.project / "models/enf_pnao/round-00/encoders.json").read_text())
     for name, encoder in model["encoders"].items():
         assert encoder["checkpoint_sha256"] == record[name]["identity"]["checkpoint_sha256"]
     assert model["labels"] == ["neutral", "angry", "happy"]
     assert (model["version"], model["system"], model["round"], model["max_seconds"]) == ("1", "enf_pnao", 0, 60.0)
-    paths = requests.get(f"{service.url}/openapi.json", timeout=9).json()["paths"]
+    paths = requests.get(f"{service.url}/openapi.json", timeout=120).json()["paths"]
     assert set(paths) == {"/health", "/model", "/predict"}
     assert {"200", "403", "408", "413", "422", "429"} <= set(paths["/predict"]["post"]["responses"])
 
@@ -90,7 +90,7 @@ def test_a_clip_without_a_face_is_answered_with_a_remark(service, odd_clips):
     "body", [{}, {"data": {"clip": "text"}}, {"files": {"other": ("a.mp4", b"x")}}, {"data": b"raw"}, {"json": {}}]
 )
 def test_a_request_without_a_clip_is_told_where_it_goes(service, body):
-    answer = requests.post(f"{service.url}/predict", timeout=9, **body)
+    answer = requests.post(f"{service.url}/predict", timeout=120, **body)
     assert answer.status_code == 422
     assert answer.json() == {"detail": "no clip was sent: it goes into the multipart field 'clip', as a file"}
 
@@ -98,8 +98,8 @@ def test_a_request_without_a_clip_is_told_where_it_goes(service, body):
 def test_foreign_names_and_pages_are_refused(service, real_clips):
     """A name that an attacker's DNS points here, and a form on another site."""
     for own in ("localhost:9", "127.0.0.1", "[::1]:8000"):
-        assert requests.get(service.url, headers={"Host": own}, timeout=9).status_code == 200
-    assert requests.get(service.url, headers={"Host": "evil.example"}, timeout=9).status_code == 400
+        assert requests.get(service.url, headers={"Host": own}, timeout=120).status_code == 200
+    assert requests.get(service.url, headers={"Host": "evil.example"}, timeout=120).status_code == 400
     assert service.post(real_clips[0], headers={"Host": "evil.example:80"}).status_code == 400
     assert service.post(real_clips[0], headers={"Origin": "http://evil.example"}).status_code == 403
     own = service.post(real_clips[0], headers={"Origin": service.url})
@@ -139,7 +139,7 @@ def test_too_large_is_refused_before_it_is_stored(tight, odd_clips):
         yield b"\r\n--x--\r\n"
 
     kind = {"Content-Type": "multipart/form-data; boundary=x"}  # and no length: the service has to count
-    answer = requests.post(f"{tight.url}/predict", data=pieces(), headers=kind, timeout=30)
+    answer = requests.post(f"{tight.url}/predict", data=pieces(), headers=kind, timeout=120)
     assert (answer.status_code, answer.json()) == (413, {"detail": "the clip is larger than 0.5 MiB"})
     assert tight.stored() == []
     assert max(seen) <= 0.5 * 2**20 + 2**17  # the limit, and what was under way
@@ -222,7 +222,7 @@ def test_a_promotion_drops_no_request_and_a_version_that_cannot_run_changes_noth
     packed = find_registered(service.project, "1").directory / "encoders.json"
     packed.write_text(packed.read_text().replace('"frames": 3', '"frames": 4', 1))  # in its identity only
     promote("1")
-    wait_for(lambda: requests.get(f"{service.url}/health", timeout=9).json()["status"] == "stale")
+    wait_for(lambda: requests.get(f"{service.url}/health", timeout=120).json()["status"] == "stale")
     assert service.post(clip).json()["model_version"] == "2"
     assert "model 2 goes on answering: the encoder" in service.log.read_text()
 
@@ -238,7 +238,7 @@ def test_a_promotion_drops_no_request_and_a_version_that_cannot_run_changes_noth
 def test_a_service_that_cannot_start_says_why(demo_project, environment, options, sentence):
     command = [sys.executable, "-m", "mer_pnao.cli", "serve", "--port", "0", "--model", "models/enf_pnao/round-00"]
     command += options
-    done = subprocess.run(command, cwd=demo_project, env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=demo_project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert sentence in done.stderr

@@ -20,7 +20,7 @@ def model(blueprint: Blueprint, seed: int = 0) -> RoundModel:
 def test_same_architecture_same_figure_other_architecture_measured_anew(
     blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
     calls: list[int] = []
 
     def measured(*_: object) -> float:
@@ -38,10 +38,10 @@ def test_same_architecture_same_figure_other_architecture_measured_anew(
     assert remembered_latency_ms(small, clip) == 3.0
 
 
-def test_a_cache_that_cannot_be_written_only_measures(
+def test_a_memory_that_cannot_be_written_only_measures(
     blueprint: Blueprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.chdir(tmp_path)
+    Path("work").touch()
     clip = {name: torch.zeros(1, width) for name, width in blueprint.widths.items()}
     assert remembered_latency_ms(model(blueprint), clip) > 0

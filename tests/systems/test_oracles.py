@@ -43,7 +43,7 @@ def dataset(examples: Examples) -> Dataset:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DiskRoundStore:
     """Remembers the rounds, so that another test set costs no training."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     return DiskRoundStore(tmp_path / "rounds")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,11 +50,23 @@ def dataset(examples: Examples) -> Dataset:
     return Dataset(examples.select(rows[rows < 90]), examples.select(rows[rows >= 90]), LABELS)
 
 
+@pytest.fixture(scope="module")
+def known_rounds(tmp_path_factory: pytest.TempPathFactory) -> DiskRoundStore:
+    """What one test has trained the others only read."""
+    return DiskRoundStore(tmp_path_factory.mktemp("rounds"))
+
+
 @pytest.fixture
-def models(dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def models(
+    dataset: Dataset,
+    params: Params,
+    known_rounds: DiskRoundStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    monkeypatch.chdir(tmp_path)
     for system in ("pnao", "enf_pnao"):
-        list(run_systems({system: tmp_path / "models" / system}, dataset, params, DiskRoundStore(tmp_path / "rounds")))
+        list(run_systems({system: tmp_path / "models" / system}, dataset, params, known_rounds))
     return tmp_path / "models"
 
 
@@ -165,7 +178,7 @@ def trained(system: str, dataset: Dataset, params: Params, store: DiskRoundStore
 def test_a_further_seed_is_added_beside_the_first_and_known_seeds_are_not_trained_again(
     dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     store, rounds = DiskRoundStore(tmp_path / "rounds"), [f"round-0{number}" for number in range(3)]
     assert trained("enf_pnao", dataset, with_seeds(params, 0), store, tmp_path / "one") == rounds
     assert (store.hits, store.misses) == (0, 3)
@@ -185,13 +198,12 @@ def test_a_further_seed_is_added_beside_the_first_and_known_seeds_are_not_traine
 
 
 def test_seeds_differ_in_the_networks_and_share_the_folds(
-    dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, params: Params, known_rounds: DiskRoundStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
     models, several = tmp_path / "models", with_seeds(params, 0, 8)
-    store = DiskRoundStore(tmp_path / "rounds")
     for system in ("pnao", "enf_pnao"):
-        trained(system, dataset, several, store, models / system)
+        trained(system, dataset, several, known_rounds, models / system)
     folds, seen = folds_of(dataset.train, several), []
     for seed, home in ((0, models / "enf_pnao"), (8, models / "enf_pnao/seed-8")):
         records = [record_of(path) for path in sorted(home.glob("round-*"))]
@@ -289,3 +301,23 @@ def test_damaged_models_are_refused_by_file(models: Path) -> None:
     (directory / "config.json").write_text("[]")
     with pytest.raises(InputError, match=r"config\.json is not a model of this project"):
         read_round(directory)
+
+
+def test_training_opens_nothing_in_the_home_folder(
+    dataset: Dataset, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, opened, watching = tmp_path / "home", [], True
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(home))
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event in ("open", "os.mkdir", "os.listdir", "os.scandir"):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(watch)  # stays as long as the process does
+    run_probe(dataset, params, tmp_path / "models/linear_probe")
+    trained("enf", dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models/enf")
+    watching = False
+    assert any("record.json" in path for path in opened)
+    assert not [path for path in opened if path.startswith(str(home))]

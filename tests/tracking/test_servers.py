@@ -64,19 +64,17 @@ def cluster() -> Iterator[int]:
     log = (folder / "log").open("w")
     with log, subprocess.Popen([programs / "postgres", *command], stdout=log, stderr=log, **as_user) as server:
         try:
-            deadline = time.monotonic() + 60
             while True:
                 try:
                     psycopg.connect(address_of(port)).close()
                     break
                 except psycopg.OperationalError:
                     assert server.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < deadline
                     time.sleep(0.1)
             yield port
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(30)
+            server.wait(120)
     shutil.rmtree(folder)
 
 
@@ -159,25 +157,23 @@ def test_runs_and_versions_in_postgresql(
     command = [sys.executable, "-c", code, str(port)]
     with subprocess.Popen(command, cwd=away, stderr=subprocess.PIPE, text=True, start_new_session=True) as server:
         try:
-            deadline = time.monotonic() + 60
             while True:
                 try:
-                    assert requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok
+                    assert requests.get(f"http://127.0.0.1:{port}/health", timeout=30).ok
                     break
-                except requests.ConnectionError:
+                except requests.RequestException:
                     assert server.poll() is None
-                    assert time.monotonic() < deadline
                     time.sleep(0.1)
             (run,) = MlflowClient(f"http://127.0.0.1:{port}").search_runs(["1"], "tags.round = '1'")
             query = {"path": "record.json", "run_uuid": run.info.run_id}
-            answer = requests.get(f"http://127.0.0.1:{port}/get-artifact", query, timeout=10)
+            answer = requests.get(f"http://127.0.0.1:{port}/get-artifact", query, timeout=120)
             assert answer.json()["round"] == 1
             if Path("/proc/self").exists():
                 lines = [path.read_bytes() for path in Path("/proc").glob(f"{server.pid}/cmdline")]
                 assert not any(secret.encode() in line for line in lines for secret in secrets)
         finally:
             server.send_signal(signal.SIGINT)
-            _, said = server.communicate(timeout=30)
+            _, said = server.communicate(timeout=120)
     assert not any(secret in said for secret in secrets)
 
 
@@ -218,14 +214,13 @@ def test_a_server_keeps_records_and_artifacts(
     silent = subprocess.DEVNULL
     with subprocess.Popen(command, cwd=here, env=os.environ | quiet, stdout=silent, stderr=silent) as server:
         try:
-            deadline, address = time.monotonic() + 60, f"http://127.0.0.1:{port}"
+            address = f"http://127.0.0.1:{port}"
             while True:
                 try:
-                    assert requests.get(f"{address}/health", timeout=5).ok
+                    assert requests.get(f"{address}/health", timeout=30).ok
                     break
-                except requests.ConnectionError:
+                except requests.RequestException:
                     assert server.poll() is None
-                    assert time.monotonic() < deadline
                     time.sleep(0.1)
             monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
             project = outs.make_project(tmp_path / "project")
@@ -250,4 +245,4 @@ def test_a_server_keeps_records_and_artifacts(
                 serve_ui(project, free_port())
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(30)
+            server.wait(120)

@@ -26,6 +26,7 @@ from mer_pnao.tracking import stage_worker as beside
 from mer_pnao.tracking.connection import DATABASE, initialise
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.runs import track
+from mer_pnao.tracking.search_runs import search_tracker, track_search
 from mer_pnao.tracking.stage import CATCH_UP, StageTracker
 from mer_pnao.tracking.stage_worker import attempt
 
@@ -38,8 +39,8 @@ def closed_port() -> int:
 
 
 def wait_until_ready(tracker: StageTracker) -> None:
-    deadline = time.monotonic() + 60
-    while tracker._answers.empty() and time.monotonic() < deadline:
+    assert tracker._process is not None
+    while tracker._answers.empty() and tracker._process.poll() is None:
         time.sleep(0.05)
 
 
@@ -256,3 +257,34 @@ def test_a_traceback_that_cannot_be_kept_does_not_stop_a_training(
     monkeypatch.setattr(beside, "log_round", Mock(side_effect=ZeroDivisionError("our fault")))
     expected = f"tracking failed (ZeroDivisionError: our fault): {CATCH_UP}"
     assert attempt("round", directory, read_lineage(project)) == expected
+
+
+def test_tracking_can_be_turned_off(
+    project: Path, outs: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MER_TRACKING", "off")
+    directory = outs.write_round(project / "models", "enf", 0, 0.3, best=True)
+    tracker = StageTracker(project)
+    assert tracker._process is None
+    tracker.round(directory)
+    tracker.finished(directory.parent)
+    assert names_of(project) == set()
+    assert capsys.readouterr() == ("", "")
+    track(project)  # catches up
+    assert names_of(project) == {"enf", "enf round 00"}
+
+
+@pytest.mark.parametrize("value", ["0", "OFF", ""])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(
+    value: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MER_TRACKING", value)
+    for start in (lambda: StageTracker(project), search_tracker):
+        with pytest.raises(InputError, match=f"^MER_TRACKING must be on or off, got '{value}'$"):
+            start()
+
+
+def test_a_search_is_tracked_unless_tracking_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert search_tracker() is track_search
+    monkeypatch.setenv("MER_TRACKING", "off")
+    assert search_tracker() is not track_search

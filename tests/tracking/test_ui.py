@@ -34,8 +34,8 @@ def free_port() -> int:
 
 def answers(address: str) -> bool:
     try:
-        return requests.get(address, timeout=5).ok
-    except requests.ConnectionError:
+        return requests.get(address, timeout=30).ok
+    except requests.RequestException:
         return False
 
 
@@ -47,17 +47,16 @@ def serving(root: Path, **environment: str) -> Iterator[tuple["subprocess.Popen[
     with subprocess.Popen(
         command, cwd=root, env=os.environ | environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as server:
-        address, deadline = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        address = f"http://127.0.0.1:{port}"
         try:
             while not answers(f"{address}/health"):
                 assert server.poll() is None
-                assert time.monotonic() < deadline
                 time.sleep(0.1)
             yield server, address
         finally:
             if server.poll() is None:
                 server.send_signal(signal.SIGINT)
-            server.communicate(timeout=30)
+            server.communicate(timeout=120)
 
 
 def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
@@ -115,14 +114,14 @@ def test_the_ui_serves_runs_and_artifacts_until_it_is_stopped(stop: signal.Signa
         client = MlflowClient(address)
         (run,) = client.search_runs(["1"], "tags.system = 'pnao' AND tags.round = '1'")
         query = {"path": "record.json", "run_uuid": run.info.run_id}
-        assert requests.get(f"{address}/get-artifact", query, timeout=10).json()["system"] == "pnao"
+        assert requests.get(f"{address}/get-artifact", query, timeout=120).json()["system"] == "pnao"
         foreign = requests.get(f"{address}/ajax-api/2.0/mlflow/experiments/get?experiment_id=1",
-                               headers={"Host": "evil.example"}, timeout=10)  # fmt: skip
+                               headers={"Host": "evil.example"}, timeout=120)  # fmt: skip
         assert foreign.status_code == 403
         if Path("/proc/self").exists():
             assert server.pid in processes_of(server.pid)
         server.send_signal(stop)
-        _, said = server.communicate(timeout=30)
+        _, said = server.communicate(timeout=120)
     assert said.startswith(
         f"MLflow is at {address}/#/experiments/1/runs?workflowType=machine_learning in a moment; Ctrl-C ends it\n"
     )
@@ -150,8 +149,8 @@ def picture_pages(address: str, pictures: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=f"{options} {more}".split())
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
+        page.set_default_timeout(120_000)
+        expect.set_options(timeout=120_000)
         try:
             page.goto(f"{address}/#/experiments/1/runs?workflowType=machine_learning")
             for system in ("linear_probe", "baseline", "pnao", "enf_pnao", "final"):

@@ -48,10 +48,11 @@ def run(
     from mer_pnao.report.search import REPORT, SearchProgress, print_search, write_search
     from mer_pnao.search.run import Budget, search_profile
     from mer_pnao.search.study import OBJECTIVES
-    from mer_pnao.tracking.search_runs import track_search
+    from mer_pnao.tracking.search_runs import search_tracker
 
     params, console = load_params(ROOT / "params.yaml"), plain_console()
     budget = Budget(trials or params.search.trials, workers or usable_cores(), resume, storage)
+    track = search_tracker()
     try:
         with progress("searching", budget.trials) as done:
             shown = SearchProgress(console, done)
@@ -62,7 +63,7 @@ def run(
                 say=shown.say,
                 finished=shown.finished,
                 known=done,
-                found=track_search,
+                found=track,
             )
     except KeyboardInterrupt:
         console.print("Stopped; what is finished is kept, and `mer search --resume` goes on.", soft_wrap=True)

@@ -1,27 +1,23 @@
 """`reports/index.html`: one page that needs no network, no script and no other file.
 
-`page.html.jinja` is its frame; each template in `sections/` is given what it shows, and nothing else.
+`page.html.jinja` holds it; each template in `sections/` is given what it shows, and nothing else.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.bootstrap import Comparison
-from mer_pnao.evaluation.scores import DIM_WEIGHT
-from mer_pnao.outs.names import BASELINE, FINAL, FUSION, PROBE, SYSTEMS, TITLES
+from mer_pnao.outs.names import BASELINE, FINAL, PROBE, SYSTEMS, TITLES
 from mer_pnao.report.calibration import calibration
 from mer_pnao.report.evidence import Evidence, System
-from mer_pnao.report.search_section import SearchSection
-from mer_pnao.report.seeds import OverSeeds, Spread, over_seeds, trainval_scores
-from mer_pnao.report.table import CONFIDENT, FurtherSplit, verdict
-from mer_pnao.report.words import NONE, number, percent, plus_minus, probability, short_count, signed
+from mer_pnao.report.seeds import OverSeeds, over_seeds, trainval_scores
+from mer_pnao.report.table import FurtherSplit, verdict
+from mer_pnao.report.templates import render
 
 PLOT_WIDTH, PLOT_PAD = 250, 10  # of an interval's drawing, CSS pixels
 
@@ -51,17 +47,15 @@ def page(
     pictures: Mapping[str, bytes],
     setting: Setting,
     further: Sequence[FurtherSplit] = (),
-    search: SearchSection | None = None,
 ) -> str:
     """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded."""
-    templates = _templates()
     systems, has_valence, over = list(evidence.systems.values()), evidence.has_valence, over_seeds(evidence)
     shared = {"comparisons": comparisons, "has_valence": has_valence, "pictures": pictures}
     pruned = [system for system in systems if system.pruned]
     weighed = [system for system in systems if f"weights_{system.name}" in pictures]
 
     def section(name: str, title: str, **values: Any) -> Section:
-        return Section(name, title, _render(templates, f"sections/{name}", values))
+        return Section(name, title, render(f"sections/{name}", values))
 
     sections = [section("systems", "All systems", **_systems(evidence, comparisons, over))]
     if further:
@@ -74,8 +68,6 @@ def page(
         sections.append(section("rounds", "Rounds", **shared, systems=pruned))
     if weighed:
         sections.append(section("weights", "Weights", **shared, systems=weighed))
-    if search:
-        sections.append(section("search", "Search", study=search.study, pictures=search.pictures))
     sections += [
         section("calibration", "Calibration", **_calibrations(evidence, setting.seed), pictures=pictures),
         section("skipped", "Skipped clips", **_skipped(skipped)),
@@ -90,57 +82,11 @@ def page(
     ]
     frame = {
         "profile": setting.profile,
-        "summary": _render(templates, "sections/summary", _summary(evidence, comparisons, setting.profile, over)),
+        "summary": render("sections/summary", _summary(evidence, comparisons, setting.profile, over)),
         "sections": sections,
         "has_submission": FINAL in comparisons,
     }
-    return _render(templates, "page", frame)
-
-
-def _templates() -> Environment:
-    templates = Environment(
-        loader=PackageLoader("mer_pnao.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.globals |= {
-        "baseline": BASELINE,
-        "fusion": FUSION,
-        "confident": CONFIDENT,
-        "dash": NONE,
-        "dim_weight": DIM_WEIGHT,
-    }
-    templates.filters |= {
-        "number": number,
-        "signed": signed,
-        "percent": percent,
-        "probability": probability,
-        "in_words": lambda text: text.replace(">", "over").replace("<", "under"),
-        "short": short_count,
-        "embedded": lambda picture: "data:image/png;base64," + base64.b64encode(picture).decode(),
-        "pixels": "{:.1f}".format,
-        "spread": _spread,
-        "layer_name": _layer_name,
-    }
-    return templates
-
-
-def _render(templates: Environment, name: str, values: Mapping[str, Any]) -> Markup:
-    """What a template makes of its values, which are escaped in it."""
-    return Markup(templates.get_template(f"{name}.html.jinja").render(values))
-
-
-def _spread(spread: Spread | None) -> str:
-    """Mean and standard deviation, with true minus signs."""
-    return plus_minus(*spread or (None, None)).replace("-", "\N{MINUS SIGN}")
-
-
-def _layer_name(layer: str) -> str:
-    """A prunable layer's name for people."""
-    *place, last = [word for word in layer.split(".") if word not in ("branches", "gathering", "modalities")]
-    return f"{' · '.join(place)}, {last}" if place else layer
+    return render("page", frame)
 
 
 def _summary(

@@ -1,4 +1,4 @@
-"""`reports/search/`: every trial as a table, the study in a file for the report page, and the figures."""
+"""`reports/search/`: every trial as a table, the study in a file, the figures, and a page of all of it."""
 
 import json
 from collections.abc import Callable
@@ -13,6 +13,7 @@ from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.files import write_bytes
 from mer_pnao.params.search_space import Value
 from mer_pnao.report.search_figures import draw_search
+from mer_pnao.report.templates import render
 from mer_pnao.report.words import short_count
 from mer_pnao.search.record import StudyRecord, TrialRecord
 
@@ -21,14 +22,16 @@ SHOWN = 5  # trials in the terminal and on the page
 
 
 def write_search(record: StudyRecord, out: Path) -> None:
-    """Write `trials.csv`, `study.json` and the figures into `out`, each whole or not at all.
+    """Write `trials.csv`, `study.json`, the figures and the page `index.html` into `out`, each whole or not at all.
 
     Figures that an earlier study left, and that this one has none of, go.
     """
-    pictures = {f"{name}.png": content for name, content in draw_search(record).items()}
+    drawn, study = draw_search(record), summary(record)
+    pictures = {f"{name}.png": content for name, content in drawn.items()}
     texts = {
         "trials.csv": trials_table(record).to_csv(index=False, float_format="%.6f", lineterminator="\n"),
-        "study.json": json.dumps(summary(record), indent=1, allow_nan=False) + "\n",
+        "study.json": json.dumps(study, indent=1, allow_nan=False) + "\n",
+        "index.html": render("search", {"study": study, "pictures": drawn}),
     }
     for name, content in {**pictures, **{name: text.encode() for name, text in texts.items()}}.items():
         write_bytes(out / name, content)
@@ -81,7 +84,7 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 
 
 def summary(record: StudyRecord) -> dict[str, Any]:
-    """What the report page says of the study."""
+    """What the page and `study.json` say of the study."""
     chosen, own = record.chosen, record.own
     ranked = sorted((each for each in record.trials if each.complete), key=lambda each: -each.best.com)
     return {

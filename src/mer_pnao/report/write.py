@@ -12,7 +12,6 @@ from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.report import figures
 from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.search_section import read_search
 from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table
 
 SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
@@ -57,8 +56,7 @@ def write_report(
             write_bytes(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
     for name, picture in pictures.items():
         write_bytes(out / "figures" / f"{name}.png", picture)
-    search = read_search(out / "search", profile)  # an earlier search's, where there is one
-    write_bytes(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further, search).encode())
+    write_bytes(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further).encode())
 
 
 def draw_figures(evidence: Evidence) -> dict[str, bytes]:

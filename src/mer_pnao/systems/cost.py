@@ -2,12 +2,11 @@
 
 Every other figure of a run repeats to the last digit on the same machine, so a table of rounds can be compared byte
 by byte between two runs; a fresh measurement in each would break that and tell nothing new. The measurements lie in
-the user's cache folder (XDG_CACHE_HOME); deleting it measures anew.
+`work/latency/`; deleting it measures anew.
 """
 
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mer_pnao.foundations.files import read_json, write_json
+from mer_pnao.foundations.files import read_json, work_folder, write_json
 from mer_pnao.outs.networks import RoundModel
 
 
@@ -27,19 +26,14 @@ def remembered_latency_ms(model: RoundModel, clip: dict[str, Tensor]) -> float:
     shapes = [{name: list(value.shape) for name, value in n.state_dict().items()} for n in model.networks]
     machine = [platform.machine(), _processor(), torch.__version__]
     facts = json.dumps([machine, shapes, asdict(model.blueprint)], sort_keys=True)
-    path = _folder() / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
+    path = work_folder() / "latency" / f"{hashlib.sha256(facts.encode()).hexdigest()[:32]}.json"
     try:
         return float(read_json(path)["latency_ms"])
     except (ValueError, KeyError):
         measured = round(latency_ms(model.networks, clip), 3)
-    with suppress(OSError):  # a home that cannot be written to: the figure is measured each time
+    with suppress(OSError):  # a folder that cannot be written to: the figure is measured each time
         write_json(path, {"latency_ms": measured})
     return measured
-
-
-def _folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mer-pnao" / "latency"
 
 
 def _processor() -> str:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -11,9 +11,15 @@ from mer_pnao.params.search_space import SECTIONS
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.tracking.connection import NAME, UNREACHABLE, Store, one_line, opened
 from mer_pnao.tracking.lineage import Lineage, read_lineage
+from mer_pnao.tracking.stage import tracking_wanted
 
 _FINISHED = "FINISHED"
 _SOURCE = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
+
+
+def search_tracker() -> Callable[[StudyRecord], None]:
+    """`track_search`, or nothing when tracking is off. Raises InputError when MER_TRACKING is wrong."""
+    return track_search if tracking_wanted() else lambda _: None
 
 
 def track_search(record: StudyRecord, project: Path = Path()) -> None:

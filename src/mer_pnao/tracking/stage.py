@@ -4,6 +4,7 @@ A process beside the training, `beside`, does the logging, so that the next roun
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking.lineage import read_lineage
 
 CATCH_UP = "training goes on; `mer track` catches up"
@@ -20,11 +22,19 @@ _PATIENCE = 15.0  # seconds after the last success that the end of a system wait
 _READY = 60.0  # seconds that the process beside the training may need to import its libraries
 
 
+def tracking_wanted() -> bool:
+    """Whether MLflow is told what a stage or a search finishes: unless MER_TRACKING=off. Raises InputError."""
+    stated = os.environ.get("MER_TRACKING", "on")
+    if stated not in ("on", "off"):
+        raise InputError(f"MER_TRACKING must be on or off, got {stated!r}")
+    return stated == "on"
+
+
 class StageTracker:
-    """Logs the rounds and systems that a stage finishes."""
+    """Logs the rounds and systems that a stage finishes, unless tracking is off."""
 
     def __init__(self, project: Path) -> None:
-        """Take the lineage of the project's root."""
+        """Take the lineage of the project's root. Raises InputError when MER_TRACKING is neither on nor off."""
         # The dvc.lock that a stage meets tells of the outs before; `mer track` tags the one that DVC writes after it.
         self.lineage = replace(read_lineage(project), dvc_lock=None)
         self._answers: SimpleQueue[str | None] = SimpleQueue()  # None: there will be no more
@@ -32,6 +42,9 @@ class StageTracker:
         self._ready = self._failed = False
         self._said = ""
         self._process: subprocess.Popen[str] | None = None
+        if not tracking_wanted():
+            self._due, self._failed = 0, True
+            return
         command, pipe = [sys.executable, "-P", "-m", "mer_pnao.tracking.stage_worker"], subprocess.PIPE
         try:
             # In a session of its own: Ctrl-C ends the training, and the end of the training ends the process.
