@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -231,16 +232,16 @@ def leaves(content: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 @pytest.mark.parametrize("profile", [path.stem for path in PROFILES])
 def test_every_key_of_a_profile_is_required(tmp_path: Path, profile: str) -> None:
     """But the single encoder and set, and HuBERT's layers: their absence has sentences of its own."""
-    whole = ROOT / f"profiles/{profile}.yaml"
+    whole = document(ROOT / f"profiles/{profile}.yaml")
     chosen = {"encoders", "imported", "synthesize"}
     removed = [
         keys
-        for keys in leaves(document(whole))
+        for keys in leaves(whole)
         if (len(keys) != 2 or keys[0] not in chosen) and keys[1:] != ("hubert", "layers")
     ]
     assert len(removed) > 25
     for keys in removed:
-        content = document(whole)
+        content = deepcopy(whole)
         here: dict[str, object] = content
         for key in keys[:-1]:
             here = here[key]  # type: ignore[assignment]
