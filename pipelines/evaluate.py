@@ -28,9 +28,9 @@ def main() -> None:
             params.corpus.labels or labels_of(truth, manifest),
             skipped,
             Path("reports"),
-            params.evaluation.resamples,
-            params.seed,
-            params.profile,
+            resamples=params.evaluation.resamples,
+            seed=params.seed,
+            profile=params.profile,
         )
         done(1)
 

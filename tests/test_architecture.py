@@ -1,5 +1,6 @@
 """What no type checker holds: pickles, scripts that stay thin, empty package files."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -22,6 +23,12 @@ def test_no_unrestricted_unpickling(path: Path) -> None:
         assert "weights_only=True" in call
     for call in re.findall(r"np\.load\((.*?)\)", text, re.S):
         assert "allow_pickle=True" not in call
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_call_passes_more_than_seven_values_by_position(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not [ast.unparse(call.func) for call in calls if len(call.args) > 7]
 
 
 def test_stages_are_thin() -> None:

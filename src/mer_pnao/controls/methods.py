@@ -64,8 +64,8 @@ def run_control(task: ControlTask) -> FoldResult:
         start.alpha,
         fold.round_seed,
         start.schedule,
-        start.callbacks,
-        start.before_step,
+        callbacks=start.callbacks,
+        before_step=start.before_step,
     )
     trained = from_state(fold.blueprint, fitted.state)
     return FoldResult(fitted.state, fitted.curves, pruned, predict(trained, validation.tensors()))

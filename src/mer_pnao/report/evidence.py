@@ -172,9 +172,9 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
         rounds,
         rounds[best],
         weights,
-        in_order(TRAINVAL, "train"),
-        test,
-        {branch: of_branches[:, place] for place, branch in enumerate(predictions.branches)},
+        trainval=in_order(TRAINVAL, "train"),
+        test=test,
+        branches={branch: of_branches[:, place] for place, branch in enumerate(predictions.branches)},
         others=tests,
     )
 
