@@ -66,7 +66,7 @@ def make_features(labels: pd.DataFrame, folder: Path) -> None:
 
 def write_params(project: Path) -> None:
     params = YAML(typ="safe", pure=True).load((ROOT / "profiles/ravdess.yaml").read_text())
-    params |= {"profile": "tiny", "folds": 2, "imported": {name: f"features/{name}" for name in WIDTHS}}
+    params |= {"profile": "tiny", "folds": 2, "seeds": [0], "imported": {name: f"features/{name}" for name in WIDTHS}}
     params["corpus"] |= {"root": "data/tiny/corpus", "labels": []}
     params["features"] |= {"acoustic": ["low", "high"], "visual": ["face"]}
     params["network"] |= {"hidden": 16, "width": 8}

@@ -235,9 +235,7 @@ def test_every_key_of_a_profile_is_required(tmp_path: Path, profile: str) -> Non
     whole = document(ROOT / f"profiles/{profile}.yaml")
     chosen = {"encoders", "imported", "synthesize"}
     removed = [
-        keys
-        for keys in leaves(whole)
-        if (len(keys) != 2 or keys[0] not in chosen) and keys[1:] != ("hubert", "layers")
+        keys for keys in leaves(whole) if (len(keys) != 2 or keys[0] not in chosen) and keys[1:] != ("hubert", "layers")
     ]
     assert len(removed) > 25
     for keys in removed:
