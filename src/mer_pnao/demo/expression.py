@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,31 @@ class VoiceExpression:
     roughness: float = 0.0  # random pitch jitter, percent
     tremor: float = 0.0  # depth of a 6 Hz pitch modulation, semitones
     formants: float = 0.0  # octaves; a smile shortens the vocal tract
+
+
+Expression = TypeVar("Expression", FaceExpression, VoiceExpression)
+
+
+@dataclass(frozen=True)
+class Channel(Generic[Expression]):
+    """How one of the two channels, face or voice, shows emotions."""
+
+    prototypes: Mapping[str, Expression]  # of a full emotion
+    of_valence: Expression  # what a unit of valence adds to it: it makes valence visible within a class
+    spread: Expression  # of each control from clip to clip at difficulty 1
+
+    def shown(
+        self, strengths: NDArray[np.float64], valence: float, scatter: float, rng: np.random.Generator
+    ) -> Expression:
+        """The expression of the emotions of `EMOTIONS` with `strengths` (6,), and of this valence (-5..5).
+
+        `scatter` in [0, 1] scales how far chance moves each control.
+        """
+        prototypes = np.array([astuple(self.prototypes[emotion]) for emotion in EMOTIONS])  # (6, controls)
+        spread = np.array(astuple(self.spread))
+        controls = strengths @ prototypes + valence * np.array(astuple(self.of_valence))
+        controls = controls + scatter * spread * rng.standard_normal(len(spread))
+        return type(self.spread)(*controls.tolist())
 
 
 # After Ekman and Friesen's FACS (e.g. happy AU 6+12, sad AU 1+4+15, surprise AU 1+2+5+26).
@@ -97,50 +123,22 @@ _VOICES = {
     ),
 }  # fmt: skip
 
-# What a unit of valence adds to what the emotion does: it makes valence visible within a class.
-_FACE_VALENCE = FaceExpression(mouth_corner=0.2, cheek_raise=0.1, brow_outer=0.05, flush=0.05, head_down=-0.1)
-_VOICE_VALENCE = VoiceExpression(
-    pitch=0.5, pitch_range=0.18, pitch_slope=0.5, brightness=0.6, formants=0.03, breath=-0.12
-)
-
-# Spread of each control from clip to clip at difficulty 1.
-_FACE_SCATTER = FaceExpression(
-    mouth_corner=0.5, mouth_open=0.3, mouth_width=0.4, teeth=0.4, brow_inner=0.5, brow_outer=0.5, furrow=0.4,
-    eye_open=0.45, cheek_raise=0.4, flush=0.5, gaze_down=0.4, head_down=0.6, head_tilt=3.0, sway=0.5,
-    tempo=0.5, blink=0.7,
+FACE = Channel(
+    _FACES,
+    of_valence=FaceExpression(mouth_corner=0.2, cheek_raise=0.1, brow_outer=0.05, flush=0.05, head_down=-0.1),
+    spread=FaceExpression(
+        mouth_corner=0.5, mouth_open=0.3, mouth_width=0.4, teeth=0.4, brow_inner=0.5, brow_outer=0.5, furrow=0.4,
+        eye_open=0.45, cheek_raise=0.4, flush=0.5, gaze_down=0.4, head_down=0.6, head_tilt=3.0, sway=0.5,
+        tempo=0.5, blink=0.7,
+    ),
 )  # fmt: skip
-_VOICE_SCATTER = VoiceExpression(
-    pitch=2.0, pitch_range=0.7, pitch_slope=2.0, level=3.0, tempo=0.25, brightness=1.5, breath=0.5,
-    roughness=0.6, tremor=0.3, formants=0.04,
+VOICE = Channel(
+    _VOICES,
+    of_valence=VoiceExpression(
+        pitch=0.5, pitch_range=0.18, pitch_slope=0.5, brightness=0.6, formants=0.03, breath=-0.12,
+    ),
+    spread=VoiceExpression(
+        pitch=2.0, pitch_range=0.7, pitch_slope=2.0, level=3.0, tempo=0.25, brightness=1.5, breath=0.5,
+        roughness=0.6, tremor=0.3, formants=0.04,
+    ),
 )  # fmt: skip
-
-
-def _matrix(prototypes: Mapping[str, FaceExpression | VoiceExpression]) -> NDArray[np.float64]:
-    return np.array([astuple(prototypes[emotion]) for emotion in EMOTIONS])
-
-
-_FACE_MATRIX, _VOICE_MATRIX = _matrix(_FACES), _matrix(_VOICES)  # (emotions, controls)
-
-
-def face_expression(
-    strengths: NDArray[np.float64], valence: float, scatter: float, rng: np.random.Generator
-) -> FaceExpression:
-    """The face that shows the emotions of `EMOTIONS` with `strengths` (6,), and this valence (-5..5).
-
-    `scatter` in [0, 1] scales how far chance moves each control.
-    """
-    controls = strengths @ _FACE_MATRIX + valence * np.array(astuple(_FACE_VALENCE))
-    return FaceExpression(*(controls + _chance(_FACE_SCATTER, scatter, rng)).tolist())
-
-
-def voice_expression(
-    strengths: NDArray[np.float64], valence: float, scatter: float, rng: np.random.Generator
-) -> VoiceExpression:
-    """The voice that shows the emotions of `EMOTIONS` with `strengths` (6,); as `face_expression`."""
-    controls = strengths @ _VOICE_MATRIX + valence * np.array(astuple(_VOICE_VALENCE))
-    return VoiceExpression(*(controls + _chance(_VOICE_SCATTER, scatter, rng)).tolist())
-
-
-def _chance(spread: FaceExpression | VoiceExpression, scatter: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    deviations = np.array(astuple(spread))
-    return scatter * deviations * rng.standard_normal(len(deviations))

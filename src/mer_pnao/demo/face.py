@@ -3,7 +3,7 @@
 F frames, P points of a curve; lengths in pixels of the frame, y downwards, colours blue green red.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mer_pnao.demo.expression import FaceExpression
 from mer_pnao.demo.motion import FaceMotion
 from mer_pnao.demo.portrait import CENTRE, Portrait
-from mer_pnao.demo.speakers import Appearance, Colour
+from mer_pnao.demo.speakers import Appearance, Colour, darker
 
 _SUBPIXEL_BITS = 4
 _U = np.linspace(-1.0, 1.0, 13)  # position along a curve, from left to right
@@ -67,7 +67,6 @@ def _eyes(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_S
     cheek = np.clip(face.cheek_raise, 0.0, 1.3) * motion.apex
     upper = -6.6 * openness
     lower = np.maximum(4.2 * (0.45 + 0.55 * openness) - 1.9 * cheek, 0.3) * motion.lids
-    line = _shade(look.skin, 0.3)
     shapes = []
     for side in (-1.0, 1.0):
         x = CENTRE[0] + side * look.eye_distance + look.eye_width * _U
@@ -82,10 +81,10 @@ def _eyes(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_S
             _disc(iris_x, iris_y, 5.4, look.iris),
             _disc(iris_x, iris_y, 2.6, (12.0, 12.0, 14.0)),
             _disc(iris_x + 1.7, iris_y - 1.9, 1.1, (250.0, 250.0, 250.0)),
-            _area(x, np.broadcast_to(socket_top, lid_top.shape), lid_top, _shade(look.skin, 0.68)),
-            _area(x, lid_bottom, np.broadcast_to(socket_bottom, lid_top.shape), _shade(look.skin, 0.8)),
-            _curve(x, lid_bottom, _shade(look.skin, 0.6), 1),
-            _curve(x, lid_top, line, 2),
+            _area(x, socket_top, lid_top, darker(look.skin, 0.68)),
+            _area(x, lid_bottom, socket_bottom, darker(look.skin, 0.8)),
+            _curve(x, lid_bottom, darker(look.skin, 0.6), 1),
+            _curve(x, lid_top, darker(look.skin, 0.3), 2),
         ]
     return shapes
 
@@ -103,13 +102,13 @@ def _brows(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_
         raised = 8.0 * inner * (1 - outward) ** 1.2 + 6.5 * outer * outward + 3.0 * _ARCH
         middle = CENTRE[1] - 12.0 - look.brow_height - raised + 1.0 + 1.5 * furrow
         half = 0.5 * look.brow_thickness * (1.15 - 0.75 * outward**1.5) + 0.3
-        shapes.append(_area(x, middle - half, middle + half, _shade(look.hair, 0.6)))
+        shapes.append(_area(x, middle - half, middle + half, darker(look.hair, 0.6)))
     # The crease between the brows.
     y = np.linspace(CENTRE[1] - 29.0, CENTRE[1] - 20.0, 4)[None, :] + np.zeros_like(furrow)
     depth = float(np.clip(face.furrow, 0.0, 1.0))
     for side in (-1.0, 1.0):
         x = CENTRE[0] + side * (3.2 + np.linspace(0.8, 0.0, 4)) + np.zeros_like(y)
-        shapes.append(_curve(x, y, _shade(look.skin, 0.86 - 0.3 * depth), 1, furrow[:, 0] > 0.3))
+        shapes.append(_curve(x, y, darker(look.skin, 0.86 - 0.3 * depth), 1, furrow[:, 0] > 0.3))
     return shapes
 
 
@@ -126,15 +125,15 @@ def _mouth(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_
     outer_top, outer_bottom = inner_top - look.lip * swell * bow, inner_bottom + 1.2 * look.lip * swell
     teeth = np.minimum(0.55 * gap, 5.0 * np.clip(face.teeth, 0.0, 1.3)) * _ARCH**1.5
     lip = tuple(0.55 * skin + 0.45 * red for skin, red in zip(look.skin, (70.0, 60.0, 170.0), strict=True))
-    crease = _shade(look.skin, 0.92 - 0.3 * float(np.clip(face.cheek_raise, 0.0, 1.0)))
+    crease = darker(look.skin, 0.92 - 0.3 * float(np.clip(face.cheek_raise, 0.0, 1.0)))
     smiling = face.cheek_raise * motion.apex > 0.25
     shapes = [
-        _area(x, outer_top, inner_bottom, _shade(lip, 0.9)),
+        _area(x, outer_top, inner_bottom, darker(lip, 0.9)),
         _area(x, inner_top, outer_bottom, lip),
         _area(x, inner_top, inner_bottom, (34.0, 24.0, 62.0), gap[:, 0] >= 1.0),
         _area(x, inner_bottom - 0.35 * gap * _ARCH**2, inner_bottom, (92.0, 84.0, 186.0), gap[:, 0] > 5.0),
         _area(x, inner_top, inner_top + teeth, (226.0, 234.0, 238.0), teeth.max(axis=1) > 1.0),
-        _curve(x, middle, _shade(lip, 0.5), 1, gap[:, 0] < 1.5),
+        _curve(x, middle, darker(lip, 0.5), 1, gap[:, 0] < 1.5),
     ]
     for side in (-1.0, 1.0):
         along = np.linspace(0.0, 1.0, 5)
@@ -144,46 +143,25 @@ def _mouth(look: Appearance, face: FaceExpression, motion: FaceMotion) -> list[_
     return shapes
 
 
-def _area(
-    x: Array, top: Array, bottom: Array, colour: Sequence[float], visible: NDArray[np.bool_] | None = None
-) -> _Shape:
-    """The area between two curves over the same `x`, (P,) or (F, P).
+def _area(x: Array, top: Array, bottom: Array, colour: Colour, visible: NDArray[np.bool_] | None = None) -> _Shape:
+    """The area between two curves over the same `x`, each (P,) or (F, P), but not all of them (P,).
 
     OpenCV draws the outline even of an area without any height, so what may vanish needs `visible`.
     """
-    outline_x = np.broadcast_to(x, top.shape)
-    return _Shape(
-        _subpixels(
-            np.concatenate([outline_x, outline_x[:, ::-1]], axis=1),
-            np.concatenate([top, bottom[:, ::-1]], axis=1),
-        ),
-        _colour(colour),
-        visible=visible,
-    )
+    x, top, bottom = np.broadcast_arrays(x, top, bottom)
+    outline_x, outline_y = np.hstack([x, x[:, ::-1]]), np.hstack([top, bottom[:, ::-1]])
+    return _Shape(_subpixels(outline_x, outline_y), colour, visible=visible)
 
 
-def _curve(x: Array, y: Array, colour: Sequence[float], line: int, visible: NDArray[np.bool_] | None = None) -> _Shape:
-    return _Shape(_subpixels(np.broadcast_to(x, y.shape), y), _colour(colour), line, visible)
+def _curve(x: Array, y: Array, colour: Colour, line: int, visible: NDArray[np.bool_] | None = None) -> _Shape:
+    return _Shape(_subpixels(np.broadcast_to(x, y.shape), y), colour, line, visible)
 
 
-def _disc(x: Array, y: Array, radius: float, colour: Sequence[float]) -> _Shape:
+def _disc(x: Array, y: Array, radius: float, colour: Colour) -> _Shape:
     angle = np.linspace(0.0, 2 * np.pi, 16, endpoint=False)
-    return _Shape(
-        _subpixels(x[:, None] + radius * np.cos(angle), np.asarray(y)[:, None] + radius * np.sin(angle)),
-        _colour(colour),
-    )
+    return _Shape(_subpixels(x[:, None] + radius * np.cos(angle), y[:, None] + radius * np.sin(angle)), colour)
 
 
 def _subpixels(x: Array, y: Array) -> NDArray[np.int32]:
     points: NDArray[np.int32] = np.rint(np.stack([x, y], axis=-1) * 2**_SUBPIXEL_BITS).astype(np.int32)
     return points
-
-
-def _shade(colour: Sequence[float], factor: float) -> Colour:
-    blue, green, red = (min(255.0, factor * channel) for channel in colour)
-    return blue, green, red
-
-
-def _colour(colour: Sequence[float]) -> Colour:
-    blue, green, red = colour
-    return blue, green, red

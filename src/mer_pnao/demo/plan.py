@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_pnao.demo.expression import EMOTIONS, FaceExpression, VoiceExpression, face_expression, voice_expression
+from mer_pnao.demo.expression import EMOTIONS, FACE, VOICE, FaceExpression, VoiceExpression
 from mer_pnao.demo.speakers import Speaker, plan_speakers
 from mer_pnao.foundations.checks import between
 
@@ -126,8 +126,8 @@ def _plan_clip(config: SyntheticConfig, number: int, split: str, label: str, spe
         label=label,
         emotion=emotion,
         valence=valence,
-        face=face_expression(*shown(_FACE_CLARITY), scatter=chance, rng=rng),
-        voice=voice_expression(*shown(_VOICE_CLARITY), scatter=chance, rng=rng),
+        face=FACE.shown(*shown(_FACE_CLARITY), scatter=chance, rng=rng),
+        voice=VOICE.shown(*shown(_VOICE_CLARITY), scatter=chance, rng=rng),
         frames=round(FRAME_RATE * (1 + 2 * rng.beta(3.0, 3.0))),
         seed=int(rng.integers(2**32)),
     )

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.demo.expression import FaceExpression
-from mer_pnao.demo.speakers import Appearance
+from mer_pnao.demo.speakers import Appearance, Colour, darker
 
 SIZE = 192
 CENTRE = (96.0, 98.0)  # of the face
@@ -35,7 +35,7 @@ def paint_portrait(look: Appearance, face: FaceExpression, rng: np.random.Genera
     coverage = np.maximum(outline, hair)
     if look.hair_style == 2:
         back = _ellipse(CENTRE[0], CENTRE[1] + 8, look.face_width + 14, look.face_height + 14)
-        scene = _over(scene, _darker(look.hair, 0.75), back)
+        scene = _over(scene, darker(look.hair, 0.75), back)
     return Portrait(
         head=_image(exposure * head),
         coverage=cv2.merge([_image(255 * coverage)] * 3),
@@ -48,7 +48,7 @@ def _scene(look: Appearance) -> _Plane:
     scene = _tinted(look.backdrop, backdrop)
     neck = _soft_box(CENTRE[0], CENTRE[1] + 72, 21, 30)
     shoulders = _ellipse(CENTRE[0], SIZE + 18, 82, 46)
-    scene = _over(scene, _darker(look.skin, 0.72), neck)
+    scene = _over(scene, darker(look.skin, 0.72), neck)
     return _over(scene, look.clothes, shoulders)
 
 
@@ -114,17 +114,12 @@ def _bump(x: float, y: float, width: float, height: float) -> _Plane:
     return bump
 
 
-def _tinted(colour: tuple[float, float, float], brightness: _Plane) -> _Plane:
+def _tinted(colour: Colour, brightness: _Plane) -> _Plane:
     return brightness[..., None] * np.array(colour, dtype=np.float32)
 
 
-def _over(below: _Plane, colour: tuple[float, float, float], coverage: _Plane) -> _Plane:
+def _over(below: _Plane, colour: Colour, coverage: _Plane) -> _Plane:
     return below + coverage[..., None] * (np.array(colour, dtype=np.float32) - below)
-
-
-def _darker(colour: tuple[float, float, float], factor: float) -> tuple[float, float, float]:
-    blue, green, red = (factor * channel for channel in colour)
-    return blue, green, red
 
 
 def _image(plane: _Plane) -> Image:

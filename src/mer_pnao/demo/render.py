@@ -8,7 +8,6 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from mer_pnao.demo.face import draw_frames
 from mer_pnao.demo.motion import plan_motion
@@ -17,8 +16,6 @@ from mer_pnao.demo.portrait import SIZE, paint_portrait
 from mer_pnao.demo.voice import SAMPLE_RATE, plan_prosody, synthesise
 from mer_pnao.foundations.files import replacing
 from mer_pnao.foundations.parallel import parallel_map
-
-_AAC_FRAME = 1024
 
 
 def render_corpus(
@@ -61,21 +58,11 @@ def render_clip(clip: ClipPlan, directory: Path) -> Path:
             planes = cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420)
             container.mux(picture.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(picture.encode())
-        for frame in _audio_frames(speech):
-            container.mux(sound.encode(frame))
+        samples = av.AudioFrame.from_ndarray(speech[None], format="fltp", layout="mono")
+        samples.sample_rate, samples.pts = SAMPLE_RATE, 0
+        container.mux(sound.encode(samples))
         container.mux(sound.encode())
     return path
-
-
-def _audio_frames(speech: NDArray[np.float32]) -> list[av.AudioFrame]:
-    frames = []
-    for start in range(0, len(speech), _AAC_FRAME):
-        samples = speech[None, start : start + _AAC_FRAME]
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-        frame.sample_rate = SAMPLE_RATE
-        frame.pts = start
-        frames.append(frame)
-    return frames
 
 
 def _write_labels(clips: tuple[ClipPlan, ...], path: Path) -> None:

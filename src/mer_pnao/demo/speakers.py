@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-Colour = tuple[float, float, float]  # blue, green, red in 0..255, OpenCV's order
+Colour = tuple[float, ...]  # blue, green, red in 0..255, OpenCV's order
 
 # Close together: to encoders with random weights a change of skin or hair is many times that of a smile.
 _SKINS: tuple[Colour, ...] = (
@@ -93,5 +93,9 @@ def _speaker(name: str, high_voice: bool, rng: np.random.Generator) -> Speaker:
 
 def _muted_colour(rng: np.random.Generator, darkest: float, lightest: float) -> Colour:
     grey = rng.uniform(darkest, lightest)
-    blue, green, red = np.clip(grey + rng.normal(0.0, 12.0, 3), 15, 225)
-    return float(blue), float(green), float(red)
+    return tuple(np.clip(grey + rng.normal(0.0, 12.0, 3), 15, 225).tolist())
+
+
+def darker(colour: Colour, factor: float) -> Colour:
+    """The colour with each channel times a factor below 1."""
+    return tuple(factor * channel for channel in colour)

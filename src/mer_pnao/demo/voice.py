@@ -88,7 +88,6 @@ def synthesise(
     samples = round(duration * SAMPLE_RATE)
     at = np.arange(samples) / HOP
     frames = np.arange(len(prosody.pitch))
-    # The voice goes on between syllables: to an encoder that normalises each frame, silence is as loud.
     energy = np.interp(at, frames, prosody.energy)
     friction = np.interp(at, frames, prosody.friction)
     pulses = _glottal_pulses(np.interp(at, frames, prosody.pitch), expression, rng)
