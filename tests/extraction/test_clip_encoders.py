@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import ViTConfig, ViTModel
 
 from mer_pnao.encoders.config import EncoderConfig
@@ -22,7 +23,7 @@ from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media import face_reader
 from mer_pnao.media.decode import MediaLimits, read_sound
-from mer_pnao.media.face_reader import CropsOnDemand
+from mer_pnao.media.face_reader import OnDemand
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 
@@ -98,7 +99,7 @@ def test_crops_cut_on_demand_give_the_vectors_of_those_held(demo, media, monkeyp
     )
     assert held.identity == again.identity
     long = again.reader(clip)
-    assert isinstance(long.content, CropsOnDemand)
+    assert isinstance(long.content, OnDemand)
     assert len(long.content) == len(held.reader(clip).content) == 16  # of 82 frames at 25 a second
     np.testing.assert_array_equal(again.encode([long])["x"], held.encode([held.reader(clip)])["x"])
 
@@ -220,14 +221,19 @@ def test_faces_in_bfloat16_lie_channels_last_and_stay_close(demo, name):
     config = EncoderConfig(name, f"{name}.safetensors", precision="bf16")
     encoder = build_encoder(name, config, demo)
     seen = []
-    convolution = next(m for m in encoder.encode.network.module.modules() if isinstance(m, torch.nn.Conv2d))
-    convolution.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+
+    def watch(module, args):
+        if not seen and isinstance(module, torch.nn.Conv2d):
+            seen.extend([args[0], module.weight])
+
+    hook = register_module_forward_pre_hook(watch)
     rough = encoder.encode(clips)[name]
+    hook.remove()
     exact = build_encoder(name, CONFIGS[name], demo).encode(clips)[name]
     assert rough.dtype == np.float32
     assert 0 < np.linalg.norm(rough - exact) / np.linalg.norm(exact) < 0.03
+    assert len(seen) == 2
     assert all(x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.bfloat16 for x in seen)
-    assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_checkpoint_on_the_hub_is_named_or_refused_with_the_way_out(demo, tmp_path, monkeypatch):

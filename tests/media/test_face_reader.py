@@ -11,7 +11,7 @@ import pytest
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.corruption import blurred
 from mer_pnao.media.decode import ClipError, MediaLimits
-from mer_pnao.media.face_reader import CropsOnDemand, FaceReader, face_reader
+from mer_pnao.media.face_reader import FaceReader, OnDemand, face_reader
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
 MODEL = Path(__file__).parents[3] / "shared" / "data" / "checkpoints" / "face_detection_yunet.onnx"
@@ -67,7 +67,7 @@ def test_a_clip_that_is_decoded_again_for_each_pass_has_the_crops_of_one_held(cl
         pytest.skip("the real clips of ../shared/data/media are absent")
     held = FaceReader(MediaLimits())(REAL / clip, 6, 48, alter)
     again = FaceReader(MediaLimits(), most_held=0, most_crops=0)(REAL / clip, 6, 48, alter)
-    assert isinstance(again.crops, CropsOnDemand)
+    assert isinstance(again.crops, OnDemand)
     assert again.share == held.share
     assert (held.share == 0) == (clip == "no_face_720p.mp4")
     for _ in range(2):
@@ -98,7 +98,7 @@ def test_ready_crops_are_read_one_by_one_where_they_are_many(make_clip, tone, nu
     clip = make_clip("clip.mp4", numbered(25), tone())
     LAYOUTS["array"](tmp_path / "faces", "clip", coloured(20))
     read = FaceReader(MediaLimits(), crops=tmp_path / "faces", most_crops=0)(clip, 4, 48)
-    assert isinstance(read.crops, CropsOnDemand)
+    assert isinstance(read.crops, OnDemand)
     assert [crop[24, 24].tolist() for crop in read.crops] == [[200, 0, 5 * number] for number in (2, 7, 12, 17)]
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.parallel import usable_cores
@@ -106,17 +105,15 @@ def test_clips_are_read_a_few_batches_ahead_and_no_more(demo_project, predictor)
 
 def test_a_vector_that_is_not_finite_costs_that_clip_only(demo_project, predictor):
     encoder, clips = predictor.encoders["manet"], clips_of(demo_project)
-    network = encoder.encode.network
-    images = network.preprocess(encoder.reader(clips[2]).content)
+    faces = encoder.reader(clips[2]).content
 
-    def broken(faces):
+    def broken(contents):
         """No number for the faces of one clip."""
-        embeddings = network.embed(faces)
-        embeddings[[any(torch.equal(face, image) for image in images) for face in faces]] = float("nan")
-        return embeddings
+        vectors = encoder.encode(contents)
+        vectors["manet"][[np.array_equal(one.content, faces) for one in contents]] = np.nan
+        return vectors
 
-    encode = replace(encoder.encode, network=network._replace(embed=broken))
-    encoders = {**predictor.encoders, "manet": replace(encoder, encode=encode)}
+    encoders = {**predictor.encoders, "manet": replace(encoder, encode=broken)}
     answers = list(replace(predictor, encoders=encoders).predict(clips))
     assert [isinstance(answer, Refusal) for answer in answers] == [False, False, True, False, False]
     assert answers[2].reason == "cannot be encoded: its vector of manet is not finite"
@@ -159,7 +156,7 @@ def test_an_encoder_that_would_run_otherwise_is_refused(copied):
 def test_the_precision_is_the_training_machines(copied):
     """`auto` may mean bfloat16 on another machine; the vectors must stay those of training."""
     edit(copied / MODEL / "encoders.json", lambda record: record["manet"]["config"].update(precision="auto"))
-    assert Predictor.load(copied / MODEL, root=copied).encoders["manet"].encode.dtype == torch.float32
+    assert Predictor.load(copied / MODEL, root=copied).encoders["manet"].identity["precision"] == "float32"
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,9 @@ from itertools import pairwise
 
 
 def spans(frames: int, window: int) -> list[tuple[int, int]]:
-    """Cuts a clip into the fewest stretches of at most `window` frames, as even as whole frames allow.
+    """First frame, and frame past the last one, of the fewest stretches of a clip with at most `window` frames each.
 
-    Even, because a short rest would be encoded without any context.
-
-    Args:
-        frames: of the clip.
-        window: 0 for the whole clip at once.
-
-    Returns:
-        First frame and frame past the last one of each stretch.
+    As even as whole frames allow, because a short rest would be encoded without any context. 0 never cuts.
     """
     parts = -(-frames // window) if window else 1
     bounds = [frames * part // parts for part in range(parts + 1)]
@@ -22,15 +15,10 @@ def spans(frames: int, window: int) -> list[tuple[int, int]]:
 
 
 def by_length(lengths: Sequence[int], most: int) -> list[list[int]]:
-    """Groups of like lengths, none of which holds more than `most` once all are padded to the longest.
+    """Groups of positions in `lengths`, of like lengths, that hold at most `most` once all are padded to the longest.
 
-    Args:
-        lengths: of what shall be encoded.
-        most: of length times number in a group; something longer makes a group of its own. 0 for one group of
-            everything in the given order.
-
-    Returns:
-        Positions in `lengths`, each once; the longest first, so that what takes most memory shows at once.
+    Something longer makes a group of its own; 0 makes one group of everything in the given order. The longest come
+    first, so that what takes most memory shows at once.
     """
     if not most:
         return [list(range(len(lengths)))] if lengths else []

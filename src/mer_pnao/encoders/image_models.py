@@ -1,11 +1,10 @@
 """Any image model of transformers by its checkpoint: CLIP, DINOv2, ViT, ResNet and their like.
 
-Legend of shapes: B images, P tokens, D the width of an embedding.
+Legend of shapes: B images, D the width of an embedding.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,12 @@ import torch
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoImageProcessor
 from transformers.utils import logging as transformers_logging
 
 from mer_pnao.encoders.config import Pool
+from mer_pnao.encoders.images import ImageNetwork
 from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_weights
 from mer_pnao.foundations.errors import InputError
 
@@ -36,30 +36,7 @@ _TOWERS: Mapping[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
 _HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "lm_head.")
 
 
-@dataclass(frozen=True)
-class ImageModel:
-    """A loaded model in evaluation mode, float32 on the CPU, with its own preparation of images."""
-
-    network: nn.Module
-    processor: Any
-    pool: Pool
-    width: int  # D
-    crop_side: int  # of the images that it is best given
-
-    def preprocess(self, images: NDArray[np.uint8]) -> Tensor:
-        """(B, H, W, 3) uint8 RGB -> (B, 3, side, side) float32, as the checkpoint's preprocessor says."""
-        prepared: Tensor = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
-        return prepared
-
-    def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, side, side), prepared -> (B, D)."""
-        pooled = _pooled(self.network(pixel_values=images), self.pool)
-        if pooled is None:
-            raise ValueError(f"the model has no embedding of the kind {self.pool!r}")
-        return pooled
-
-
-def load_image_model(folder: Path, pool: Pool) -> ImageModel:
+def load_image_model(folder: Path, pool: Pool) -> ImageNetwork:
     """Loads a checkpoint strictly: each tensor has its place, but for the heads that tasks put on top.
 
     Args:
@@ -87,10 +64,29 @@ def load_image_model(folder: Path, pool: Pool) -> ImageModel:
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
         raise InputError(f"{folder} is not a readable {model.__name__}: {one_line(error)}") from error
     _refuse_misfit(folder, report, pool)
+    network.eval().requires_grad_(False)
     processor = _processor(folder)
+
+    def preprocess(images: NDArray[np.uint8]) -> Tensor:
+        prepared: Tensor = processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return prepared
+
+    def embed(images: Tensor) -> Tensor:
+        pooled = _pooled(network(pixel_values=images), pool)
+        if pooled is None or pooled.ndim != 2:
+            raise InputError(f"{folder}: its model has no embedding of the kind pool = {pool!r}")
+        return pooled
+
     sides = [side for side in dict(getattr(processor, "size", None) or {}).values() if isinstance(side, int)]
-    loaded = ImageModel(network.eval().requires_grad_(False), processor, pool, 0, max(sides, default=224))
-    return _measured(folder, loaded)
+    side = max(sides, default=224)
+    try:
+        with torch.inference_mode():
+            width = embed(preprocess(np.full((1, side, side, 3), 128, dtype=np.uint8))).shape[1]
+    except InputError:
+        raise
+    except (ValueError, RuntimeError, TypeError, IndexError) as error:
+        raise InputError(f"{folder} does not take the images of its own preprocessor: {one_line(error)}") from error
+    return ImageNetwork(network, preprocess, embed, side, width)
 
 
 def _class_of(folder: Path, content: Mapping[str, Any]) -> tuple[Any, Any, tuple[str, ...], tuple[str, ...]]:
@@ -131,19 +127,6 @@ def _processor(folder: Path) -> Any:
         return AutoImageProcessor.from_pretrained(folder, backend="pil", local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, ImportError, AttributeError) as error:
         raise InputError(f"{folder / PREPROCESSOR} prepares no images: {one_line(error)}") from error
-
-
-def _measured(folder: Path, model: ImageModel) -> ImageModel:
-    """The model with the width of its embedding, from one grey image."""
-    grey = np.full((1, model.crop_side, model.crop_side, 3), 128, dtype=np.uint8)
-    try:
-        with torch.inference_mode():
-            pooled = _pooled(model.network(pixel_values=model.preprocess(grey)), model.pool)
-    except (ValueError, RuntimeError, TypeError, IndexError) as error:
-        raise InputError(f"{folder} does not take the images of its own preprocessor: {one_line(error)}") from error
-    if pooled is None or pooled.ndim != 2:
-        raise InputError(f"{folder}: its model has no embedding of the kind pool = {model.pool!r}")
-    return ImageModel(model.network, model.processor, model.pool, pooled.shape[1], model.crop_side)
 
 
 def _pooled(output: Any, pool: Pool) -> Tensor | None:

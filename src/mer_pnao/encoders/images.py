@@ -1,24 +1,32 @@
-"""What the two image encoders share in preparing face crops."""
+"""What the image encoders share: how they are run, and how face crops are resized for them.
+
+Legend of shapes: B images, D the width of an embedding.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class ImageNetwork(NamedTuple):
+    """A loaded network in evaluation mode, with its own preparation of images."""
+
+    module: nn.Module
+    preprocess: Callable[[NDArray[np.uint8]], Tensor]  # (B, H, W, 3) uint8 RGB -> (B, 3, side, side) float32
+    embed: Callable[[Tensor], Tensor]  # of that -> (B, D)
+    crop_side: int  # of the images that it is best given
+    width: int  # D
+
+
 def resize(images: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
-    """Images as a float tensor of the given height and width, values kept in [0, 255].
+    """(B, H, W, 3) uint8 RGB -> (B, 3, *size) float32 in [0, 255], bilinear with a low-pass filter where it shrinks.
 
-    Args:
-        images: (B, H, W, 3) uint8 RGB.
-        size: height and width of the result.
-
-    Returns:
-        (B, 3, height, width) float32, bilinear with a low-pass filter where it shrinks.
-
-    Raises:
-        ValueError: the images have another shape or type.
+    Raises ValueError for images of another shape or type.
     """
     if images.ndim != 4 or images.shape[-1] != 3 or images.dtype != np.uint8:
         raise ValueError(f"images must be (B, H, W, 3) uint8, not {images.shape} {images.dtype}")

@@ -22,13 +22,9 @@ IMAGE_SIZE = 224  # fixed: the local branch cuts the 28x28 map into four quarter
 
 
 def preprocess(images: NDArray[np.uint8]) -> Tensor:
-    """The challenge's preparation of face crops: resize to 224x224 and scale to [0, 1], no mean or deviation.
+    """The challenge's preparation of face crops: resized and scaled, without mean or deviation.
 
-    Args:
-        images: (B, H, W, 3) uint8 RGB.
-
-    Returns:
-        (B, 3, 224, 224) float32 in [0, 1].
+    (B, H, W, 3) uint8 RGB -> (B, 3, 224, 224) float32 in [0, 1].
     """
     return resize(images, (IMAGE_SIZE, IMAGE_SIZE)) / 255.0
 
@@ -84,12 +80,10 @@ class MANet(nn.Module):
     def _local(self, shared: Tensor) -> Tensor:
         top, bottom = shared.chunk(2, dim=2)
         quarters = [*top.chunk(2, dim=3), *bottom.chunk(2, dim=3)]
-        means = [
-            self.get_submodule(f"layer4_1_p{number}")(self.get_submodule(f"layer3_1_p{number}")(quarter)).mean(
-                dim=(2, 3)
-            )
-            for number, quarter in enumerate(quarters, start=1)
-        ]
+        means = []
+        for number, quarter in enumerate(quarters, start=1):
+            inner = self.get_submodule(f"layer3_1_p{number}")(quarter)
+            means.append(self.get_submodule(f"layer4_1_p{number}")(inner).mean(dim=(2, 3)))
         # The published network tiles the quarters back and averages the whole: with quarters of equal size
         # that is the mean of their means.
         return torch.stack(means).mean(dim=0)
@@ -201,10 +195,7 @@ class MultiScaleBlock(nn.Module):
 
 
 def _attention_stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        ResidualBlock(inputs, outputs, stride, attention=True),
-        ResidualBlock(outputs, outputs, 1, attention=True),
-    )
+    return nn.Sequential(ResidualBlock(inputs, outputs, stride, True), ResidualBlock(outputs, outputs, 1, True))
 
 
 def _multi_scale_stage(inputs: int, outputs: int, order: SplitOrder) -> nn.Sequential:

@@ -24,11 +24,7 @@ EXPANSION = 4  # a block's outputs over its inner width
 def preprocess(images: NDArray[np.uint8]) -> Tensor:
     """The challenge's preparation: short side to 256, centre crop of 224, [0, 255] minus the RGB means.
 
-    Args:
-        images: (B, H, W, 3) uint8 RGB.
-
-    Returns:
-        (B, 3, 224, 224) float32.
+    (B, H, W, 3) uint8 RGB -> (B, 3, 224, 224) float32.
     """
     height, width = images.shape[1:3]
     scale = SHORT_SIDE / min(height, width)

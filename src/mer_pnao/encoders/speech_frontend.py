@@ -7,8 +7,6 @@ stretches of its input with the flattened kernel, and a norm runs along the memo
 Legend of shapes: N samples, T time steps, C channels.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,25 +14,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-@dataclass(frozen=True)
 class _Stage:
-    """One convolution with its layer norm and activation; (T, C) -> (T', C')."""
+    """One convolution of the library's with its layer norm and activation; (T, C) -> (T', C')."""
 
-    weight: Tensor  # (C', kernel * C), the time step major
-    bias: Tensor | None
-    kernel: int
-    stride: int
-    scale: Tensor  # (C',), as is the shift: of the norm
-    shift: Tensor
-    epsilon: float
-    activation: Callable[[Tensor], Tensor]
+    def __init__(self, layer: Any, device: torch.device, product: torch.dtype, result: torch.dtype) -> None:
+        conv: nn.Conv1d = layer.conv
+        norm = getattr(layer, "layer_norm", None)
+        if not isinstance(norm, nn.LayerNorm):
+            raise ValueError(f"a layer of the front end must have a layer norm, not {norm}")
+
+        def own(weight: Tensor, dtype: torch.dtype) -> Tensor:
+            # Detached, for whoever casts the library's module afterwards casts its parameters in place.
+            return weight.detach().to(device, dtype)
+
+        # (C', kernel * C), the time step major
+        self.weight = own(conv.weight.permute(0, 2, 1).flatten(1), product).contiguous()
+        self.bias = None if conv.bias is None else own(conv.bias, product)
+        self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
+        self.scale, self.shift = own(norm.weight, result), own(norm.bias, result)  # (C',)
+        self.epsilon, self.activation = norm.eps, layer.activation
 
     def __call__(self, steps: Tensor) -> Tensor:
         count = (len(steps) - self.kernel) // self.stride + 1
         channels = steps.shape[1]
         stretches = steps.as_strided((count, self.kernel * channels), (self.stride * channels, 1))
         convolved = F.linear(stretches, self.weight, self.bias).to(self.scale.dtype)
-        return self.activation(F.layer_norm(convolved, self.scale.shape, self.scale, self.shift, self.epsilon))
+        normed = F.layer_norm(convolved, self.scale.shape, self.scale, self.shift, self.epsilon)
+        activated: Tensor = self.activation(normed)
+        return activated
 
 
 class SpeechFrontEnd:
@@ -54,7 +61,7 @@ class SpeechFrontEnd:
 
     def __init__(self, feature_extractor: Any, device: torch.device, dtype: torch.dtype) -> None:
         self._stages = [
-            _stage(layer, device, torch.float32 if number == 0 else dtype, dtype)
+            _Stage(layer, device, torch.float32 if number == 0 else dtype, dtype)
             for number, layer in enumerate(feature_extractor.conv_layers)
         ]
 
@@ -63,25 +70,3 @@ class SpeechFrontEnd:
         for stage in self._stages:
             steps = stage(steps)
         return steps
-
-
-def _stage(layer: Any, device: torch.device, product: torch.dtype, result: torch.dtype) -> _Stage:
-    conv: nn.Conv1d = layer.conv
-    norm = getattr(layer, "layer_norm", None)
-    if not isinstance(norm, nn.LayerNorm):
-        raise ValueError(f"a layer of the front end must have a layer norm, not {norm}")
-
-    def own(weight: Tensor, dtype: torch.dtype) -> Tensor:
-        # Detached, for whoever casts the library's module afterwards casts its parameters in place.
-        return weight.detach().to(device, dtype)
-
-    return _Stage(
-        weight=own(conv.weight.permute(0, 2, 1).flatten(1), product).contiguous(),
-        bias=None if conv.bias is None else own(conv.bias, product),
-        kernel=conv.kernel_size[0],
-        stride=conv.stride[0],
-        scale=own(norm.weight, result),
-        shift=own(norm.bias, result),
-        epsilon=norm.eps,
-        activation=layer.activation,
-    )

@@ -9,34 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import transformers
 from huggingface_hub.errors import StrictDataclassError
 from torch import Tensor
+from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
 from mer_pnao.encoders.checkpoints import load_strictly
 from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_weights
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
 
-
-@dataclass(frozen=True)
-class Family:
-    """How the models of one `model_type` are loaded and run."""
-
-    model: str  # the library's class
-    prefix: str  # of the model's keys in checkpoints that carry a head, such as HubertForCTC's
-    maskable: bool = True  # whether a mask keeps padding away from the real frames
-
-
-FAMILIES: Mapping[str, Family] = {
-    "hubert": Family("HubertModel", "hubert"),
-    "wav2vec2": Family("Wav2Vec2Model", "wav2vec2"),
-    "unispeech": Family("UniSpeechModel", "unispeech"),
-    "unispeech-sat": Family("UniSpeechSatModel", "unispeech_sat"),
-    # Beside its position bias, torch warns against the library's kind of mask.
-    "wavlm": Family("WavLMModel", "wavlm", maskable=False),
-    # Through a stack of positional convolutions, padding seeps in behind the mask.
-    "data2vec-audio": Family("Data2VecAudioModel", "data2vec_audio", maskable=False),
+# Every `model_type` that is taken, and whether a mask keeps padding away from the real frames.
+FAMILIES: Mapping[str, bool] = {
+    "hubert": True,
+    "wav2vec2": True,
+    "unispeech": True,
+    "unispeech-sat": True,
+    "wavlm": False,  # beside its position bias, torch warns against the library's kind of mask
+    "data2vec-audio": False,  # through a stack of positional convolutions, padding seeps in behind the mask
 }
 HUBERT_FAMILIES = ("hubert", "wav2vec2")
 # What tasks put on top of the model, whose keys then bear its prefix and these do not.
@@ -74,12 +63,11 @@ def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
     kind = content["model_type"]
     if kind not in families:
         raise InputError(f"{folder}: the model_type must be one of {', '.join(families)}, not {kind!r}")
-    family = FAMILIES[kind]
-    model = getattr(transformers, family.model)
+    model: Any = MODEL_MAPPING[CONFIG_MAPPING[kind]]
     try:
         config = model.config_class.from_dict(content)
     except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise InputError(f"{folder / 'config.json'} does not fit {family.model}: {one_line(error)}") from error
+        raise InputError(f"{folder / 'config.json'} does not fit {model.__name__}: {one_line(error)}") from error
 
     def build() -> Any:
         try:
@@ -90,13 +78,13 @@ def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
             delattr(network, _MASKING)
         return network
 
-    network = load_strictly(build, _model_weights(read_weights(folder), family.prefix), folder)
-    maskable = family.maskable and not getattr(config, "conv_pos_batch_norm", False)  # its bias fills the padding
+    network = load_strictly(build, _model_weights(read_weights(folder), model.base_model_prefix), folder)
+    maskable = FAMILIES[kind] and not getattr(config, "conv_pos_batch_norm", False)  # its bias fills the padding
     return SpeechModel(network, _wants_normalized_input(folder), maskable)
 
 
 def _model_weights(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The model's own tensors as float32 under the library's present names."""
+    """The model's own tensors as float32 under the library's present names, without the prefix that a head brings."""
     prefixed = any(key.startswith(f"{prefix}.") for key in state)
     own: dict[str, Tensor] = {}
     for key, tensor in state.items():

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import SPEECH_KINDS, EncoderConfig
+from mer_pnao.encoders.images import ImageNetwork
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPlan
 from mer_pnao.foundations.errors import InputError
@@ -129,37 +129,18 @@ def _speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaL
     return ClipEncoder(name, sets, identity, config.batch, reader, layers.device, encode)
 
 
-class ImageNetwork(NamedTuple):
-    """What the image encoders have in common."""
-
-    module: nn.Module
-    preprocess: Callable[[NDArray[np.uint8]], Tensor]
-    embed: Callable[[Tensor], Tensor]
-    crop_side: int
-    width: int
-
-
-@dataclass(frozen=True)
-class FaceVectors:
-    """A convolutional network over the face in some frames of a clip, averaged over the frames."""
-
-    name: str  # of the set
-    network: ImageNetwork
-    device: torch.device
-    dtype: torch.dtype
-
-    def __call__(self, clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
-        """B clips -> (B, D) of the one set."""
-        crops = chain.from_iterable(clip.content for clip in clips)
-        with torch.inference_mode():
-            parts = [self._embedded(images) for images in _blocks(crops, _IMAGES_AT_ONCE[self.device.type])]
-            of_clips = torch.split_with_sizes(torch.cat(parts), [len(clip.content) for clip in clips])
-            vectors = torch.stack([embeddings.mean(dim=0) for embeddings in of_clips])
-        return {self.name: vectors.numpy()}
-
-    def _embedded(self, images: NDArray[np.uint8]) -> Tensor:
-        prepared = self.network.preprocess(images)
-        return self.network.embed(prepared.to(self.device, self.dtype, memory_format=torch.channels_last)).float().cpu()
+def _mean_vectors(
+    network: ImageNetwork, clips: Sequence[DecodedClip], device: torch.device, dtype: torch.dtype
+) -> NDArray[np.float32]:
+    """The network's embeddings of the face crops of B clips, averaged over each one's frames: (B, D)."""
+    crops = chain.from_iterable(clip.content for clip in clips)
+    parts = []
+    with torch.inference_mode():
+        for images in _blocks(crops, _IMAGES_AT_ONCE[device.type]):
+            prepared = network.preprocess(images).to(device, dtype, memory_format=torch.channels_last)
+            parts.append(network.embed(prepared).float().cpu())
+        of_clips = torch.split_with_sizes(torch.cat(parts), [len(clip.content) for clip in clips])
+        return torch.stack([embeddings.mean(dim=0) for embeddings in of_clips]).numpy()
 
 
 def _blocks(crops: Iterator[NDArray[np.uint8]], most: int) -> Iterator[NDArray[np.uint8]]:
@@ -184,7 +165,10 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
     elif config.kind == "image":
         own |= {"pool": config.pool}
     identity = _identity(config, path, sets, limits, dtype) | own
-    encode = FaceVectors(name, network, device, dtype)
+
+    def encode(clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
+        return {name: _mean_vectors(network, clips, device, dtype)}
+
     return ClipEncoder(name, sets, identity, config.batch, reader, device, encode)
 
 
@@ -197,8 +181,7 @@ def _image_network(config: EncoderConfig, path: Path) -> ImageNetwork:
         return ImageNetwork(ferplus, resnet.preprocess, ferplus.embed, resnet.SHORT_SIDE, ferplus.embedding_width)
     from mer_pnao.encoders.image_models import load_image_model  # transformers takes seconds to import
 
-    model = load_image_model(path, config.pool)
-    return ImageNetwork(model.network, model.preprocess, model.embed, model.crop_side, model.width)
+    return load_image_model(path, config.pool)
 
 
 def _identity(

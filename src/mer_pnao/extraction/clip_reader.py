@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from mer_pnao.media.corruption import ClipCorruption
 from mer_pnao.media.decode import MediaLimits, read_sound
-from mer_pnao.media.face_reader import CropsOnDemand, face_reader
+from mer_pnao.media.face_reader import OnDemand, face_reader
 
 
 @dataclass(frozen=True)
 class DecodedClip:
     """What an encoder takes of a clip: a waveform (samples,), or face crops (n, S, S, 3), held or cut on demand."""
 
-    content: NDArray[Any] | CropsOnDemand
+    content: NDArray[Any] | OnDemand
     whole_frame: bool = False  # no face was found, and the crops are the whole frames
     face_share: float | None = None  # of the searched frames, those with a face; of images only
 

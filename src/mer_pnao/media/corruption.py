@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.foundations.checks import between, sub_path
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.decode import SAMPLE_RATE, ClipError, mono, reasons
+from mer_pnao.media.decode import ClipError, mono, reasons
 
 SPEECH = "speech"
 SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
@@ -138,16 +138,10 @@ def _cut(noise: NDArray[np.float32], start: float, samples: int) -> NDArray[np.f
 
 def _read_noise(path: Path) -> NDArray[np.float32]:
     """The sound of a clip or a sound file, its first minutes: (samples,) mono at 16 kHz."""
-    chunks: list[NDArray[np.float32]] = []
-    samples = 0
     with reasons(), av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
         if not container.streams.audio:
             raise ClipError("has no audio track")
-        for chunk in mono(container.decode(container.streams.audio[0])):
-            chunks.append(chunk)
-            samples += len(chunk)
-            if samples > _MOST_SECONDS * SAMPLE_RATE:
-                break
-    if not samples:
+        noise = mono(container.decode(container.streams.audio[0]), _MOST_SECONDS)
+    if not len(noise):
         raise ClipError("has no sound")
-    return np.concatenate(chunks)
+    return noise

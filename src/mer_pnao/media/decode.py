@@ -118,18 +118,14 @@ def read_sound(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
     Raises:
         ClipError: as `check_clip`, and for sound that is damaged, truncated, silent, too short or too long.
     """
-    chunks: list[NDArray[np.float32]] = []
-    samples = 0
     _survey(path, limits)
     with _opened(path, limits) as tracks:
-        for chunk in mono(tracks.container.decode(tracks.audio)):
-            chunks.append(chunk)
-            samples += len(chunk)
-            if samples > limits.max_seconds * SAMPLE_RATE:
-                raise ClipError(f"has more than {limits.max_seconds:g} s of sound")
-        if samples < limits.min_seconds * SAMPLE_RATE:
-            raise ClipError(f"has only {samples / SAMPLE_RATE:.3f} s of sound")
-        waveform = np.concatenate(chunks)
+        waveform = mono(tracks.container.decode(tracks.audio), limits.max_seconds)
+    seconds = len(waveform) / SAMPLE_RATE
+    if seconds > limits.max_seconds:
+        raise ClipError(f"has more than {limits.max_seconds:g} s of sound")
+    if seconds < limits.min_seconds:
+        raise ClipError(f"has only {seconds:.3f} s of sound")
     if np.abs(waveform).max() <= limits.silence:
         raise ClipError("is silent")
     return waveform
@@ -151,7 +147,12 @@ def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float
     line = _survey(path, limits)
     if per_second:
         count = min(count, max(1, round(per_second * line.seconds)))
-    return _spread(line, count)
+    if len(line.begins) <= count:
+        return frozenset(range(len(line.begins)))
+    length = line.end - line.begins[0]
+    # In integers, for a frame may begin in the very middle of a part.
+    middles = (line.begins[0] + (2 * part + 1) * length // (2 * count) for part in range(count))
+    return frozenset(bisect_right(line.begins, middle) - 1 for middle in middles)
 
 
 def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> Iterator[NDArray[np.uint8]]:
@@ -163,7 +164,8 @@ def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> It
     shape: tuple[int, ...] | None = None
     with _opened(path, limits) as tracks:
         for number, frame in enumerate(tracks.container.decode(tracks.video)):
-            _refuse_oversized(frame, limits)
+            if frame.width * frame.height > limits.max_pixels:
+                raise ClipError(f"has a frame of {frame.width}x{frame.height}, more than {limits.max_pixels} pixels")
             if number in numbers:
                 pixels = _upright_rgb(frame, limits, shape)
                 shape = pixels.shape
@@ -263,34 +265,26 @@ def _survey(path: Path, limits: MediaLimits) -> _Timeline:
     return _Timeline(tuple(known), last, float((last - known[0]) * unit))
 
 
-def mono(frames: Iterable[AudioFrame]) -> Iterator[NDArray[np.float32]]:
-    """Decoded sound as chunks of mono at 16 kHz. Raises ClipError when its form changes midway."""
+def mono(frames: Iterable[AudioFrame], most_seconds: float) -> NDArray[np.float32]:
+    """Decoded sound as mono at 16 kHz, (samples,), up to the frame that goes beyond so many seconds.
+
+    Raises ClipError when its form changes midway.
+    """
     # 16 bits, as in the wave files that the challenge's features were made from; asked for floats, the
     # library would also add channels up without dividing by their weights.
     resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    chunks, samples = [np.zeros(0, np.float32)], 0
     # None empties the resampler.
     for frame in chain(frames, [None]):
         try:
             parts = resampler.resample(frame)
         except ValueError as error:
             raise ClipError("changes the form of its sound midway") from error
-        for part in parts:
-            yield part.to_ndarray()[0].astype(np.float32) / 32768
-
-
-def _spread(line: _Timeline, count: int) -> frozenset[int]:
-    """Numbers of the frames on screen in the middles of `count` equal parts; of all when there are no more."""
-    if len(line.begins) <= count:
-        return frozenset(range(len(line.begins)))
-    length = line.end - line.begins[0]
-    # In integers, for a frame may begin in the very middle of a part.
-    middles = (line.begins[0] + (2 * part + 1) * length // (2 * count) for part in range(count))
-    return frozenset(bisect_right(line.begins, middle) - 1 for middle in middles)
-
-
-def _refuse_oversized(frame: VideoFrame, limits: MediaLimits) -> None:
-    if frame.width * frame.height > limits.max_pixels:
-        raise ClipError(f"has a frame of {frame.width}x{frame.height}, more than {limits.max_pixels} pixels")
+        chunks += [part.to_ndarray()[0].astype(np.float32) / 32768 for part in parts]
+        samples += sum(part.samples for part in parts)
+        if samples > most_seconds * SAMPLE_RATE:
+            break
+    return np.concatenate(chunks)
 
 
 def shrunk(width: int, height: int, limits: MediaLimits) -> tuple[int, int]:

@@ -17,25 +17,8 @@ Alteration = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # of frames (n, H
 
 
 @dataclass(frozen=True)
-class _Film:
-    """Some frames of a clip (H, W, 3), decoded anew each time that they are gone through."""
-
-    path: Path
-    numbers: frozenset[int]
-    limits: MediaLimits
-    alter: Alteration | None
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        for frame in read_frames(self.path, self.numbers, self.limits):
-            yield frame if self.alter is None else self.alter(frame[None])[0]
-
-
-@dataclass(frozen=True)
-class CropsOnDemand:
-    """The crops (size, size, 3) of a clip that is too long to hold them: made each time that they are gone through."""
+class OnDemand:
+    """Frames (H, W, 3) or crops (size, size, 3) of a clip, made anew each time that they are gone through."""
 
     count: int
     again: Callable[[], Iterator[NDArray[np.uint8]]]
@@ -51,7 +34,7 @@ class CropsOnDemand:
 class ClipFaces:
     """Crops of a clip, held (n, size, size, 3) or cut on demand, and the share of searched frames with a face."""
 
-    crops: NDArray[np.uint8] | CropsOnDemand
+    crops: NDArray[np.uint8] | OnDemand
     share: float  # 0: no face was found, and the crops are the whole frames
 
 
@@ -76,32 +59,38 @@ class FaceReader:
         Raises:
             ClipError: a clip or crops that cannot be used.
         """
-        film = _Film(path, choose_frames(path, count, self.limits, per_second), self.limits, alter)
-        if self.crops is None:
-            return self._searched(film, size)
-        ready = read_crops(self.crops, path.stem)
-        return self._ready(film, ready, size) if len(ready) else self._cut(film, film, FacePath(None, 0.0), size)
+        numbers = choose_frames(path, count, self.limits, per_second)
 
-    def _searched(self, film: _Film, size: int) -> ClipFaces:
+        def decoded() -> Iterator[NDArray[np.uint8]]:
+            for frame in read_frames(path, numbers, self.limits):
+                yield frame if alter is None else alter(frame[None])[0]
+
+        film = OnDemand(len(numbers), decoded)
+        if self.crops is None:
+            return self._searched(path, film, size)
+        ready = read_crops(self.crops, path.stem)
+        return self._ready(path, film, ready, size) if len(ready) else self._cut(film, film, FacePath(None, 0.0), size)
+
+    def _searched(self, path: Path, film: OnDemand, size: int) -> ClipFaces:
         """The faces that the detectors find."""
-        header = check_clip(film.path, self.limits)
+        header = check_clip(path, self.limits)
         width, height = shrunk(header.width, header.height, self.limits)
         frames = list(film) if len(film) * width * height * 3 <= self.most_held else film
         with reasons():
             return self._cut(film, frames, follow_face(frames, self.detectors), size)
 
-    def _cut(self, film: _Film, frames: Iterable[NDArray[np.uint8]], face: FacePath, size: int) -> ClipFaces:
+    def _cut(self, film: OnDemand, frames: Iterable[NDArray[np.uint8]], face: FacePath, size: int) -> ClipFaces:
         """The crops along a face's path, of the film or of its frames that are held."""
         if len(film) * size * size * 3 > self.most_crops:
-            return ClipFaces(CropsOnDemand(len(film), lambda: cut_along(film, face, size)), face.share)
+            return ClipFaces(OnDemand(len(film), lambda: cut_along(film, face, size)), face.share)
         return ClipFaces(np.stack(list(cut_along(frames, face, size))), face.share)
 
-    def _ready(self, film: _Film, ready: NDArray[np.uint8] | list[Path], size: int) -> ClipFaces:
+    def _ready(self, path: Path, film: OnDemand, ready: NDArray[np.uint8] | list[Path], size: int) -> ClipFaces:
         """Ready crops, evenly spread, no more than the film has frames."""
         kept = min(len(film), len(ready))
         chosen = [(2 * part + 1) * len(ready) // (2 * kept) for part in range(kept)]
-        crops = CropsOnDemand(kept, lambda: crops_one_by_one(ready, chosen, size))
-        share = min(1.0, len(ready) / max(count_frames(film.path, self.limits), 1))
+        crops = OnDemand(kept, lambda: crops_one_by_one(ready, chosen, size))
+        share = min(1.0, len(ready) / max(count_frames(path, self.limits), 1))
         return ClipFaces(crops if kept * size * size * 3 > self.most_crops else np.stack(list(crops)), share)
 
 
