@@ -1,9 +1,9 @@
 """Choosing a profile: its `params.yaml`, and the link to the data that it reads."""
 
-import shutil
 from pathlib import Path
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import write_bytes
 from mer_pnao.params.profile import Params, load_params
 
 
@@ -34,10 +34,8 @@ def choose_profile(root: Path, name: str | None, data: Path | None) -> Params:
             f"the profile {params.profile} reads {params.corpus.root}, which is not there: name the folder that holds "
             f"the corpus, as in `make run PROFILE={params.profile} DATA=<folder>`"
         )
-    if chosen != params_file and not (params_file.is_file() and params_file.read_bytes() == chosen.read_bytes()):
-        written = params_file.with_suffix(".yaml.new")
-        shutil.copyfile(chosen, written)
-        written.replace(params_file)
+    if not (params_file.is_file() and params_file.read_bytes() == chosen.read_bytes()):
+        write_bytes(params_file, chosen.read_bytes())
     return params
 
 

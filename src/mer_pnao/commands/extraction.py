@@ -1,13 +1,12 @@
 """The command that turns clips into features."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mer_pnao.foundations.console import ROOT, plain_console, progress
+from mer_pnao.foundations.console import ROOT, plain_console
 from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,13 +14,6 @@ if TYPE_CHECKING:
     from mer_pnao.extraction.engine import Engine
     from mer_pnao.extraction.shards import Clip
     from mer_pnao.params.profile import Params
-
-
-class EngineName(StrEnum):
-    """What computes the shards."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def extract(
@@ -43,9 +35,9 @@ def extract(
         str | None,
         typer.Option(metavar="I/N", help="Only the I-th of N parts, from 1: one for each machine that shares work/."),
     ] = None,
-    engine: Annotated[EngineName, typer.Option(help="ray: on the cluster of RAY_ADDRESS, or on local workers.")] = (
-        EngineName.LOCAL
-    ),
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option(help="ray: on the cluster of RAY_ADDRESS, or on local workers.")
+    ] = "local",
     workers: Annotated[int, typer.Option(min=0, help="Of ray; 0: one a GPU, or one a core.")] = 0,
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
@@ -72,7 +64,7 @@ def extract(
             refuse_foreign_folder(out / name)
     console = plain_console()
     recipes = [Recipe(name, params.encoders[name], ROOT, params.media) for name in names]
-    extraction = Extraction(recipes, wanted, work_folder(ROOT), _engine(engine, workers), progress)
+    extraction = Extraction(recipes, wanted, work_folder(ROOT), _engine(engine, workers))
     missing: list[Path] = []  # shards that other machines have not finished
     if shard or not clips:
         for name, folders in extraction.parts(part):
@@ -93,12 +85,12 @@ def extract(
         console.print(f"{len(remarked)} clip(s) with remarks: {out / SKIPPED}")
 
 
-def _engine(name: EngineName, workers: int) -> "Callable[[Recipe, ClipEncoder], Engine]":
+def _engine(name: str, workers: int) -> "Callable[[Recipe, ClipEncoder], Engine]":
     from mer_pnao.extraction.engine import on_this_machine
     from mer_pnao.foundations.parallel import usable_cores
 
     threads = usable_cores()
-    if name is EngineName.LOCAL:
+    if name == "local":
         return lambda _, encoder: on_this_machine(encoder, threads)
     from mer_pnao.extraction.ray_engine import on_ray
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mer_pnao.corpus.manifest import faults_of, read_label_table, valences
+from mer_pnao.corpus.manifest import read_label_table, valences
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
@@ -22,12 +22,7 @@ def score_files(labels: Path, predictions: Path) -> tuple[Scores, int]:
     """
     truth, predicted = _read(labels), _read(predictions)
     _require_same_clips(labels, truth, predictions, predicted)
-    valence = pd.Series(np.nan, truth.index)
-    if "valence" in truth:
-        try:
-            valence = valences(truth, labels)
-        except InputError as error:
-            raise InputError(faults_of(error)[0]) from error
+    valence = valences(truth, labels) if "valence" in truth else pd.Series(np.nan, truth.index)
     estimate = _estimates(predictions, predicted, valence[valence.notna()].index, labels)
     emotion = predicted["discrete"].loc[truth.index]
     return score(truth["discrete"], emotion, valence, estimate.reindex(truth.index)), len(truth)

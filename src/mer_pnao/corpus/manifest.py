@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -122,12 +122,11 @@ def checked(table: pd.DataFrame, source: Path, labels: Sequence[str]) -> pd.Data
     """
     # A list written on one system and a disk written on another may spell the same umlaut in two ways.
     table = table.assign(name=table["name"].map(composed))
-    wrong_valence = dict(_wrong_valences(table, source))
     seen: set[str] = set()
     faults: list[str] = []
-    columns = (table[column] for column in ("name", "discrete", "speaker", "split"))
-    for row, (name, label, speaker, split) in enumerate(zip(*columns, strict=True)):
-        where = f"{source}, row {row + 2}"
+    columns = (table[column] for column in ("name", "discrete", "valence", "speaker", "split"))
+    for row, (name, label, valence, speaker, split) in enumerate(zip(*columns, strict=True), start=2):
+        where = f"{source}, row {row}"
         if not _NAME.fullmatch(name) or name in (".", ".."):
             faults.append(f"{where}: {name!r} is not the bare name of a clip")
         elif name in seen:
@@ -142,8 +141,8 @@ def checked(table: pd.DataFrame, source: Path, labels: Sequence[str]) -> pd.Data
         for what, word in (("label", label), ("speaker", speaker)):
             if not word.isprintable() or word != word.strip():
                 faults.append(f"{where}: {what} {word!r} of clip {name!r} is not a word without spaces around it")
-        if row in wrong_valence:
-            faults.append(wrong_valence[row])
+        if _valence(valence) is None:
+            faults.append(_wrong_valence(source, row, valence))
     if faults:
         raise CorpusError(faults)
     return table.assign(valence=valences(table, source))
@@ -152,18 +151,18 @@ def checked(table: pd.DataFrame, source: Path, labels: Sequence[str]) -> pd.Data
 def valences(table: pd.DataFrame, source: Path) -> "pd.Series[float]":
     """The column `valence` as numbers, NaN where a clip has none: empty, or -10.
 
-    Raises CorpusError naming row and file for each that is not a number in [-5, 5].
+    Raises InputError naming row and file for the first that is not a number in [-5, 5].
     """
-    if wrong := [fault for _, fault in _wrong_valences(table, source)]:
-        raise CorpusError(wrong)
-    return table["valence"].map(_valence).astype(float)
+    numbers = [_valence(text) for text in table["valence"]]
+    if None in numbers:
+        row = numbers.index(None)
+        raise InputError(_wrong_valence(source, row + 2, table["valence"].iloc[row]))
+    return pd.Series(numbers, table.index, dtype=float)
 
 
-def _wrong_valences(table: pd.DataFrame, source: Path) -> Iterator[tuple[int, str]]:
+def _wrong_valence(source: Path, row: int, text: str) -> str:
     low, high = VALENCE_RANGE
-    for row, text in enumerate(table["valence"]):
-        if _valence(text) is None:
-            yield row, f"{source}, row {row + 2}: valence {text!r} is not a number in [{low:g}, {high:g}]"
+    return f"{source}, row {row}: valence {text!r} is not a number in [{low:g}, {high:g}]"
 
 
 def _valence(text: str) -> float | None:

@@ -86,11 +86,7 @@ def _without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, path: Path) -> tuple[int, ...]:
-    """Shape of a tensor that tells a network's size.
-
-    Raises:
-        InputError: the key is missing or has another number of dimensions, naming it.
-    """
+    """Shape of a tensor that tells a network's size. Raises InputError naming the key where it does not."""
     if key not in state:
         raise InputError(f"{path} does not fit: the key {key} is missing")
     shape = tuple(state[key].shape)

@@ -39,14 +39,9 @@ def hub_name(checkpoint: str) -> HubName | None:
 
 
 def resolve(checkpoint: Path | str, root: Path = Path()) -> Path:
-    """The file or folder of a checkpoint: a path where it exists, else what the hub's local cache holds of the name.
+    """The file or folder of a checkpoint: a path below root, else what the hub's local cache holds of the name.
 
-    Args:
-        checkpoint: a path, or `organisation/name@revision`.
-        root: what a path is relative to.
-
-    Raises:
-        InputError: it is neither.
+    Raises InputError where it is neither.
     """
     path = root / checkpoint
     if path.exists():
@@ -63,15 +58,8 @@ def resolve(checkpoint: Path | str, root: Path = Path()) -> Path:
 def fetch(checkpoint: str, root: Path = Path()) -> Path:
     """Downloads a checkpoint into the hub's local cache unless it is there, and into the folder before its name.
 
-    Args:
-        checkpoint: `organisation/name@revision`, with or without a folder in front.
-        root: what the folder is relative to.
-
-    Returns:
-        Where the files lie.
-
-    Raises:
-        InputError: the name is none, is not on the hub, or cannot be reached.
+    Returns where the files lie: in that folder below root, else in the cache. Raises InputError for a name that is
+    none, is not on the hub, or cannot be reached.
     """
     name = hub_name(checkpoint)
     if name is None:

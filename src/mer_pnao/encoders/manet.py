@@ -92,8 +92,7 @@ class MANet(nn.Module):
 def load_manet(path: Path, order: SplitOrder = "forward") -> MANet:
     """A MA-Net of the width and classes that the checkpoint has, in evaluation mode.
 
-    Raises:
-        InputError: the file is no checkpoint or does not fit, naming the first key.
+    Raises InputError for a file that is no checkpoint or does not fit, naming the first key.
     """
     state = load_state_dict(path)
     width = shape_of(state, "conv1.weight", 4, path)[0]

@@ -17,11 +17,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The content of `config.json`.
-
-    Raises:
-        InputError: the folder has none, or it is no JSON object that names a `model_type`.
-    """
+    """The content of `config.json`. Raises InputError for none, or one that names no `model_type`."""
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder}: no such checkpoint (a folder with {CONFIG})")
     config = read_json(folder / CONFIG)
@@ -38,8 +34,7 @@ def one_line(error: Exception) -> str:
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """All tensors of the model by key, from safetensors where they exist, else from PyTorch files.
 
-    Raises:
-        InputError: there are none, or a file is damaged or holds pickled objects other than tensors.
+    Raises InputError where there are none, or a file is damaged or holds pickled objects other than tensors.
     """
     state: dict[str, Tensor] = {}
     for path in _weight_files(folder):
@@ -51,10 +46,8 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def loaded_files(checkpoint: Path) -> list[Path]:
     """The files of a checkpoint that decide what it computes: itself, or those of the folder that are read.
 
-    A folder may hold the same weights for other frameworks, and a page about them, which decide nothing.
-
-    Raises:
-        InputError: there is no such file or folder, or the folder is no model.
+    A folder may hold the same weights for other frameworks, and a page about them, which decide nothing. Raises
+    InputError where there is no such file or folder, or the folder is no model.
     """
     if checkpoint.is_file():
         return [checkpoint]
@@ -64,11 +57,7 @@ def loaded_files(checkpoint: Path) -> list[Path]:
 
 
 def checkpoint_digest(checkpoint: Path) -> str:
-    """SHA-256 of a checkpoint's file, or of the names and contents of the files that are read of its folder.
-
-    Raises:
-        InputError: as `loaded_files`.
-    """
+    """SHA-256 of a checkpoint's file, or of the names and contents of `loaded_files`, with the same errors."""
     files = loaded_files(checkpoint)
     if checkpoint.is_file():
         return digest(checkpoint)

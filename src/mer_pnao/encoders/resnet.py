@@ -111,8 +111,7 @@ class ResNetFERPlus(nn.Module):
 def load_resnet(path: Path) -> ResNetFERPlus:
     """A network of the width, depths and classes that the checkpoint has, in evaluation mode.
 
-    Raises:
-        InputError: the file is no checkpoint or does not fit, naming the first key.
+    Raises InputError for a file that is no checkpoint or does not fit, naming the first key.
     """
     state = load_state_dict(path)
     width = shape_of(state, "conv1_7x7_s2.weight", 4, path)[0]

@@ -37,17 +37,7 @@ class DecodingPlan:
 
 
 class ClipReader:
-    """Reads clips for one encoder; called from several threads.
-
-    Args:
-        plan: what to read.
-        root: what the paths of a face detector or of ready crops are relative to.
-        threads: that share the memory of `plan.limits`.
-        batch: clips that each of them decodes before it encodes them.
-
-    Raises:
-        InputError: the detector or the folder of crops is absent, or the detector is none.
-    """
+    """Reads clips for one encoder; called from several threads. Takes and raises what `face_reader` does."""
 
     def __init__(self, plan: DecodingPlan, root: Path = Path(), threads: int = 1, batch: int = 1) -> None:
         self.plan = plan

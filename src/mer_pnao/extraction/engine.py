@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.clip_reader import DecodedClip
 from mer_pnao.extraction.shards import Clip, Shard
-from mer_pnao.features.remarks import Remark, row
+from mer_pnao.features.remarks import Remark
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.media.decode import ClipError
@@ -102,7 +102,7 @@ def shard_of(encoder: ClipEncoder, clips: Sequence[Clip], done: Sequence[Outcome
         if one.whole_frame:
             remarks.append(Remark(clip.name, encoder.name, "whole_frame", NO_FACE))
         if one.face_share is not None:
-            shares.append(row(clip.name, one.frames, one.face_share))
+            shares.append((clip.name, str(one.frames), f"{one.face_share:.4f}"))
     return Shard(tuple(name for name, _ in usable), blocks, tuple(remarks), tuple(shares))
 
 

@@ -60,10 +60,10 @@ def extract(
             that are not finite, or too many clips skipped, naming the table that lists them.
     """
     refuse_foreign_folder(out)
-    shards = _filled(clips, encoder, work, shard_size, Part(), progress, engine)
+    shards = extract_part(clips, encoder, work, Part(), shard_size, progress, engine)
     remarks = tuple(entry for folder in shards for entry in read_remarks(folder / "skipped.csv"))
     report = ExtractionReport(encoder.name, len(clips), dict(encoder.sets), remarks)
-    cache = next(iter(shards)).parent
+    cache = shards[0].parent
     if report.skipped > max_skipped * len(clips) or report.skipped == len(clips):
         table = cache / "skipped.csv"
         write_remarks(table, remarks)
@@ -74,7 +74,7 @@ def extract(
     corrupted = {c.name: {"snr": c.corruption.snr, "blur": c.corruption.factor} for c in clips if c.corruption}
     identity = {**encoder.identity, "corrupted": corrupted} if corrupted else encoder.identity
     with FileLock(cache / "publish.lock"):
-        _publish(list(shards), encoder.sets, identity, remarks, out)
+        _publish(shards, encoder.sets, identity, remarks, out)
     return report
 
 
@@ -87,13 +87,19 @@ def extract_part(
     progress: Progress = lambda _: None,
     engine: Engine | None = None,
 ) -> tuple[Path, ...]:
-    """Computes the shards of a part into `work`, for machines that share it; returns the folders of the missing ones.
+    """Computes the shards of a part into `work`, for machines that share it; returns the folders of all shards.
 
-    When none is missing, `extract` with the same clips, encoder and shard size has nothing left to compute. Raises
-    InputError for the clips and vectors that `extract` refuses.
+    When all of them are there, `extract` with the same clips, encoder and shard size has nothing left to compute.
+    Raises InputError for the clips and vectors that `extract` refuses.
     """
-    shards = _filled(clips, encoder, work, shard_size, part, progress, engine)
-    return tuple(folder for folder in shards if not folder.is_dir())
+    _refuse_bad_list(clips, encoder.name)
+    shards = shard_folders(clips, encoder, work, shard_size)
+    own = {folder: members for number, (folder, members) in enumerate(shards.items()) if part.takes(number)}
+    missing = {folder: members for folder, members in own.items() if not folder.is_dir()}
+    progress(sum(len(members) for folder, members in own.items() if folder not in missing))
+    for folder, shard in (engine or on_this_machine(encoder))(missing, progress):
+        write_shard_folder(folder, shard)
+    return tuple(shards)
 
 
 def refuse_foreign_folder(out: Path) -> None:
@@ -108,26 +114,6 @@ def refuse_foreign_folder(out: Path) -> None:
         raise InputError(f"{out} cannot be made: {error.strerror}") from error
     if foreign:
         raise InputError(f"{out} holds something else than features, and would be replaced; name another folder")
-
-
-def _filled(
-    clips: Sequence[Clip],
-    encoder: ClipEncoder,
-    work: Path,
-    shard_size: int,
-    part: Part,
-    progress: Progress,
-    engine: Engine | None,
-) -> dict[Path, Sequence[Clip]]:
-    """All shards, of which those of the part are there."""
-    _refuse_bad_list(clips, encoder.name)
-    shards = shard_folders(clips, encoder, work, shard_size)
-    own = {folder: members for number, (folder, members) in enumerate(shards.items()) if part.takes(number)}
-    missing = {folder: members for folder, members in own.items() if not folder.is_dir()}
-    progress(sum(len(members) for folder, members in own.items() if folder not in missing))
-    for folder, shard in (engine or on_this_machine(encoder))(missing, progress):
-        write_shard_folder(folder, shard)
-    return shards
 
 
 def _refuse_bad_list(clips: Sequence[Clip], encoder: str) -> None:

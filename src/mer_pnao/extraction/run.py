@@ -1,15 +1,15 @@
 """Several encoders over the same clips: the parts of machines that share the work, and the features in the end."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from mer_pnao.extraction.clip_encoders import ClipEncoder, Recipe
-from mer_pnao.extraction.engine import Engine, Progress
+from mer_pnao.extraction.engine import Engine
 from mer_pnao.extraction.extract import ExtractionReport, extract, extract_part
 from mer_pnao.extraction.shards import Clip, Part
 from mer_pnao.features.remarks import Remark, write_remarks
+from mer_pnao.foundations.console import progress
 
 SKIPPED = "skipped_clips.csv"  # the remarks of all encoders, beside their folders
 
@@ -22,31 +22,25 @@ class Extraction:
     clips: Sequence[Clip]
     work: Path  # the root of what survives a kill
     engine: Callable[[Recipe, ClipEncoder], Engine]
-    bar: Callable[[str, int], AbstractContextManager[Progress]]  # of a title and a number of clips
 
     def parts(self, part: Part) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """Computes a part of each encoder's shards; yields its name and the shards of other machines to come."""
         for recipe in self.recipes:
             encoder = recipe.build()
-            with self.bar(f"extracting {recipe.name}", part.clips(len(self.clips))) as done:
+            with progress(f"extracting {recipe.name}", part.clips(len(self.clips))) as done:
                 engine = self.engine(recipe, encoder)
-                missing = extract_part(self.clips, encoder, self.work, part, progress=done, engine=engine)
-            yield recipe.name, missing
+                shards = extract_part(self.clips, encoder, self.work, part, progress=done, engine=engine)
+            yield recipe.name, tuple(folder for folder in shards if not folder.is_dir())
 
     def features(self, out: Path, max_skipped: float) -> Iterator[ExtractionReport]:
         """Writes each encoder's features to `out/<encoder>`, then the remarks of all to `out/skipped_clips.csv`."""
         remarks: list[Remark] = []
         for recipe in self.recipes:
             encoder = recipe.build()
-            with self.bar(f"extracting {recipe.name}", len(self.clips)) as done:
+            with progress(f"extracting {recipe.name}", len(self.clips)) as done:
+                engine, folder = self.engine(recipe, encoder), out / recipe.name
                 report = extract(
-                    self.clips,
-                    encoder,
-                    out / recipe.name,
-                    self.work,
-                    max_skipped=max_skipped,
-                    progress=done,
-                    engine=self.engine(recipe, encoder),
+                    self.clips, encoder, folder, self.work, max_skipped=max_skipped, progress=done, engine=engine
                 )
             remarks += report.remarks
             yield report

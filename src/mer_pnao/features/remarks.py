@@ -48,12 +48,7 @@ def read_remarks(path: Path) -> tuple[Remark, ...]:
 
 
 _COLUMNS = ("name", "frames", "share")
-Row = tuple[str, str, str]  # name of the clip, number of its frames that were encoded, share
-
-
-def row(name: str, frames: int, share: float) -> Row:
-    """A row of the table."""
-    return (name, str(frames), f"{share:.4f}")
+Row = tuple[str, str, str]  # name of the clip, number of its frames that were encoded, share with a face
 
 
 def write_face_shares(path: Path, rows: Sequence[Row]) -> None:

@@ -32,15 +32,9 @@ class FeatureSet:
 
 
 def write_shard(path: Path, names: Sequence[str], vectors: NDArray[np.float32]) -> None:
-    """Writes one shard: columns `name` and `vector`, a list of D float32. Complete or not at all.
+    """Writes one shard, complete or not at all: columns `name` and `vector`, a list of D float32.
 
-    Args:
-        path: the `.parquet` file; its folder is created.
-        names: N names of clips.
-        vectors: (N, D) float32.
-
-    Raises:
-        ValueError: the names and the vectors do not match.
+    Takes N names and (N, D) float32; raises ValueError where these do not match.
     """
     if vectors.ndim != 2 or len(names) != len(vectors) or vectors.dtype != np.float32:
         raise ValueError(f"{len(names)} names do not match vectors {vectors.shape} of {vectors.dtype}")
@@ -51,14 +45,10 @@ def write_shard(path: Path, names: Sequence[str], vectors: NDArray[np.float32]) 
 
 
 def read_set(directory: Path) -> FeatureSet:
-    """All shards of a set, in the order of their names.
+    """All shards of a set, `part-*.parquet` in the folder that bears its name, in the order of their names.
 
-    Args:
-        directory: the set's folder of `part-*.parquet`; its name is the set's.
-
-    Raises:
-        InputError: no shard, an unreadable one, a clip twice, or a vector with NaN, infinity or another
-            width, naming the clip and the set.
+    Raises InputError for no shard, an unreadable one, a clip twice, or a vector with NaN, infinity or another width,
+    naming the clip and the set.
     """
     parts = sorted(directory.glob("part-*.parquet"))
     if not parts:
@@ -83,14 +73,9 @@ def read_set(directory: Path) -> FeatureSet:
 
 
 def load_sets(features_root: Path, sets: Sequence[str]) -> dict[str, FeatureSet]:
-    """Feature sets by name, each from whichever encoder's folder holds it.
+    """Feature sets by name, each from whichever encoder's folder `<encoder>/<set>/` below the root holds it.
 
-    Args:
-        features_root: holds `<encoder>/<set>/part-*.parquet`.
-        sets: names of sets.
-
-    Raises:
-        InputError: a set that no encoder or more than one has, or one that `read_set` refuses.
+    Raises InputError for a set that no encoder or more than one has, or one that `read_set` refuses.
     """
     return {name: read_set(find_set(features_root, name)) for name in sets}
 

@@ -95,16 +95,10 @@ class FaceReader:
 
 
 def face_reader(limits: MediaLimits, root: Path = Path(), threads: int = 1, batch: int = 1) -> FaceReader:
-    """The reader that the profile asks for.
+    """The reader that the profile asks for, of which several threads share the memory for decoded clips.
 
-    Args:
-        limits: what a clip may be, the memory for decoded clips, and the paths of a detector or of ready crops.
-        root: what those paths are relative to.
-        threads: that share the memory.
-        batch: clips that each of them decodes before it encodes them.
-
-    Raises:
-        InputError: the detector or the folder of crops is absent, or the detector is none.
+    The paths of a detector or of ready crops are relative to root; each thread decodes a batch of clips before it
+    encodes them. Raises InputError where the detector or the folder of crops is absent, or the detector is none.
     """
     detectors = yunet(root / limits.detector) if limits.detector else HAAR
     crops = root / limits.crops if limits.crops else None
