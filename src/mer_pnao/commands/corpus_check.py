@@ -143,15 +143,13 @@ def _headers(
         too_short = 0 < seconds < limits.min_seconds
         return seconds, f"lasts {seconds:.3f} s, less than {limits.min_seconds:g} s" if too_short else ""
 
-    seconds, skipped = [], {}
+    found = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(read, (place / path for path in table["path"]))
-        for name, (length, reason) in zip(table["name"], found, strict=True):
-            seconds.append(length)
-            if reason:
-                skipped[name] = reason
+        for header in pool.map(read, (place / path for path in table["path"])):
+            found.append(header)
             progress(1)
-    return seconds, skipped
+    skipped = {name: reason for name, (_, reason) in zip(table["name"], found, strict=True) if reason}
+    return [seconds for seconds, _ in found], skipped
 
 
 def _unmentioned(table: pd.DataFrame, kind: str, place: Path) -> tuple[str, ...]:

@@ -41,12 +41,8 @@ _HARMLESS: list[Any] = [
 def load_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a checkpoint on the CPU, by key, without the `module.` of data-parallel training.
 
-    Args:
-        path: a `.safetensors` file, or a `.pth`, `.pt` or `.bin` file whose tensors stand at the top or in
-            `state_dict`.
-
-    Raises:
-        InputError: the file is absent, is no checkpoint, or holds pickled objects other than tensors.
+    The file is a `.safetensors`, or a `.pth`, `.pt` or `.bin` whose tensors stand at the top or in `state_dict`. Raises
+    InputError for one that is absent, is no checkpoint, or holds pickled objects other than tensors.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint file")
@@ -98,13 +94,8 @@ def shape_of(state: Mapping[str, Tensor], key: str, dimensions: int, path: Path)
 def load_strictly(build: Callable[[], Network], state: Mapping[str, Tensor], path: Path) -> Network:
     """The network with exactly these weights, in evaluation mode.
 
-    Args:
-        build: makes the network; called on no device, so that nothing is initialised in vain.
-        state: tensors by key.
-        path: where they come from, for the message.
-
-    Raises:
-        InputError: a key is missing, unexpected or of another shape; the first one is named.
+    It is built on no device, so that nothing is initialised in vain. Raises InputError for a key that is missing,
+    unexpected or of another shape, naming the first one and the path that the weights come from.
     """
     try:
         with torch.device("meta"):

@@ -15,11 +15,7 @@ SPEECH_KINDS = ("hubert", "speech")
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """One encoder of a profile.
-
-    Raises:
-        ValueError: a value is out of range, naming key, value and range.
-    """
+    """One encoder of a profile; a value out of range raises ValueError naming key, value and range."""
 
     kind: Kind  # hubert takes HuBERT and wav2vec 2.0 only, speech and image whatever of that sort transformers has
     checkpoint: str  # a folder or a file, absolute or below the project's root, or organisation/name@revision

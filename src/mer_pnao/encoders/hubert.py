@@ -18,7 +18,7 @@ from torch.nn.utils import parametrize, rnn
 from mer_pnao.encoders.batching import by_length, spans
 from mer_pnao.encoders.hub import resolve
 from mer_pnao.encoders.speech_frontend import SpeechFrontEnd
-from mer_pnao.encoders.speech_models import FAMILIES, frame_count, frame_geometry, load_speech_model, project
+from mer_pnao.encoders.speech_models import FAMILIES, frame_geometry, load_speech_model
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.precision import Precision, placement
 
@@ -106,8 +106,11 @@ class HubertLayers:
         frames = np.zeros((len(waveforms), 1), dtype=np.float32)
         stretches = [stretch for clip, waveform in enumerate(waveforms) for stretch in self._cut(clip, waveform)]
         with torch.inference_mode():
-            for group in self._groups([stretch.frames for stretch in stretches]):
-                together = [stretches[position] for position in group]
+            lengths = [stretch.frames for stretch in stretches]
+            # Where padding would be heard, each stretch goes alone.
+            groups = by_length(lengths, self._most) if self._maskable else [[place] for place in range(len(lengths))]
+            for group in groups:
+                together = [stretches[place] for place in group]
                 sums = self._layer_sums([self._frames(stretch.samples) for stretch in together])
                 for row, stretch in enumerate(together):
                     frames[stretch.clip] += stretch.frames
@@ -123,8 +126,7 @@ class HubertLayers:
         samples = torch.from_numpy(waveform)
         if self._normalize:  # over the clip and not the stretch, whose silence would be blown up
             samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
-        total = frame_count(self._model, len(waveform))
-        cuts = spans(total, self._window)
+        cuts = spans((len(waveform) - self._receptive) // self._hop + 1, self._window)
         # A frame sees more than one hop, so neighbours share a few samples and no frame is lost between them. The
         # last stretch keeps the rest that makes no frame: models with a norm over time have seen it in training.
         ends = [(end - 1) * self._hop + self._receptive for _, end in cuts[:-1]] + [len(waveform)]
@@ -133,16 +135,15 @@ class HubertLayers:
             for (first, end), stop in zip(cuts, ends, strict=True)
         ]
 
-    def _groups(self, frames: Sequence[int]) -> list[list[int]]:
-        return by_length(frames, self._most) if self._maskable else [[position] for position in range(len(frames))]
-
     def _frames(self, samples: Tensor) -> Tensor:
         """(N,) -> (T, D).
 
         Clip by clip: the first convolution of many models normalises over time, so that padding would change every
         frame, and the transformer alone gains from batches.
         """
-        return project(self._model, self._convolved(samples.to(self.device))[None])[0]
+        projected = self._model.feature_projection(self._convolved(samples.to(self.device))[None])
+        batch: Tensor = projected[0] if isinstance(projected, tuple) else projected
+        return batch[0]
 
     def _layer_sums(self, frames: Sequence[Tensor]) -> dict[int, NDArray[np.float32]]:
         """For each layer the sum over the real frames of each stretch, (B, D)."""

@@ -39,12 +39,9 @@ _HEADS = ("classifier.", "cls_classifier.", "distillation_classifier.", "lm_head
 def load_image_model(folder: Path, pool: Pool) -> ImageNetwork:
     """Loads a checkpoint strictly: each tensor has its place, but for the heads that tasks put on top.
 
-    Args:
-        folder: in the layout of transformers, with safetensors or PyTorch files and `preprocessor_config.json`.
-        pool: which embedding of an image is taken, see `EncoderConfig`.
-
-    Raises:
-        InputError: the folder is no such checkpoint, does not fit, naming the first key, or has no such embedding.
+    The folder is in the layout of transformers, with safetensors or PyTorch files and `preprocessor_config.json`.
+    Raises InputError for one that is no such checkpoint, does not fit, naming the first key, or has no embedding of the
+    kind `pool`, for which see `EncoderConfig`.
     """
     content = read_config(folder)
     model, config, ours, others = _class_of(folder, content)

@@ -3,6 +3,7 @@
 Legend of shapes: B images, W the width of the stem (64 in the published network), C classes.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -109,26 +110,15 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(outputs)
         self.conv2 = _conv3x3(outputs, outputs, 1)
         self.bn2 = nn.BatchNorm2d(outputs)
-        self.cbam = BlockAttention(outputs) if attention else nn.Identity()
+        # CBAM (Woo et al. 2018) weights the channels, then the places of a map.
+        gates = {"ChannelGate": ChannelGate(outputs), "SpatialGate": SpatialGate()} if attention else {}
+        self.cbam = nn.Sequential(OrderedDict(gates))
         self.downsample = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(x)))
         out = self.cbam(self.bn2(self.conv2(out)))
         return F.relu(out + self.downsample(x))
-
-
-class BlockAttention(nn.Module):
-    """CBAM (Woo et al. 2018): weights the channels, then the places of a map."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.ChannelGate = ChannelGate(channels)
-        self.SpatialGate = SpatialGate()
-
-    def forward(self, x: Tensor) -> Tensor:
-        gated: Tensor = self.SpatialGate(self.ChannelGate(x))
-        return gated
 
 
 class ChannelGate(nn.Module):
@@ -149,9 +139,8 @@ class SpatialGate(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spatial = nn.Sequential()
-        self.spatial.add_module("conv", nn.Conv2d(2, 1, 7, padding=3, bias=False))
-        self.spatial.add_module("bn", nn.BatchNorm2d(1))
+        norm = nn.BatchNorm2d(1)
+        self.spatial = nn.Sequential(OrderedDict(conv=nn.Conv2d(2, 1, 7, padding=3, bias=False), bn=norm))
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = torch.cat([x.amax(dim=1, keepdim=True), x.mean(dim=1, keepdim=True)], dim=1)

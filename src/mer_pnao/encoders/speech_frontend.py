@@ -47,16 +47,9 @@ class _Stage:
 class SpeechFrontEnd:
     """Called with a waveform (N,) float32, returns what the library's `feature_extractor` does, as (T, C).
 
-    The first product is of float32, so that the waveform itself is not rounded: with one channel it costs next to
-    nothing.
-
-    Args:
-        feature_extractor: the library's module, whose kernels, strides, norms and activations are taken over.
-        device: where it computes.
-        dtype: of everything else, and of the result.
-
-    Raises:
-        ValueError: a layer has no layer norm.
+    Its kernels, strides, norms and activations are taken over. The first product is of float32, so that the waveform
+    itself is not rounded: with one channel it costs next to nothing; everything else, and the result, are of `dtype`.
+    Raises ValueError for a layer without a layer norm.
     """
 
     def __init__(self, feature_extractor: Any, device: torch.device, dtype: torch.dtype) -> None:

@@ -52,12 +52,8 @@ class SpeechModel:
 def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
     """Loads a checkpoint strictly: each tensor has its place, but for the heads that tasks put on top.
 
-    Args:
-        folder: in the layout of transformers, with safetensors or PyTorch files.
-        families: the keys of `FAMILIES` that may be loaded.
-
-    Raises:
-        InputError: the folder is no such checkpoint or does not fit, naming the first key.
+    The folder is in the layout of transformers, with safetensors or PyTorch files, of one of these `FAMILIES`. Raises
+    InputError for one that is no such checkpoint or does not fit, naming the first key.
     """
     content = read_config(folder)
     kind = content["model_type"]
@@ -110,14 +106,6 @@ def _wants_normalized_input(folder: Path) -> bool:
     return value
 
 
-def frame_count(network: Any, samples: int) -> int:
-    """Frames that the convolutions make of a waveform; 0 when it is shorter than one."""
-    frames = samples
-    for kernel, stride in zip(network.config.conv_kernel, network.config.conv_stride, strict=True):
-        frames = max(0, (frames - kernel) // stride + 1)
-    return frames
-
-
 def frame_geometry(network: Any) -> tuple[int, int]:
     """Samples that one frame sees, and samples from one frame to the next: 400 and 320 in published models."""
     sees, step = 1, 1
@@ -125,10 +113,3 @@ def frame_geometry(network: Any) -> tuple[int, int]:
         sees += (kernel - 1) * step
         step *= stride
     return sees, step
-
-
-def project(network: Any, convolved: Tensor) -> Tensor:
-    """(B, T, C) of the convolutions -> (B, T, D), the input of the transformer."""
-    projected = network.feature_projection(convolved)
-    first: Tensor = projected[0] if isinstance(projected, tuple) else projected
-    return first

@@ -61,16 +61,10 @@ class Recipe:
 def build_encoder(
     name: str, config: EncoderConfig, root: Path = Path(), limits: MediaLimits | None = None
 ) -> ClipEncoder:
-    """Loads an encoder's checkpoint.
+    """Loads an encoder, whose feature sets are named after it.
 
-    Args:
-        name: the encoder's name in the profile; feature sets are named after it.
-        config: which encoder, and how it runs.
-        root: what the checkpoint's path is relative to. Names on the hub are looked up in its local cache.
-        limits: what a clip may be; the defaults when omitted.
-
-    Raises:
-        InputError: the checkpoint is missing or does not fit.
+    The checkpoint's path is relative to root; a name on the hub is looked up in its local cache. Raises InputError
+    where it is missing or does not fit.
     """
     path = checkpoint_path(name, config.checkpoint, root)
     limits = limits or MediaLimits()
@@ -89,8 +83,7 @@ def difference(expected: Mapping[str, Any], found: Mapping[str, object]) -> tupl
 def checkpoint_path(name: str, checkpoint: str, root: Path = Path()) -> Path:
     """Where the checkpoint of the encoder `name` lies, in the project or in the hub's local cache.
 
-    Raises:
-        InputError: in neither.
+    Raises InputError where it is in neither.
     """
     path = root / checkpoint
     if path.exists():

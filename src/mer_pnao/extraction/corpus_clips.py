@@ -11,8 +11,7 @@ from mer_pnao.media.corruption import SPEECH, ClipCorruption, CorruptionConfig, 
 def clips_of_manifest(manifest: Path, root: Path, corruptions: dict[str, CorruptionConfig]) -> list[Clip]:
     """Every clip of a manifest whose paths are below `root`, a noisy twin with what is done to it.
 
-    Raises:
-        InputError: the manifest or a folder of noise cannot be read.
+    Raises InputError where the manifest or a folder of noise cannot be read.
     """
     table = read_manifest(manifest)
     drawn: dict[str, ClipCorruption] = {}

@@ -18,15 +18,10 @@ _PRECISIONS: dict[str, Precision] = {"float32": "fp32", "bfloat16": "bf16"}  # o
 
 
 def read_record(directory: Path, sets: Iterable[str], version: str) -> dict[str, Any]:
-    """A model's `encoders.json`, which names an encoder that can be run for each set.
+    """The `encoders.json` of a model's folder, which names an encoder that can be run for each set that it reads.
 
-    Args:
-        directory: the model's folder.
-        sets: the feature sets that the model reads.
-        version: what to call the model.
-
-    Raises:
-        InputError: there is no record, or it lacks a set or the settings of an encoder, as of imported features.
+    `version` is what to call the model. Raises InputError where there is no record, or it lacks a set or the settings
+    of an encoder, as of imported features.
     """
     path = directory / ENCODERS
     if not path.is_file():
@@ -51,17 +46,12 @@ def read_record(directory: Path, sets: Iterable[str], version: str) -> dict[str,
 def load_encoders(
     record: Mapping[str, Any], version: str, root: Path = Path(), known: Mapping[str, ClipEncoder] | None = None
 ) -> dict[str, ClipEncoder]:
-    """The encoders of a record by name.
+    """The encoders of a record of `read_record` by name, of the model that is called `version`.
 
-    Args:
-        record: of `read_record`.
-        version: what to call the model.
-        root: what the paths of checkpoints and of a face detector are relative to.
-        known: encoders that are loaded already; one that is what the record says is taken instead of a second copy.
-
-    Raises:
-        InputError: a checkpoint is absent or another one than the model was trained with, or an encoder would run in
-            another way, naming encoder, what was expected and what was found.
+    The paths of checkpoints and of a face detector are relative to root. Of the encoders that are known, as they are
+    loaded already, one that is what the record says is taken instead of a second copy. Raises InputError where a
+    checkpoint is absent or another one than the model was trained with, or an encoder would run in another way, naming
+    encoder, what was expected and what was found.
     """
     known = known or {}
     return {

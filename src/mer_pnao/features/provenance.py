@@ -24,12 +24,8 @@ def write_settings(directory: Path, config: Mapping[str, Any], media: Mapping[st
 def read_provenance(features: Path, sets: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Encoder -> the sets that are read of it, its identity and, unless it was imported, its settings.
 
-    Args:
-        features: holds `<encoder>/<set>/`, `<encoder>/identity.json` and, of what was extracted, `encoder.json`.
-        sets: names of sets.
-
-    Raises:
-        InputError: a set that no encoder or more than one has, or a file that is no JSON object.
+    `features` holds `<encoder>/<set>/`, `<encoder>/identity.json` and, of what was extracted, `encoder.json`. Raises
+    InputError for a set that no encoder or more than one has, or a file that is no JSON object.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in sets:

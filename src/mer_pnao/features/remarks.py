@@ -1,9 +1,8 @@
 """What an encoder remarked about clips: `skipped.csv` (clips and reasons) and `faces.csv` (where faces were)."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import pandas as pd
 
@@ -14,8 +13,7 @@ from mer_pnao.foundations.files import write_text
 Action = Literal["skipped", "whole_frame", "all_zero"]
 
 
-@dataclass(frozen=True)
-class Remark:
+class Remark(NamedTuple):
     """A clip that an encoder could not take as it is, and what became of it."""
 
     name: str
@@ -24,25 +22,18 @@ class Remark:
     reason: str
 
 
-_FIELDS = tuple(field.name for field in fields(Remark))
-
-
 def write_remarks(path: Path, remarks: Iterable[Remark]) -> None:
     """Writes a table with the columns name, encoder, action and reason. Complete or not at all."""
-    _write(path, _FIELDS, [astuple(remark) for remark in remarks])
+    _write(path, Remark._fields, list(remarks))
 
 
 def read_remarks(path: Path) -> tuple[Remark, ...]:
-    """Reads what `write_remarks` wrote.
-
-    Raises:
-        InputError: the table is absent or unreadable, or has other columns or actions.
-    """
+    """Reads what `write_remarks` wrote. Raises InputError for no readable table, or other columns or actions."""
     try:
         table = read_csv(path)
     except InputError as error:
         raise InputError(f"{path} is not a table of skipped clips") from error
-    if tuple(table.columns) != _FIELDS or not set(table["action"]) <= set(get_args(Action)):
+    if tuple(table.columns) != Remark._fields or not set(table["action"]) <= set(get_args(Action)):
         raise InputError(f"{path} is not a table of skipped clips")
     return tuple(Remark(*row) for row in table.itertuples(index=False))
 

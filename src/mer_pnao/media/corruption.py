@@ -23,11 +23,7 @@ _FAINTEST = 1e-4  # root mean square of usable noise: raised to the level of spe
 
 @dataclass(frozen=True)
 class CorruptionConfig:
-    """How the noisy twin of a test split is made.
-
-    Raises:
-        ValueError: a value is out of range, naming it.
-    """
+    """How the noisy twin of a test split is made; a value out of range raises ValueError naming it."""
 
     noise: str = SPEECH  # what training clips say, or a folder of sound files below corpus.root
     snr_low: float = 5.0  # dB; each clip's signal-to-noise ratio is drawn from here
@@ -75,8 +71,7 @@ class ClipCorruption:
 def corruption_of(config: CorruptionConfig, noise: Sequence[Path], name: str) -> ClipCorruption:
     """What is drawn for a clip: the same for the same seed, noise files and name, whatever other clips there are.
 
-    Raises:
-        InputError: there are no noise files.
+    Raises InputError where there are no noise files.
     """
     if not noise:
         raise InputError("there are no noise files to corrupt clips with")
@@ -96,17 +91,10 @@ def noise_files(folder: Path) -> tuple[Path, ...]:
 
 
 def mix(clean: NDArray[np.float32], noise: NDArray[np.float32], snr: float) -> NDArray[np.float32]:
-    """Sound with noise added at a signal-to-noise ratio, both powers taken over the whole clip.
+    """Sound (samples,) with noise (samples,) added at a ratio in dB, both powers taken over the whole clip.
 
-    The mixture is scaled down as a whole where its peak would pass full scale.
-
-    Args:
-        clean: (samples,).
-        noise: (samples,).
-        snr: in dB.
-
-    Raises:
-        ClipError: noise too faint to be raised to a level.
+    The mixture is scaled down as a whole where its peak would pass full scale. Raises ClipError for noise too faint to
+    be raised to a level.
     """
     signal, disturbance = clean.astype(np.float64), noise.astype(np.float64)
     power = np.mean(disturbance**2)

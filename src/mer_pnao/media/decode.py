@@ -53,12 +53,9 @@ def reasons() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """What a clip may be, and where its faces come from.
+    """What a clip may be, and where its faces come from; a value out of range raises ValueError naming it.
 
     Headers are checked before anything is decoded, the rest while decoding.
-
-    Raises:
-        ValueError: a value is out of range, naming it.
     """
 
     max_seconds: float = 60.0  # attention costs grow with the square; MER 2023's longest clip has 16 s
@@ -104,9 +101,8 @@ class ClipHeader:
 def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
     """Reads a clip's header only, for what every encoder needs: both tracks, and a size within the limits.
 
-    Raises:
-        ClipError: the clip is no video file, lacks a track, has one in an unknown codec, or is too long or too large
-            by its header.
+    Raises ClipError for one that is no video file, lacks a track, has one in an unknown codec, or is too long or too
+    large by its header.
     """
     with _opened(path, limits) as tracks:
         return ClipHeader(tracks.seconds, tracks.video.width, tracks.video.height)
@@ -115,8 +111,7 @@ def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
 def read_sound(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
     """The sound of a clip, mixed to mono at 16 kHz: (samples,) float32, full scale 1.
 
-    Raises:
-        ClipError: as `check_clip`, and for sound that is damaged, truncated, silent, too short or too long.
+    Raises ClipError as `check_clip` does, and for sound that is damaged, truncated, silent, too short or too long.
     """
     _survey(path, limits)
     with _opened(path, limits) as tracks:
@@ -138,9 +133,8 @@ def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float
     else those that are on screen in the middle of so many equal parts of the clip's time, so that a clip of variable
     frame rate is not seen mostly where it has most frames. One that stays on over several middles is kept once.
 
-    Raises:
-        ClipError: as `check_clip`, and for a clip that is truncated or has more frames than it may.
-        ValueError: count is not positive.
+    Raises ClipError as `check_clip` does, and for a clip that is truncated or has more frames than it may, and
+    ValueError for a count that is not positive.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")

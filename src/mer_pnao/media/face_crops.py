@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.foundations.files import composed
 from mer_pnao.media.decode import ClipError, reasons
+from mer_pnao.media.faces import squared
 
 _IMAGES = (".bmp", ".png", ".jpg", ".jpeg")
 
@@ -20,8 +21,7 @@ def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
     Looked for, in this order: `<name>/<name>.npy`, `<name>.npy`, the images of `<name>/` and those of OpenFace's
     `<name>_aligned/`, in the order of their names. An array is (n, H, W, 3) uint8 BGR, and stays on the disk.
 
-    Raises:
-        ClipError: an array of another shape or type, or that is no plain array, or nothing of the clip at all.
+    Raises ClipError for an array of another shape or type, or that is no plain array, or nothing of the clip at all.
     """
     # One system may spell an umlaut in another way than the one that the crops come from.
     for spelled in dict.fromkeys((name, composed(name), unicodedata.normalize("NFD", name))):
@@ -37,17 +37,12 @@ def read_crops(folder: Path, name: str) -> NDArray[np.uint8] | list[Path]:
 def crops_one_by_one(
     crops: NDArray[np.uint8] | list[Path], numbers: list[int], size: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """Some of a clip's crops, each (size, size, 3) uint8 RGB.
-
-    Raises:
-        ClipError: one that is no readable image.
-    """
+    """Some of a clip's crops, each (size, size, 3) uint8 RGB. Raises ClipError for one that is no readable image."""
     for number in numbers:
         crop = crops[number]
         image = _image(crop) if isinstance(crop, Path) else np.asarray(crop)
-        method = cv2.INTER_AREA if min(image.shape[:2]) > size else cv2.INTER_LINEAR
         with reasons():
-            resized = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), (size, size), interpolation=method)
+            resized = squared(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), size)
         yield resized
 
 

@@ -54,10 +54,7 @@ class FaceReader:
         """Crops of a clip's face, `size` pixels wide and high, of the frames that `choose_frames` chooses.
 
         Ready crops are taken as they are, without a detector, a margin or `alter`; their share is their number among
-        the clip's frames. A clip without any is seen whole.
-
-        Raises:
-            ClipError: a clip or crops that cannot be used.
+        the clip's frames. A clip without any is seen whole. Raises ClipError for a clip or crops that cannot be used.
         """
         numbers = choose_frames(path, count, self.limits, per_second)
 

@@ -73,6 +73,21 @@ def cut_along(frames: Iterable[NDArray[np.uint8]], path: FacePath, size: int) ->
             yield _cut(frame, box, size)
 
 
+def shrunk_to(image: NDArray[np.uint8], short_side: int) -> tuple[NDArray[np.uint8], float]:
+    """The image with a short side of so many pixels at most, and the scale by which it was shrunk."""
+    scale = min(1.0, short_side / min(image.shape[:2]))
+    if scale < 1:
+        image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return image, scale
+
+
+def squared(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """The image as (size, size, 3): averaged where it shrinks, interpolated where it grows."""
+    method = cv2.INTER_AREA if min(image.shape[:2]) > size else cv2.INTER_LINEAR
+    resized: NDArray[np.uint8] = cv2.resize(image, (size, size), interpolation=method)
+    return resized
+
+
 def largest(boxes: Sequence[Sequence[float]], scale: float) -> NDArray[np.float64] | None:
     """The largest of the boxes (left, top, width, height), as a `Detector` finds it in a frame shrunk by `scale`."""
     if len(boxes) == 0:
@@ -85,18 +100,11 @@ def largest(boxes: Sequence[Sequence[float]], scale: float) -> NDArray[np.float6
 def _haar_face(
     frame: NDArray[np.uint8], short_side: int, step: float, smallest_share: float
 ) -> NDArray[np.float64] | None:
-    """The largest face that the cascade sees in the frame shrunk to `short_side` pixels.
+    """The largest face that the cascade sees in the frame (H, W, 3) shrunk to `short_side` pixels.
 
-    Args:
-        frame: (H, W, 3) uint8 RGB.
-        short_side: in pixels.
-        step: from one size of face to the next.
-        smallest_share: of the short side that a face has at least.
+    `step` leads from one size of face to the next; a face has at least `smallest_share` of the short side.
     """
-    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-    scale = min(1.0, short_side / min(grey.shape))
-    if scale < 1:
-        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    grey, scale = shrunk_to(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), short_side)
     smallest = max(24, round(smallest_share * min(grey.shape)))  # 24: the cascade's own window
     found = _cascade().detectMultiScale(grey, scaleFactor=step, minNeighbors=4, minSize=(smallest, smallest))
     return largest(found, scale)
@@ -143,7 +151,4 @@ def _cut(frame: NDArray[np.uint8], box: NDArray[np.float64], size: int) -> NDArr
     height, width = frame.shape[:2]
     rows = np.clip(np.arange(top, top + side), 0, height - 1)
     columns = np.clip(np.arange(left, left + side), 0, width - 1)
-    crop = frame[rows[:, None], columns]
-    method = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    resized: NDArray[np.uint8] = cv2.resize(crop, (size, size), interpolation=method)
-    return resized
+    return squared(frame[rows[:, None], columns], size)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.faces import Detector, Detectors, largest
+from mer_pnao.media.faces import Detector, Detectors, largest, shrunk_to
 
 _SHORT_SIDE = 240  # pixels that frames are shrunk to: a face that fills more than a few hundred is missed
 _LEAST_SCORE = 0.9  # the library's own default
@@ -18,11 +18,7 @@ _detectors = threading.local()
 
 
 def yunet(path: Path) -> Detectors:
-    """The detector of an ONNX file, for `follow_face`.
-
-    Raises:
-        InputError: the file is absent or is no YuNet model.
-    """
+    """The detector of an ONNX file, for `follow_face`. Raises InputError for one that is absent or no YuNet model."""
     if not path.is_file():
         raise InputError(f"{path}: no such face detector")
     try:
@@ -33,10 +29,7 @@ def yunet(path: Path) -> Detectors:
 
 
 def _largest_face(frame: NDArray[np.uint8], path: Path) -> NDArray[np.float64] | None:
-    scale = min(1.0, _SHORT_SIDE / min(frame.shape[:2]))
-    small = frame
-    if scale < 1:
-        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small, scale = shrunk_to(frame, _SHORT_SIDE)
     detector = _detector(path)
     detector.setInputSize((small.shape[1], small.shape[0]))
     _, found = detector.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
