@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ from transformers import HubertConfig, HubertModel
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.extraction.clip_encoders import Recipe, build_encoder
+from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.engine import on_this_machine
 from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.ray_engine import on_ray
@@ -225,9 +226,9 @@ def extract_repeated(
     clips: Sequence[Path], name: str, checkpoints: Path, out: Path, count: int, rate: float, on: str
 ) -> None:
     """Extract so many clips, the given ones again and again, and print seconds and peak memory as JSON."""
-    recipe = Recipe(name, configs("auto", rate)[name], checkpoints, LIMITS)
-    encoder = recipe.build()
-    engine = on_ray(recipe, encoder) if on == "ray" else on_this_machine(encoder, usable_cores())
+    build = partial(build_encoder, name, configs("auto", rate)[name], checkpoints.resolve(), LIMITS)
+    encoder = build()
+    engine = on_ray(build, encoder) if on == "ray" else on_this_machine(encoder, usable_cores())
     many = [Clip(f"clip-{number:06d}", clips[number % len(clips)]) for number in range(count)]
     start = time.perf_counter()
     extract(many, encoder, out / name, out / "work", SHARD, engine=engine)

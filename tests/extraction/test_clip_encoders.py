@@ -52,7 +52,7 @@ def test_real_clips_are_all_extracted_and_the_odd_ones_listed(demo, media, tmp_p
     report = extract([*clips, *odd], encoder, tmp_path / "f" / name, tmp_path / "work", 10, max_skipped=0.15)
 
     sets = load_sets(tmp_path / "f", list(CONFIGS[name].sets(name)))
-    assert {key: found.width for key, found in sets.items()} == encoder.sets
+    assert {key: found.vectors.shape[1] for key, found in sets.items()} == encoder.sets
     for found in sets.values():
         assert found.names == (*(clip.name for clip in clips), "no_face_720p")
         assert found.vectors.std(axis=0).min() > 0

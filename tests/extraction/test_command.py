@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_pnao.extraction.clip_encoders import Recipe
+from mer_pnao.extraction import clip_encoders
 from mer_pnao.features.remarks import read_remarks
 
 PROFILE = Path(__file__).parents[2] / "profiles/demo.yaml"
@@ -20,11 +20,11 @@ def built(tmp_path, stub, write_clips, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stubs = []
 
-    def build(recipe):
-        stubs.append(stub(recipe.name))
+    def build(name, *_):
+        stubs.append(stub(name))
         return stubs[-1]
 
-    monkeypatch.setattr(Recipe, "build", build)
+    monkeypatch.setattr(clip_encoders, "build_encoder", build)
     return stubs
 
 

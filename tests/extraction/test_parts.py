@@ -16,11 +16,10 @@ import psutil
 import pytest
 
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.extraction.clip_encoders import Recipe, build_encoder
+from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.extract import extract, extract_part
 from mer_pnao.extraction.shards import Clip, Part, parse_part
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.decode import MediaLimits
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media" / "clips"
 
@@ -82,7 +81,7 @@ def test_a_cluster_that_does_not_answer_is_told_of_at_once(stub, write_clips, tm
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)
-        engine = on_ray(Recipe("stub", EncoderConfig("manet", "x"), tmp_path, MediaLimits()), stub())
+        engine = on_ray(stub, stub())
         with pytest.raises(InputError, match=f"Ray's cluster at {address} cannot be reached: .*refused"):
             list(engine({tmp_path / "part-00000": write_clips(["one"])}, lambda _: None))
 
@@ -132,24 +131,23 @@ class Pending:
 
 
 @pytest.fixture
-def cluster(monkeypatch, stub):
-    """Makes a cluster of these resources, whose workers' encoders are stubs of this version."""
+def cluster(monkeypatch):
+    """Makes a cluster of these resources."""
 
-    def make(version: int = 1, starting: int = 99, **resources: float) -> Cluster:
+    def make(starting: int = 99, **resources: float) -> Cluster:
         made = Cluster(starting, **resources)
         monkeypatch.setitem(sys.modules, "ray", made)
-        monkeypatch.setattr(Recipe, "build", lambda recipe: stub(recipe.name, version=version))
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         return made
 
     return make
 
 
-def extract_on(tmp_path: Path, encoder: Any, clips: list[Clip], workers: int = 0) -> list[str]:
-    """The names of the shards, of one clip each, in the order of their arrival."""
+def extract_on(tmp_path: Path, stub: Any, clips: list[Clip], workers: int = 0, version: int = 1) -> list[str]:
+    """The names of the shards, of one clip each, in the order of their arrival; workers have a stub of this version."""
     from mer_pnao.extraction.ray_engine import on_ray
 
-    engine = on_ray(Recipe("stub", EncoderConfig("manet", "x"), tmp_path, MediaLimits()), encoder, workers)
+    engine = on_ray(partial(stub, version=version), stub(), workers)
     missing = {tmp_path / clip.name: [clip] for clip in clips}
     return [folder.name for folder, _ in engine(missing, lambda _: None)]
 
@@ -168,36 +166,37 @@ def extract_on(tmp_path: Path, encoder: Any, clips: list[Clip], workers: int = 0
 def test_a_cluster_is_asked_for_what_it_can_hold(tmp_path, cluster, stub, write_clips, resources, workers, count, gpus):
     there = cluster(**resources)
     clips = write_clips([f"text {n}" for n in range(5)])
-    assert sorted(extract_on(tmp_path, stub(), clips, workers)) == sorted(clip.name for clip in clips)
+    assert sorted(extract_on(tmp_path, stub, clips, workers)) == sorted(clip.name for clip in clips)
     assert [(asked["num_cpus"], asked["num_gpus"]) for asked in there.asked] == [(1, gpus)] * count
 
 
 def test_workers_that_never_start_leave_the_work_to_the_others(tmp_path, cluster, stub, write_clips):
     cluster(starting=1, CPU=3)
     clips = write_clips([f"text {n}" for n in range(5)])
-    assert sorted(extract_on(tmp_path, stub(), clips)) == sorted(clip.name for clip in clips)
+    assert sorted(extract_on(tmp_path, stub, clips)) == sorted(clip.name for clip in clips)
 
 
 def test_a_cluster_in_which_nobody_starts_is_told_of(tmp_path, cluster, stub, write_clips):
     there = cluster(starting=0, CPU=3)
     with pytest.raises(InputError, match="no worker of Ray has started within 10 minutes: its cluster is busy"):
-        extract_on(tmp_path, stub(), write_clips(["one", "two", "three"]))
+        extract_on(tmp_path, stub, write_clips(["one", "two", "three"]))
     assert there.waited == [600]
 
 
 def test_a_worker_with_another_encoder_is_refused(tmp_path, cluster, stub, write_clips):
-    cluster(version=2, CPU=1)
+    cluster(CPU=1)
     with pytest.raises(InputError, match="a worker's stub has the version 2, and here it is 1: set the encoder's"):
-        extract_on(tmp_path, stub(), write_clips(["one"]))
+        extract_on(tmp_path, stub, write_clips(["one"]), version=2)
 
 
 RAY = """
 import json, sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 import psutil
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.extraction.clip_encoders import Recipe
+from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.ray_engine import on_ray
 from mer_pnao.extraction.shards import Clip
@@ -206,8 +205,8 @@ from mer_pnao.media.decode import MediaLimits
 if __name__ == "__main__":
     clips = [Clip(path.stem, path) for path in map(Path, json.loads(sys.argv[3]))]
     config = EncoderConfig("hubert", "hubert", layers=(18, 20), precision=sys.argv[4], batch=2)
-    recipe = Recipe("hubert", config, Path(sys.argv[1]), MediaLimits())
-    engine = on_ray(recipe, recipe.build(), workers=9)  # more than there is room for
+    build = partial(build_encoder, "hubert", config, Path(sys.argv[1]), MediaLimits())
+    engine = on_ray(build, build(), workers=9)  # more than there is room for
     finished, killed = [], []
 
     def watched(missing, progress):
@@ -222,7 +221,7 @@ if __name__ == "__main__":
                             killed.append(niceness)
             yield folder, shard
 
-    extract(clips, recipe.build(), Path(sys.argv[2]) / "ray", Path(sys.argv[2]) / "work", 1, engine=watched)
+    extract(clips, build(), Path(sys.argv[2]) / "ray", Path(sys.argv[2]) / "work", 1, engine=watched)
     print(json.dumps({"finished": finished, "killed": killed}))
 """
 

@@ -21,7 +21,7 @@ def test_shards_come_back_in_order_to_the_last_bit(tmp_path, vectors):
     result = read_set(tmp_path / "s")
     assert result.names == ("c", "a", "b", "d", "e")
     assert result.vectors.dtype == np.float32
-    assert result.width == 4
+    assert result.vectors.shape[1] == 4
     np.testing.assert_array_equal(result.vectors, vectors)
 
 

@@ -49,7 +49,7 @@ SETS = ("hubert-18", "hubert-20", "manet")
 def write_model(project: Path, number: int, seed: int) -> Path:
     """A round with random networks that tell clips apart, and the predictions that training would have recorded."""
     features = load_sets(project / "data/features", SETS)
-    widths = {name: part.width for name, part in features.items()}
+    widths = {name: part.vectors.shape[1] for name, part in features.items()}
     blueprint = Blueprint(widths, SETS[:2], SETS[2:], len(LABELS), "entropy", NetworkConfig(8, 6))
     torch.manual_seed(seed)
     networks = tuple(EmotionNetwork(blueprint).eval() for _ in range(2))

@@ -1,6 +1,7 @@
 """The command that turns clips into features."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,7 @@ from mer_pnao.foundations.console import ROOT, plain_console
 from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
-    from mer_pnao.extraction.clip_encoders import ClipEncoder, Recipe
+    from mer_pnao.extraction.clip_encoders import ClipEncoder
     from mer_pnao.extraction.engine import Engine
     from mer_pnao.extraction.shards import Clip
     from mer_pnao.params.profile import Params
@@ -42,7 +43,7 @@ def extract(
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
     from mer_pnao.commands.clips import clips_of
-    from mer_pnao.extraction.clip_encoders import Recipe
+    from mer_pnao.extraction.clip_encoders import build_encoder
     from mer_pnao.extraction.extract import refuse_foreign_folder
     from mer_pnao.extraction.run import SKIPPED, Extraction
     from mer_pnao.extraction.shards import Clip, Part, parse_part
@@ -63,8 +64,11 @@ def extract(
         for name in names:
             refuse_foreign_folder(out / name)
     console = plain_console()
-    recipes = [Recipe(name, params.encoders[name], ROOT, params.media) for name in names]
-    extraction = Extraction(recipes, wanted, work_folder(ROOT), _engine(engine, workers))
+
+    def build(name: str, root: Path = ROOT) -> "ClipEncoder":
+        return build_encoder(name, params.encoders[name], root, params.media)
+
+    extraction = Extraction(names, build, wanted, work_folder(ROOT), _engine(engine, workers, build))
     missing: list[Path] = []  # shards that other machines have not finished
     if shard or not clips:
         for name, folders in extraction.parts(part):
@@ -85,16 +89,16 @@ def extract(
         console.print(f"{len(remarked)} clip(s) with remarks: {out / SKIPPED}")
 
 
-def _engine(name: str, workers: int) -> "Callable[[Recipe, ClipEncoder], Engine]":
+def _engine(name: str, workers: int, build: "Callable[[str, Path], ClipEncoder]") -> "Callable[[ClipEncoder], Engine]":
     from mer_pnao.extraction.engine import on_this_machine
     from mer_pnao.foundations.parallel import usable_cores
 
     threads = usable_cores()
     if name == "local":
-        return lambda _, encoder: on_this_machine(encoder, threads)
+        return lambda encoder: on_this_machine(encoder, threads)
     from mer_pnao.extraction.ray_engine import on_ray
 
-    return lambda recipe, encoder: on_ray(recipe, encoder, workers)
+    return lambda encoder: on_ray(partial(build, encoder.name, ROOT.resolve()), encoder, workers)
 
 
 def _encoders(params: "Params", asked: list[str] | None) -> list[str]:

@@ -44,20 +44,6 @@ class ClipEncoder:
     encode: Callable[[Sequence[DecodedClip]], dict[str, NDArray[np.float32]]]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What an encoder is built from, here or in another process."""
-
-    name: str
-    config: EncoderConfig
-    root: Path
-    limits: MediaLimits
-
-    def build(self) -> ClipEncoder:
-        """The encoder. Raises InputError as `build_encoder` does."""
-        return build_encoder(self.name, self.config, self.root, self.limits)
-
-
 def build_encoder(
     name: str, config: EncoderConfig, root: Path = Path(), limits: MediaLimits | None = None
 ) -> ClipEncoder:

@@ -1,4 +1,4 @@
-"""How shards are computed on a Ray cluster: an encoder a GPU or a few cores, and a killed worker's shard once more.
+"""How shards are computed on a Ray cluster: an encoder a GPU or a core, and a killed worker's shard once more.
 
 The only importer of Ray, which is an optional extra. Workers read the clips by their paths and send the vectors back,
 so that only the machine that asks needs to write.
@@ -8,12 +8,12 @@ import logging
 import math
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mer_pnao.extraction.clip_encoders import ClipEncoder, Recipe, difference
+from mer_pnao.extraction.clip_encoders import ClipEncoder, difference
 from mer_pnao.extraction.engine import Engine, Progress, outcomes, shard_of
 from mer_pnao.extraction.shards import Clip, Shard
 from mer_pnao.foundations.errors import InputError
@@ -32,9 +32,8 @@ _ENVIRONMENT = {
 class _Worker:
     """An encoder that stays loaded, in a process of its own."""
 
-    def __init__(self, recipe: Recipe, identity: Mapping[str, object], cores: int) -> None:
-        self._encoder = recipe.build()
-        self._asked, self._cores = identity, cores
+    def __init__(self, build: Callable[[], ClipEncoder], identity: Mapping[str, object]) -> None:
+        self._encoder, self._asked = build(), identity
 
     def refusal(self) -> str:
         """Why its vectors would be others than those asked for; empty when they are not."""
@@ -45,17 +44,17 @@ class _Worker:
 
     def shard(self, clips: Sequence[Clip]) -> Shard:
         """What the encoder makes of the clips."""
-        return shard_of(self._encoder, clips, list(outcomes(self._encoder, [clips], self._cores)))
+        return shard_of(self._encoder, clips, list(outcomes(self._encoder, [clips], threads=1)))
 
 
-def on_ray(recipe: Recipe, encoder: ClipEncoder, workers: int = 0, cores: int = 1) -> Engine:
+def on_ray(build: Callable[[], ClipEncoder], encoder: ClipEncoder, workers: int = 0) -> Engine:
     """An engine on the cluster of RAY_ADDRESS, or on one of this machine's own that ends with it.
 
     Args:
-        recipe: of the encoder; its checkpoint and the clips must be readable by the same absolute paths everywhere.
-        encoder: built from the recipe here, whose identity every worker's must equal.
-        workers: processes with an encoder each; 0 for one a GPU of the cluster, or without any one for so many cores.
-        cores: of a worker.
+        build: makes the encoder in a worker, in another folder; its checkpoint and the clips must be readable by the
+            same absolute paths everywhere.
+        encoder: the one here, whose identity every worker's must equal.
+        workers: processes with an encoder and a core each; 0 for one a GPU of the cluster, or without any one a core.
 
     Raises:
         InputError: Ray is not installed; from the engine, a cluster that cannot be reached, what a worker refuses, and
@@ -81,8 +80,8 @@ def on_ray(recipe: Recipe, encoder: ClipEncoder, workers: int = 0, cores: int = 
             at = f" at {address}" if address else ""
             raise InputError(f"Ray's cluster{at} cannot be reached: {str(error).splitlines()[0]}") from error
         try:
-            asked = _asked_for(ray, recipe, encoder, workers, cores, len(missing))
-            yield from _dealt(ray, asked, recipe.name, missing, progress)
+            asked = _asked_for(ray, build, encoder, workers, len(missing))
+            yield from _dealt(ray, asked, encoder.name, missing, progress)
         finally:
             ray.shutdown()
 
@@ -96,16 +95,15 @@ def _knock(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _asked_for(ray: Any, recipe: Recipe, encoder: ClipEncoder, workers: int, cores: int, most: int) -> list[Any]:
+def _asked_for(ray: Any, build: Callable[[], ClipEncoder], encoder: ClipEncoder, workers: int, most: int) -> list[Any]:
     """The workers, no more than the cluster can hold; each starts when others leave it room."""
     there = ray.cluster_resources()
-    gpus, room = int(there.get("GPU", 0)), max(1, int(there.get("CPU", 1)) // cores)
+    gpus, room = int(there.get("GPU", 0)), max(1, int(there.get("CPU", 1)))
     count = min(most, workers or gpus or room, room)
     of_gpu = 1 / math.ceil(count / gpus) if gpus else 0.0  # workers may share one
-    options = {"num_cpus": cores, "num_gpus": of_gpu, "max_restarts": -1, "max_task_retries": _TRIES}
+    options = {"num_cpus": 1, "num_gpus": of_gpu, "max_restarts": -1, "max_task_retries": _TRIES}
     worker = ray.remote(**options)(_Worker)
-    absolute = replace(recipe, root=recipe.root.resolve())
-    return [worker.remote(absolute, dict(encoder.identity), cores) for _ in range(count)]
+    return [worker.remote(build, dict(encoder.identity)) for _ in range(count)]
 
 
 def _refuse(ray: Any, loaded: Any, encoder: str) -> None:

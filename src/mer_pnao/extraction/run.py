@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mer_pnao.extraction.clip_encoders import ClipEncoder, Recipe
+from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.engine import Engine
 from mer_pnao.extraction.extract import ExtractionReport, extract, extract_part
 from mer_pnao.extraction.shards import Clip, Part
@@ -18,27 +18,28 @@ SKIPPED = "skipped_clips.csv"  # the remarks of all encoders, beside their folde
 class Extraction:
     """What is extracted of which clips, and how."""
 
-    recipes: Sequence[Recipe]
+    encoders: Sequence[str]
+    build: Callable[[str], ClipEncoder]
     clips: Sequence[Clip]
     work: Path  # the root of what survives a kill
-    engine: Callable[[Recipe, ClipEncoder], Engine]
+    engine: Callable[[ClipEncoder], Engine]
 
     def parts(self, part: Part) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """Computes a part of each encoder's shards; yields its name and the shards of other machines to come."""
-        for recipe in self.recipes:
-            encoder = recipe.build()
-            with progress(f"extracting {recipe.name}", part.clips(len(self.clips))) as done:
-                engine = self.engine(recipe, encoder)
+        for name in self.encoders:
+            encoder = self.build(name)
+            with progress(f"extracting {name}", part.clips(len(self.clips))) as done:
+                engine = self.engine(encoder)
                 shards = extract_part(self.clips, encoder, self.work, part, progress=done, engine=engine)
-            yield recipe.name, tuple(folder for folder in shards if not folder.is_dir())
+            yield name, tuple(folder for folder in shards if not folder.is_dir())
 
     def features(self, out: Path, max_skipped: float) -> Iterator[ExtractionReport]:
         """Writes each encoder's features to `out/<encoder>`, then the remarks of all to `out/skipped_clips.csv`."""
         remarks: list[Remark] = []
-        for recipe in self.recipes:
-            encoder = recipe.build()
-            with progress(f"extracting {recipe.name}", len(self.clips)) as done:
-                engine, folder = self.engine(recipe, encoder), out / recipe.name
+        for name in self.encoders:
+            encoder = self.build(name)
+            with progress(f"extracting {name}", len(self.clips)) as done:
+                engine, folder = self.engine(encoder), out / name
                 report = extract(
                     self.clips, encoder, folder, self.work, max_skipped=max_skipped, progress=done, engine=engine
                 )

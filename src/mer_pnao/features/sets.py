@@ -26,10 +26,6 @@ class FeatureSet:
     names: tuple[str, ...]
     vectors: NDArray[np.float32]
 
-    @property
-    def width(self) -> int:
-        return int(self.vectors.shape[1])
-
 
 def write_shard(path: Path, names: Sequence[str], vectors: NDArray[np.float32]) -> None:
     """Writes one shard, complete or not at all: columns `name` and `vector`, a list of D float32.
