@@ -48,12 +48,8 @@ class CorpusReport:
 def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = lambda _: None) -> CorpusReport:
     """Read a profile's corpus as the pipeline will, and every clip's header; collect what is wrong instead of stopping.
 
-    Silence and streams that are cut short show in decoding only, and are not found here.
-
-    Args:
-        params: the profile.
-        root: the project's folder.
-        progress: called with the number of headers read since the last call.
+    Silence and streams that are cut short show in decoding only, and are not found here. `progress` is called with the
+    number of headers read since the last call.
     """
     corpus, place = params.corpus, root / params.corpus.root
     try:

@@ -35,9 +35,9 @@ def _print_split(split: str, clips: pd.DataFrame, labels: tuple[str, ...], conso
     parts = [f"{len(clips)} clips", f"{speakers or 'unknown'} speakers"]
     parts.append(f"{len(valence)} valences, mean {valence.mean():.2f}" if len(valence) else "no valence")
     console.print(Text.assemble((split, "bold"), f": {', '.join(parts)}"))
-    unlabelled = int((clips["discrete"] == "").sum())
-    counts = {label: int((clips["discrete"] == label).sum()) for label in labels}
-    _print_bars(counts | ({"unlabelled": unlabelled} if unlabelled else {}), console)
+    counts = Counter(clips["discrete"])
+    unlabelled = {"unlabelled": counts[""]} if counts[""] else {}
+    _print_bars({label: counts[label] for label in labels} | unlabelled, console)
 
 
 def _print_lengths(seconds: "pd.Series[float]", console: Console) -> None:

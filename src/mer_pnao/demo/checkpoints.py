@@ -26,9 +26,7 @@ RESNET_DEPTHS = (1, 1, 1, 1)  # depth costs time and, without training, buys not
 def write_demo_checkpoints(directory: Path, seed: int) -> None:
     """Writes `hubert/`, `manet.safetensors` and `resnet.safetensors`, the same bytes for the same seed.
 
-    Args:
-        directory: created when absent.
-        seed: of all weights; the global random state is neither read nor changed.
+    The directory is made when absent; the global random state is neither read nor changed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):

@@ -5,9 +5,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,6 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.media.decode import ClipError
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Progress = Callable[[int], None]  # called with the number of clips finished since the last call
 Vectors = Mapping[str, NDArray[np.float32]]  # of a clip: set -> (D,)
 # What computes the shards of these folders, here or elsewhere, in any order; an InputError ends it.
@@ -76,10 +75,15 @@ def outcomes(encoder: ClipEncoder, groups: Iterable[Sequence[Clip]], threads: in
     turn = Lock() if torch.cuda.is_available() else nullcontext()
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    batches = (clips[i : i + encoder.batch] for clips in groups for i in range(0, len(clips), encoder.batch))
+    running: deque[Future[list[Outcome]]] = deque()  # at most a batch a thread ahead of what is asked for
     try:
-        for batch in _in_order(pool, lambda clips: _batch(encoder, clips, turn), batches, threads):
-            yield from batch
+        for clips in groups:
+            for start in range(0, len(clips), encoder.batch):
+                running.append(pool.submit(partial(_batch, encoder, turn), clips[start : start + encoder.batch]))
+                if len(running) > threads:
+                    yield from running.popleft().result()
+        while running:
+            yield from running.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
@@ -112,20 +116,7 @@ def not_finite(vectors: Vectors) -> str:
     return next((f"its vector of {name} is not finite" for name in bad), "")
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """Results in the order of the items, at most `ahead` of them computed before they are asked for."""
-    running: deque[Future[Result]] = deque()
-    for item in items:
-        running.append(pool.submit(function, item))
-        if len(running) > ahead:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
-
-
-def _batch(encoder: ClipEncoder, clips: Sequence[Clip], turn: AbstractContextManager[Any]) -> list[Outcome]:
+def _batch(encoder: ClipEncoder, turn: AbstractContextManager[Any], clips: Sequence[Clip]) -> list[Outcome]:
     read = [_read(encoder, clip) for clip in clips]
     usable = [content for content in read if isinstance(content, DecodedClip)]
     try:

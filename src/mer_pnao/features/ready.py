@@ -24,15 +24,10 @@ class ReadyFeatures(NamedTuple):
 
 
 def read_ready(folder: Path, sets: Iterable[str], names: Iterable[str] | None = None) -> ReadyFeatures:
-    """Features of the clips in a folder.
+    """Features of the clips of these names, in their order, or of all clips in a folder.
 
-    Args:
-        folder: holds `<encoder>/<set>/part-*.parquet` as `mer extract` writes it, or `<set>/<name>.npy` as MERTools.
-        sets: the sets wanted.
-        names: the clips wanted, in their order; all when omitted.
-
-    Raises:
-        InputError: a set is absent or damaged, naming it.
+    It holds `<encoder>/<set>/part-*.parquet` as `mer extract` writes it, or `<set>/<name>.npy` as MERTools. Raises
+    InputError for a set that is absent or damaged, naming it.
     """
     if not os.path.isdir(folder):  # noqa: PTH112  # where it cannot be looked at, it is none
         raise InputError(f"{folder} is not a folder of features")

@@ -201,7 +201,8 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
     for track, kind in ((video, "video"), (audio, "audio")):
         if track.codec_context is None:
             raise ClipError(f"has its {kind} in a codec that cannot be decoded here")
-    seconds = max((container.duration or 0) / av.time_base, _header_seconds(video), _header_seconds(audio))
+    of_tracks = (float((track.duration or 0) * (track.time_base or 0)) for track in (video, audio))
+    seconds = max((container.duration or 0) / av.time_base, *of_tracks)
     if seconds > limits.max_seconds:
         raise ClipError(f"lasts {seconds:.1f} s, more than {limits.max_seconds:g} s")
     if video.width * video.height > limits.max_pixels:
@@ -209,12 +210,6 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
     # Clips are decoded side by side, and threads of each one's own would only take turns.
     video.codec_context.thread_count = 1
     return _Tracks(container, audio, video, seconds)
-
-
-def _header_seconds(stream: AudioStream | VideoStream) -> float:
-    if stream.duration is None or stream.time_base is None:
-        return 0.0
-    return float(stream.duration * stream.time_base)
 
 
 @dataclass(frozen=True)

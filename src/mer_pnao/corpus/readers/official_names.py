@@ -30,17 +30,9 @@ def read_takes(
 ) -> pd.DataFrame:
     """The clips anywhere below root whose names `parse` takes, those of the wanted emotions and intensities.
 
-    Args:
-        root: the folder, with the archives unpacked as they are.
-        parse: a name to what it says, or None for a kind of recording that is left out.
-        emotions: all that the corpus has.
-        labels: the wanted ones; none: all.
-        strengths: all intensities that the corpus has.
-        intensities: the wanted ones; none: all.
-
-    Raises:
-        InputError: an emotion or intensity that the corpus does not have, a name that is not an official one, or no
-            clip that is wanted.
+    `parse` gives None for a kind of recording that is left out. The corpus has the `emotions` and `strengths`, of which
+    `labels` and `intensities` are wanted; none: all. Raises InputError for a wanted one that the corpus does not have,
+    a name that is not an official one, or no clip that is wanted.
     """
     for key, wanted, known in (("labels", labels, emotions), ("intensities", intensities, strengths)):
         for word in wanted:

@@ -1,6 +1,5 @@
 """Every kind of corpus by its name in params."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,32 +16,21 @@ from mer_pnao.corpus.readers.splits import with_splits
 class CorpusSource(Protocol):
     """Which corpus it is, and what of it is taken; see the section `corpus` of the parameters."""
 
+    labels: tuple[str, ...]
+    label_file: str
+    intensities: tuple[str, ...]
+    test_share: float
+    test_speakers: tuple[str, ...]
+
     @property
     def kind(self) -> str: ...
 
-    @property
-    def labels(self) -> Sequence[str]: ...
-
-    @property
-    def label_file(self) -> str: ...
-
-    @property
-    def intensities(self) -> Sequence[str]: ...
-
-    @property
-    def test_share(self) -> float: ...
-
-    @property
-    def test_speakers(self) -> Sequence[str]: ...
-
 
 def read_corpus(corpus: CorpusSource, root: Path, seed: int) -> pd.DataFrame:
-    """The clips of a corpus with a split each, in the columns of the manifest. Raises InputError as the readers do.
+    """The clips of the corpus in root with a split each, in the columns of the manifest.
 
-    Args:
-        corpus: what to read.
-        root: its folder.
-        seed: of the draw of test clips, where the labels do not say what is test.
+    The seed is of the draw of test clips, where the labels do not say what is test. Raises InputError as the readers
+    do.
     """
     labels, label_file, intensities = corpus.labels, corpus.label_file, corpus.intensities
     table = {
