@@ -106,7 +106,7 @@ class Cluster:
         def start(kind: type, *arguments: object) -> SimpleNamespace:
             self.asked.append(options)
             ready, worker = len(self.asked) <= self.starting, kind(*arguments)
-            calls = {name: partial(self.call, ready, getattr(worker, name)) for name in ("refusal", "shard")}
+            calls = {name: partial(self.call, ready, getattr(worker, name)) for name in ("difference", "shard")}
             return SimpleNamespace(**{name: SimpleNamespace(remote=call) for name, call in calls.items()})
 
         return lambda kind: SimpleNamespace(remote=partial(start, kind))

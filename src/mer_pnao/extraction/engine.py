@@ -61,15 +61,10 @@ def outcomes(encoder: ClipEncoder, groups: Iterable[Sequence[Clip]], threads: in
 
     Threads share the encoder's weights, and each decodes and encodes batch after batch. On a CPU every thread computes
     alone: no core waits for a decoder or for the others, and the vectors do not depend on how many cores there are. A
-    GPU computes one batch at a time, while the other threads decode.
+    GPU computes one batch at a time, while the other threads decode. A batch ends with its group, so that no vector
+    depends on which groups there are. Without a number of threads there is one a core.
 
-    Args:
-        encoder: see `build_encoder`.
-        groups: of clips; a batch ends with its group, so that no vector depends on which groups there are.
-        threads: 0 for one a core.
-
-    Raises:
-        InputError: a clip has changed while it was read.
+    Raises InputError when a clip has changed while it was read.
     """
     threads = threads or usable_cores()
     turn = Lock() if torch.cuda.is_available() else nullcontext()

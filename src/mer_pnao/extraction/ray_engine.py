@@ -35,12 +35,9 @@ class _Worker:
     def __init__(self, build: Callable[[], ClipEncoder], identity: Mapping[str, object]) -> None:
         self._encoder, self._asked = build(), identity
 
-    def refusal(self) -> str:
-        """Why its vectors would be others than those asked for; empty when they are not."""
-        if unlike := difference(self._asked, self._encoder.identity):
-            key, here, own = unlike
-            return f"has the {key} {own!r}, and here it is {here!r}"
-        return ""
+    def difference(self) -> tuple[str, object, object] | None:
+        """Why its vectors would be others than those asked for, if they would."""
+        return difference(self._asked, self._encoder.identity)
 
     def shard(self, clips: Sequence[Clip]) -> Shard:
         """What the encoder makes of the clips."""
@@ -109,13 +106,14 @@ def _asked_for(ray: Any, build: Callable[[], ClipEncoder], encoder: ClipEncoder,
 def _refuse(ray: Any, loaded: Any, encoder: str) -> None:
     """Raises InputError for a worker that could not load its encoder, or has another one."""
     try:
-        refusal = ray.get(loaded)
+        unlike = ray.get(loaded)
     except ray.exceptions.RayError as error:
         raise InputError(f"a worker cannot load {encoder}: {str(error).strip().splitlines()[-1]}") from error
-    if refusal:
+    if unlike:
+        key, here, its_own = unlike
         raise InputError(
-            f"a worker's {encoder} {refusal}: set the encoder's precision to fp32 or bf16, and give all machines "
-            "the same checkpoint"
+            f"a worker's {encoder} has the {key} {its_own!r}, and here it is {here!r}: set the encoder's precision to "
+            "fp32 or bf16, and give all machines the same checkpoint"
         )
 
 
@@ -124,7 +122,7 @@ def _dealt(
 ) -> Iterator[tuple[Path, Shard]]:
     """Each worker has one shard at a time, the first one when it has loaded, and the next one when it is done."""
     waiting = list(missing.items())[::-1]
-    loading = {worker.refusal.remote(): worker for worker in workers}
+    loading = {worker.difference.remote(): worker for worker in workers}
     running: dict[Any, tuple[Any, Path]] = {}
 
     def hand(worker: Any) -> None:

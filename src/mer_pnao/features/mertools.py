@@ -38,13 +38,12 @@ def import_vectors(
     Args:
         source: the set's folder. A clip is `<name>.npy`, a vector (D,) or frames (n, D) of floats, or a folder
             `<name>/` with a vector (D,) in one `.npy` a frame.
-        names: the N clips wanted; further files are left alone.
+        names: the clips wanted; further files are left alone.
         out: the set's folder for the shards, `<features>/<encoder>/<set>`.
         progress: called with the number of clips read since the last call.
 
-    Raises:
-        InputError: a clip is missing or there twice, or what it has holds NaN or infinity or has another width or
-            shape, naming the clip and the set.
+    Raises InputError for a clip that is missing or there twice, or that holds NaN or infinity or has another width or
+    shape, naming the clip and the set.
     """
     if not names:
         raise InputError(f"{source}: no clips to import for the feature set {out.name}")
