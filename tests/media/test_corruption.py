@@ -55,14 +55,13 @@ def test_noise_that_is_silent_where_it_is_taken_is_refused():
 
 @pytest.mark.parametrize("size", [(64, 96), (63, 97), (2, 3)])
 def test_blur_is_a_pyramid_down_and_up(size):
-    frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(blurred(frames, 1), frames)
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(blurred(frame, 1), frame)
     height, width = size
-    half = [cv2.pyrDown(frame) for frame in frames]
-    np.testing.assert_array_equal(blurred(frames, 2), [cv2.pyrUp(one, dstsize=(width, height)) for one in half])
-    quarter = [cv2.pyrDown(one) for one in half]
-    back = [cv2.pyrUp(one, dstsize=(half[0].shape[1], half[0].shape[0])) for one in quarter]
-    np.testing.assert_array_equal(blurred(frames, 4), [cv2.pyrUp(one, dstsize=(width, height)) for one in back])
+    half = cv2.pyrDown(frame)
+    np.testing.assert_array_equal(blurred(frame, 2), cv2.pyrUp(half, dstsize=(width, height)))
+    back = cv2.pyrUp(cv2.pyrDown(half), dstsize=(half.shape[1], half.shape[0]))
+    np.testing.assert_array_equal(blurred(frame, 4), cv2.pyrUp(back, dstsize=(width, height)))
 
 
 def test_the_same_seed_and_name_draw_the_same_whatever_the_order(noise):

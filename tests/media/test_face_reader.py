@@ -61,7 +61,7 @@ def test_a_clip_with_an_empty_folder_of_crops_is_seen_whole(make_clip, tone, num
 
 
 @pytest.mark.parametrize("clip", ["clips/01-01-01-01-01-01.mp4", "no_face_720p.mp4"])
-@pytest.mark.parametrize("alter", [None, lambda frames: blurred(frames, 4)])
+@pytest.mark.parametrize("alter", [None, lambda frame: blurred(frame, 4)])
 def test_a_clip_that_is_decoded_again_for_each_pass_has_the_crops_of_one_held(clip, alter):
     if not REAL.is_dir():
         pytest.skip("the real clips of ../shared/data/media are absent")

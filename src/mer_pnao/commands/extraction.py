@@ -103,10 +103,11 @@ def _engine(name: str, workers: int, build: "Callable[[str, Path], ClipEncoder]"
 
 def _encoders(params: "Params", asked: list[str] | None) -> list[str]:
     names = asked or list(params.encoders)
-    unknown = [name for name in names if name not in params.encoders]
-    if unknown or not names:
-        known = ", ".join(params.encoders) or "no encoder"
-        raise InputError(f"params.yaml has {known}, not {unknown[0]!r}" if unknown else "params.yaml has no encoder")
+    if not names:
+        raise InputError("params.yaml has no encoder")
+    for name in names:
+        if name not in params.encoders:
+            raise InputError(f"params.yaml has {', '.join(params.encoders) or 'no encoder'}, not {name!r}")
     return names
 
 

@@ -107,18 +107,14 @@ def read_labels(path: Path, labels: Sequence[str], split: str | None = None) -> 
 
 
 def checked(table: pd.DataFrame, source: Path, labels: Sequence[str]) -> pd.DataFrame:
-    """The table with its valence as numbers and its names in Unicode's composed form (NFC).
+    """The table of a source with its valence as numbers and its names in Unicode's composed form (NFC).
 
-    Args:
-        table: text columns name, discrete ("": unlabelled), valence ("" or -10: none), speaker ("": unknown) and split
-            ("": not said), possibly more.
-        source: the file, for messages.
-        labels: the label set; empty: whatever the labels are.
+    It has the text columns name, discrete ("": unlabelled), valence ("" or -10: none), speaker ("": unknown) and split
+    ("": not said), possibly more. An empty label set takes whatever the labels are.
 
-    Raises:
-        CorpusError: naming row and file, an empty or duplicate name, a name with a path in it, a label outside the
-            set, none where the clip may be trained or scored on, a valence that is not a number in [-5, 5], or a
-            split that is no lower-case word.
+    Raises CorpusError naming row and file for an empty or duplicate name, a name with a path in it, a label outside the
+    set, none where the clip may be trained or scored on, a valence that is not a number in [-5, 5], or a split that is
+    no lower-case word.
     """
     # A list written on one system and a disk written on another may spell the same umlaut in two ways.
     table = table.assign(name=table["name"].map(composed))

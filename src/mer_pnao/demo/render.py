@@ -30,7 +30,11 @@ def render_corpus(
     clips = plan_corpus(config)
     for _ in parallel_map(workers, progress)(partial(render_clip, directory=directory), clips):
         pass
-    _write_labels(clips, directory / "labels.csv")
+    with replacing(directory / "labels.csv") as unfinished, unfinished.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "discrete", "valence", "speaker", "split"))
+        for clip in clips:
+            writer.writerow((clip.name, clip.label, f"{clip.valence:.2f}", clip.speaker.name, clip.split))
 
 
 def render_clip(clip: ClipPlan, directory: Path) -> Path:
@@ -63,12 +67,3 @@ def render_clip(clip: ClipPlan, directory: Path) -> Path:
         container.mux(sound.encode(samples))
         container.mux(sound.encode())
     return path
-
-
-def _write_labels(clips: tuple[ClipPlan, ...], path: Path) -> None:
-    with replacing(path) as unfinished, unfinished.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("name", "discrete", "valence", "speaker", "split"))
-        writer.writerows(
-            (clip.name, clip.label, f"{clip.valence:.2f}", clip.speaker.name, clip.split) for clip in clips
-        )

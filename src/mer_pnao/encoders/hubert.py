@@ -4,8 +4,7 @@ Legend of shapes: B clips or stretches of clips, N samples, T frames of 20 ms, C
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,25 +81,21 @@ class HubertLayers:
         # One layer stays even for layer 0, because its input is what is read.
         model.encoder.layers = model.encoder.layers[: max(1, *layers)]
         # Recomputing the weight normalisation of the positional convolution at each call is wasted time.
-        with _one_thread():  # sums in another order have other last digits
-            for module in [m for m in model.modules() if parametrize.is_parametrized(m)]:
-                parametrize.remove_parametrizations(module, "weight")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums in another order have other last digits
+        for module in [m for m in model.modules() if parametrize.is_parametrized(m)]:
+            parametrize.remove_parametrizations(module, "weight")
+        torch.set_num_threads(threads)
         self._convolved = _front_end(model, self.device, self.dtype)
         self._model = model.to(device=self.device, dtype=self.dtype)
         self._of_thread = threading.local()  # what the layers of a pass in this thread are handed to
         self._hook_layers()
 
     def __call__(self, waveforms: Sequence[NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
-        """Vectors of clips, none of which depends on what else is in the batch.
+        """B waveforms (samples,) float32 at 16 kHz -> for each layer (B, D) float32.
 
-        Args:
-            waveforms: B arrays (samples,) of float32 at 16 kHz, of any lengths from one frame (400 samples) on.
-
-        Returns:
-            For each layer (B, D) float32, the mean over the frames of real audio.
-
-        Raises:
-            ValueError: a waveform is not 1-d float32 or is too short for one frame.
+        The mean is over the frames of real audio, and none depends on what else is in the batch. Raises ValueError for
+        a waveform that is not 1-d float32 or is too short for one frame (400 samples).
         """
         totals = {layer: np.zeros((len(waveforms), self.width), dtype=np.float32) for layer in self.layers}
         frames = np.zeros((len(waveforms), 1), dtype=np.float32)
@@ -172,16 +167,6 @@ class HubertLayers:
                 layers[0].register_forward_pre_hook(lambda _module, args: hand_on(0, args[0]))
             else:
                 layers[layer - 1].register_forward_hook(lambda _module, _args, states, of=layer: hand_on(of, states))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _front_end(network: Any, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -137,8 +137,10 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
     plan = DecodingPlan("faces", limits, config.frames, network.crop_side, config.frames_per_second)
     reader = ClipReader(plan, root, usable_cores(), config.batch)
     sets = {name: network.width}
-    own: dict[str, object] = {"frames": config.frames}
-    own |= _where_used(config, "frames_per_second") | _face_sources(limits, root)
+    own: dict[str, object] = {"frames": config.frames} | _where_used(config, "frames_per_second")
+    # What crops depend on beside the clips: the content of a detector's file or of ready crops.
+    places = {"detector_sha256": limits.detector, "crops_sha256": limits.crops}
+    own |= {key: digest(root / place) for key, place in places.items() if place}
     if config.kind == "manet":
         own |= {"order": config.order}
     elif config.kind == "image":
@@ -180,9 +182,3 @@ def _identity(
 def _where_used(config: EncoderConfig, *keys: str) -> dict[str, object]:
     """Values that are named only where they are used, so that sets made before there was a choice stay valid."""
     return {key: getattr(config, key) for key in keys if getattr(config, key)}
-
-
-def _face_sources(limits: MediaLimits, root: Path) -> dict[str, str]:
-    """What crops depend on beside the clips: the content of a detector's file or of ready crops."""
-    places = {"detector_sha256": limits.detector, "crops_sha256": limits.crops}
-    return {key: digest(root / place) for key, place in places.items() if place}

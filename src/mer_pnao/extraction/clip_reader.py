@@ -48,6 +48,6 @@ class ClipReader:
         if self._faces is None:
             waveform = read_sound(path, self.plan.limits)
             return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
-        blur = None if corruption is None else corruption.of_frames
+        blur = None if corruption is None else corruption.of_frame
         faces = self._faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second)
         return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)

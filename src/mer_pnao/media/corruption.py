@@ -63,9 +63,9 @@ class ClipCorruption:
                 reason = reason or f"{path} {error}"
         raise InputError(f"none of {len(self.noise)} noise files can be used; {reason}")
 
-    def of_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(n, H, W, 3) -> (n, H, W, 3)."""
-        return blurred(frames, self.factor)
+    def of_frame(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(H, W, 3) -> (H, W, 3)."""
+        return blurred(frame, self.factor)
 
 
 def corruption_of(config: CorruptionConfig, noise: Sequence[Path], name: str) -> ClipCorruption:
@@ -105,16 +105,12 @@ def mix(clean: NDArray[np.float32], noise: NDArray[np.float32], snr: float) -> N
     return scaled
 
 
-def blurred(frames: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Frames shrunk by a power of two along an image pyramid and grown back: (n, H, W, 3) -> (n, H, W, 3)."""
-    return np.stack([_down_and_up(frame, factor) for frame in frames])
-
-
-def _down_and_up(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+def blurred(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """(H, W, 3) shrunk by a power of two along an image pyramid and grown back."""
     if factor == 1:
         return image
     height, width = image.shape[:2]
-    smaller = _down_and_up(cv2.pyrDown(image), factor // 2)
+    smaller = blurred(cv2.pyrDown(image), factor // 2)
     grown: NDArray[np.uint8] = cv2.pyrUp(smaller, dstsize=(width, height))  # without the size, odd ones would grow
     return grown
 

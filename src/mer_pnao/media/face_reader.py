@@ -13,7 +13,7 @@ from mer_pnao.media.face_crops import crops_one_by_one, read_crops
 from mer_pnao.media.faces import HAAR, Detectors, FacePath, cut_along, follow_face
 from mer_pnao.media.yunet import yunet
 
-Alteration = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # of frames (n, H, W, 3), their shape kept
+Alteration = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]  # of a frame (H, W, 3), its shape kept
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class FaceReader:
 
         def decoded() -> Iterator[NDArray[np.uint8]]:
             for frame in read_frames(path, numbers, self.limits):
-                yield frame if alter is None else alter(frame[None])[0]
+                yield frame if alter is None else alter(frame)
 
         film = OnDemand(len(numbers), decoded)
         if self.crops is None:
