@@ -1,10 +1,10 @@
 """`mer check`: what it counts on real clips, and that every fault is there, not the first one only."""
 
 import csv
-from dataclasses import replace
 import io
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np

@@ -145,8 +145,9 @@ def serve(
     look_every: Annotated[float, typer.Option(help="Seconds between two looks for another champion.")] = 5.0,
 ) -> None:
     """Serve a page and an HTTP interface that take clips, until Ctrl-C; a newly promoted model takes over by itself."""
+    from mer_pnao.foundations.ports import listen
     from mer_pnao.serving.limits import MIB, ServiceLimits
-    from mer_pnao.serving.server import host_name, in_url, listen, run
+    from mer_pnao.serving.server import host_name, in_url, run
 
     # What a person may have mistyped comes before what takes seconds.
     hosts = [in_url(host), *map(host_name, allow_host or ())]  # an address is nobody else's to point elsewhere

@@ -66,6 +66,12 @@ class Evidence:
     test: pd.DataFrame
     data_digest: str
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # further splits, with "" for no emotion
+    clips: Mapping[str, int] = field(default_factory=dict)  # of the manifest, by split
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches of all systems."""
+        return list(dict.fromkeys(branch for system in self.systems.values() for branch in system.branches))
 
     @property
     def has_valence(self) -> bool:
@@ -127,6 +133,7 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
         _truth_of(truth, first.test),
         first.best.data_digest,
         {split: _truth_of(truth, predictions) for split, predictions in first.others.items()},
+        truth["split"].value_counts().to_dict(),
     )
 
 

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.files import write_bytes
-from mer_pnao.params.search_space import Value
-from mer_pnao.report.search_figures import draw_search
+from mer_pnao.report.search_figures import draw_search, short
 from mer_pnao.report.templates import render
 from mer_pnao.report.words import short_count
 from mer_pnao.search.record import StudyRecord, TrialRecord
@@ -135,11 +134,6 @@ def sentences(record: StudyRecord) -> list[str]:
     if record.pareto and record.chosen and record.chosen.best.com < record.com_at_least:
         said.append(f"None reaches Com {record.com_at_least:g} (search.com_at_least): the highest is chosen.")
     return said
-
-
-def short(value: Value) -> str:
-    """A knob's value for people."""
-    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _facts(trial: TrialRecord) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Everything under `reports/`, from what the train stages left in `models/`."""
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +23,7 @@ def write_report(
     labels: Sequence[str],
     skipped: pd.DataFrame,
     out: Path,
-    resamples: int,
-    seed: int,
-    profile: str,
+    setting: Setting,
 ) -> None:
     """Write tables, predictions, metrics, figures, the page and a submission for each test split into `out`.
 
@@ -36,12 +33,11 @@ def write_report(
     InputError naming the file when `models` does not fit.
     """
     evidence = read_evidence(models, truth, labels)
-    comparisons = compare(evidence, resamples, seed)
-    further = further_splits(evidence, resamples, seed)
+    comparisons = compare(evidence, setting.resamples, setting.seed)
+    further = further_splits(evidence, setting.resamples, setting.seed)
     table, rounds = results_table(evidence, comparisons, further), rounds_table(evidence)
-    numbers = metrics(evidence, comparisons, compare(evidence, resamples, seed, PROBE), further)
+    numbers = metrics(evidence, comparisons, compare(evidence, setting.resamples, setting.seed, PROBE), further)
     pictures = draw_figures(evidence)
-    setting = Setting(profile=profile, resamples=resamples, seed=seed, clips=dict(Counter(truth["split"])))
     skipped = skipped[SKIPPED_COLUMNS]
 
     write_bytes(out / "table.csv", _csv(table))

@@ -26,9 +26,9 @@ from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
 from mer_pnao.predict import Prediction, Predictor, Refusal
+from mer_pnao.serving.admission import RECORD, Admission, too_large
 from mer_pnao.serving.current_model import CurrentModel, ModelSource
 from mer_pnao.serving.decoder_pool import DecoderPool
-from mer_pnao.serving.gate import RECORD, Admission, too_large
 from mer_pnao.serving.limits import ServiceLimits
 from mer_pnao.serving.page import the_page
 
