@@ -133,7 +133,7 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
         _truth_of(truth, first.test),
         first.best.data_digest,
         {split: _truth_of(truth, predictions) for split, predictions in first.others.items()},
-        truth["split"].value_counts().to_dict(),
+        {str(split): count for split, count in truth["split"].value_counts().items()},
     )
 
 
