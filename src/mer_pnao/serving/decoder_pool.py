@@ -18,8 +18,6 @@ from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
 from mer_pnao.serving.decoder import request_of
 
-_MOST_HEADER = 2**20  # bytes
-
 
 class DecoderError(Exception):
     """A decoding process that answered nothing, or nonsense."""
@@ -92,10 +90,7 @@ async def _ask(
     assert process.stdout is not None
     process.stdin.write(request)
     await process.stdin.drain()
-    length = int.from_bytes(await process.stdout.readexactly(4), "big")
-    if length > _MOST_HEADER:
-        raise DecoderError
-    answer = json.loads(await process.stdout.readexactly(length))
+    answer = json.loads(await process.stdout.readline())  # a ValueError where it ends, or is longer than 64 KiB
     if "reason" in answer:
         if not answer["refused"]:
             raise DecoderError(answer["reason"])
