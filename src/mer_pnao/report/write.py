@@ -1,12 +1,11 @@
 """Everything under `reports/`, from what the train stages left in `models/`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mer_pnao.foundations.files import write_bytes
+from mer_pnao.foundations.files import write_bytes, write_json
 from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.report import figures
 from mer_pnao.report.evidence import Evidence, read_evidence
@@ -42,7 +41,7 @@ def write_report(
 
     write_bytes(out / "table.csv", _csv(table))
     write_bytes(out / "rounds.csv", _csv(rounds))
-    write_bytes(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
+    write_json(out / "metrics.json", numbers)
     write_bytes(out / "skipped_clips.csv", _csv(skipped))
     for name, system in evidence.systems.items():
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
