@@ -162,14 +162,14 @@ def serve(
         from mer_pnao.foundations.parallel import usable_cores
         from mer_pnao.predict import Predictor
         from mer_pnao.serving.app import make_app
-        from mer_pnao.serving.current_model import ModelSource
+        from mer_pnao.serving.current_model import CurrentModel
 
         torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
 
         def load(before: Predictor | None) -> Predictor:
             return Predictor.load(*find_model(model), ROOT, before)
 
-        run(make_app(ModelSource(load, _follow(model), look_every), ROOT, limits, hosts), listening)
+        run(make_app(CurrentModel(load, _follow(model), look_every), ROOT, limits, hosts), listening)
 
 
 def _follow(reference: str) -> Callable[[], str] | None:
