@@ -150,7 +150,12 @@ class Params(BaseModel):
     promotion: PromotionParams
 
     @model_validator(mode="after")
-    def _numbers_fit(self) -> Self:
+    def _hold_together(self) -> Self:
+        for fit in (self._numbers_fit, self._names_fit, self._sets_exist, self._places_stay_apart, self._media_fit):
+            fit()
+        return self
+
+    def _numbers_fit(self) -> None:
         between("folds", self.folds, 2, 20)
         between("seed", self.seed, 0, _LAST_SEED)
         if not self.seeds:
@@ -159,10 +164,8 @@ class Params(BaseModel):
             between("seeds", seed, 0, _LAST_SEED)
             if self.seeds.count(seed) > 1:
                 raise ValueError(f"seeds must name each seed once, got {seed} twice")
-        return self
 
-    @model_validator(mode="after")
-    def _names_fit(self) -> Self:
+    def _names_fit(self) -> None:
         lower_name("profile", self.profile)
         for name in self.corruption:
             lower_name("a name in corruption", name)
@@ -174,10 +177,8 @@ class Params(BaseModel):
                 raise ValueError(f"synthesize.{name} is not a known parameter, only {' and '.join(_SYNTHESIZED)} are")
         if both := sorted(self.encoders.keys() & self.imported.keys()):
             raise ValueError(f"encoders and imported both hold {both[0]!r}, and would write to one folder")
-        return self
 
-    @model_validator(mode="after")
-    def _sets_exist(self) -> Self:
+    def _sets_exist(self) -> None:
         known = [*self.imported, *(made for name, encoder in self.encoders.items() for made in encoder.sets(name))]
         for name in known:
             if known.count(name) > 1:
@@ -189,10 +190,8 @@ class Params(BaseModel):
             raise ValueError("features names a set twice")
         # Refuses what the network cannot name.
         Blueprint(dict.fromkeys(self.features.sets, 1), self.features.acoustic, self.features.visual, 2, "entropy")
-        return self
 
-    @model_validator(mode="after")
-    def _places_stay_apart(self) -> Self:
+    def _places_stay_apart(self) -> None:
         """The corpus and what the demo makes lie below data/, and apart from what the stages write there."""
         for name, source in self.imported.items():
             sub_path(f"imported.{name}", source)
@@ -206,10 +205,8 @@ class Params(BaseModel):
                     raise ValueError(f"{key} must lie apart from {output}, which the stages write, got {place!r}")
         if len(made) == len(_SYNTHESIZED) and _overlap(*map(Path, made.values())):
             raise ValueError(f"{' and '.join(made)} must lie apart, got {' and '.join(map(repr, made.values()))}")
-        return self
 
-    @model_validator(mode="after")
-    def _media_fit(self) -> Self:
+    def _media_fit(self) -> None:
         """DVC sees a change of what lies below the corpus root; noise needs clips that are decoded here."""
         noises = {f"corruption.{name}.noise": each.noise for name, each in self.corruption.items()}
         places = {"media.detector": self.media.detector, "media.crops": self.media.crops, **noises}
@@ -221,7 +218,6 @@ class Params(BaseModel):
                 raise ValueError(f"corruption.{name} needs clips to corrupt, which ready feature sets have none of")
             if self.media.crops:
                 raise ValueError(f"corruption.{name} blurs frames, and media.crops are cut out of them already")
-        return self
 
     @property
     def data(self) -> Path:

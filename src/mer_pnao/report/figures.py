@@ -71,22 +71,19 @@ def _draw_scores(axes: Axes, system: System, metric: str, has_valence: bool) -> 
     titles = {"com": "Com ↑" if has_valence else "Com = Dis ↑", "dis": "Dis ↑", "dim": "Dim ↓"}
     lines = (("Train&Val (out-of-fold)", "trainval", BLUE, "o", "-"), ("test", "test", VERMILLION, "s", "--"))
     for name, split, colour, marker, line in lines:
-        points = [(each.number, getattr(each.scores.get(split), metric, None)) for each in system.rounds]
-        known = [(number, value) for number, value in points if value is not None]
-        if known:
-            axes.plot(*zip(*known, strict=True), line, marker=marker, color=colour, label=name)
-            best = [value for number, value in known if number == system.best.number]
-            axes.plot([system.best.number] * len(best), best, marker, color=colour, markersize=8)
+        values = np.array([getattr(each.scores[split], metric) for each in system.rounds], dtype=float)  # None: NaN
+        axes.plot([each.number for each in system.rounds], values, line, marker=marker, color=colour, label=name)
+        best = values[system.rounds.index(system.best)]
+        axes.plot(system.best.number, best, marker, color=colour, markersize=8)
     axes.axvspan(-2, -2, color="#fdf3dc", label="best round by Train&Val Com")
     axes.margins(y=0.1)
     axes.set_title(titles[metric])
 
 
 def _draw_parameters(axes: Axes, system: System) -> None:
-    known = [each for each in system.rounds if each.parameters_ratio is not None]
-    ratios = [100 * (each.parameters_ratio or 0) for each in known]
-    colours = [ORANGE if each.number == system.best.number else "#9fb4c7" for each in known]
-    bars = axes.bar([each.number for each in known], ratios, 0.62, color=colours)
+    ratios = [100 * (each.parameters_ratio or 0) for each in system.rounds]
+    colours = [ORANGE if each is system.best else "#9fb4c7" for each in system.rounds]
+    bars = axes.bar([each.number for each in system.rounds], ratios, 0.62, color=colours)
     axes.bar_label(bars, [f"{ratio:.0f}" for ratio in ratios], fontsize=7, color=MUTED, padding=2)
     axes.set_ylim(0, 112)
     axes.set_title("Parameters, % of the dense network")
