@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness
-BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+BLUE, VERMILLION, ORANGE = "#0072B2", "#D55E00", "#E69F00"
 INK, MUTED, RULE = "#1d2733", "#5b6775", "#dfe4ea"
 SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#cfe3f1", "#6aaed6", BLUE, "#00456d"])
 OVER_ROUNDS = LinearSegmentedColormap.from_list("rounds", ["#9fb4c7", BLUE, "#5e3c99", VERMILLION])
