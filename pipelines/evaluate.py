@@ -8,6 +8,7 @@ from mer_pnao.corpus.manifest import labels_of, read_manifest
 from mer_pnao.features.remarks import read_remarks
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.params.profile import load_params
+from mer_pnao.report.page import Setting
 from mer_pnao.report.write import write_report
 
 
@@ -28,9 +29,7 @@ def main() -> None:
             params.corpus.labels or labels_of(truth, manifest),
             skipped,
             Path("reports"),
-            resamples=params.evaluation.resamples,
-            seed=params.seed,
-            profile=params.profile,
+            Setting(params.profile, params.evaluation.resamples, params.seed),
         )
         done(1)
 

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,8 @@ def small_profile() -> Params:
     demo = load_params(Path(__file__).parents[1] / "profiles/demo.yaml")
     return demo.model_copy(
         update={
-            "corpus": demo.corpus.model_copy(update={"labels": ("angry", "neutral", "happy")}),
-            "features": demo.features.model_copy(update={"acoustic": ("a", "b"), "visual": ("v",)}),
+            "corpus": replace(demo.corpus, labels=("angry", "neutral", "happy")),
+            "features": replace(demo.features, acoustic=("a", "b"), visual=("v",)),
             "network": NetworkConfig(16, 8),
             "training": TrainingConfig(epochs=3, batch=16, learning_rate=5e-3),
         }

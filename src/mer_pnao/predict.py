@@ -9,7 +9,7 @@ recorded. Legend of shapes: N clips, D the width of a set.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -121,21 +121,21 @@ class Predictor:
             usable = [place for place, one in enumerate(found) if not one.skipped]
             clips = [Clip(paths[place].stem, paths[place]) for place in usable]
             for place, one in zip(usable, _outcomes(encoder, clips), strict=True):
-                vectors, whole_frame = {**found[place].vectors, **one.vectors}, found[place].whole_frame
-                found[place] = Outcome(vectors, one.skipped, whole_frame or one.whole_frame)
+                before = found[place]
+                vectors = {**before.vectors, **one.vectors}
+                found[place] = Outcome(vectors, one.skipped, before.whole_frame or one.whole_frame)
         return self._decided([composed(path.stem) for path in paths], found)
 
     def _decided(self, names: Sequence[str], found: Sequence[Outcome]) -> list[Prediction | Refusal]:
         """One answer a clip, from what became of it in all encoders."""
         usable = [(name, one) for name, one in zip(names, found, strict=True) if not one.skipped]
-        features = {
-            key: np.stack([one.vectors[key] for _, one in usable])
-            for key in (self.model.blueprint.widths if usable else ())
-        }
-        remarks = [_WHOLE_FRAME if one.whole_frame else "" for _, one in usable]
-        made = iter(decide(self.model, self.version, [name for name, _ in usable], features, remarks))
+        features = {key: np.array([one.vectors[key] for _, one in usable]) for key in self.model.blueprint.widths}
+        made = iter(decide(self.model, self.version, [name for name, _ in usable], features))
         return [
-            Refusal(name, one.skipped) if one.skipped else next(made) for name, one in zip(names, found, strict=True)
+            Refusal(name, one.skipped)
+            if one.skipped
+            else replace(next(made), remark=_WHOLE_FRAME if one.whole_frame else "")
+            for name, one in zip(names, found, strict=True)
         ]
 
 
@@ -171,11 +171,7 @@ def version_of(model: RoundModel) -> str:
 
 
 def decide(
-    model: RoundModel,
-    version: str,
-    names: Sequence[str],
-    features: Mapping[str, NDArray[np.float32]],
-    remarks: Sequence[str] = (),
+    model: RoundModel, version: str, names: Sequence[str], features: Mapping[str, NDArray[np.float32]]
 ) -> list[Prediction]:
     """Predictions for N clips.
 
@@ -184,7 +180,6 @@ def decide(
         version: what answers call the model.
         names: N names of clips.
         features: (N, D) float32 for each set of the model.
-        remarks: N remarks; none when omitted.
 
     Raises:
         InputError: a set has another width than the model reads.
@@ -207,7 +202,6 @@ def decide(
             confidence=float(confidences[i]),
             weights=dict(zip(branches, decided.weights[i].tolist(), strict=True)),
             model_version=version,
-            remark=remarks[i] if remarks else "",
         )
         for i, name in enumerate(names)
     ]

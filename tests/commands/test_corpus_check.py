@@ -1,10 +1,10 @@
 """`mer check`: what it counts on real clips, and that every fault is there, not the first one only."""
 
 import csv
-import dataclasses
 import io
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from mer_pnao.commands.corpus_figure import draw_report
 from mer_pnao.commands.corpus_report import print_report
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.corruption import CorruptionConfig
-from mer_pnao.params.profile import CorpusParams, Params, load_params
+from mer_pnao.params.profile import Params, load_params
 
 ROOT = Path(__file__).parents[2]
 MEDIA = ROOT.parent / "shared/data/media"
@@ -27,7 +27,7 @@ HERE = pytest.mark.skipif(not MEDIA.is_dir(), reason="the real data in ../shared
 
 def profile(folds: int = 2, **corpus: object) -> Params:
     demo = load_params(ROOT / "profiles/demo.yaml")
-    changed = CorpusParams.model_validate({**demo.corpus.model_dump(), "root": "data/corpus", **corpus})
+    changed = replace(demo.corpus, **{"root": "data/corpus", **corpus})
     return demo.model_copy(update={"corpus": changed, "folds": folds})
 
 
@@ -145,12 +145,12 @@ def test_the_exit_code_says_whether_a_run_would_stop(
 def test_what_extraction_would_refuse_is_said_before(tmp_path: Path, corpus: Path) -> None:
     own = profile(labels=EMOTIONS, max_skipped=0.1)
     noisy = CorruptionConfig(noise="data/corpus/noise", snr_low=5.0, snr_high=10.0, blur=(1,), seed=0)
-    hub = dataclasses.replace(own.encoders["hubert"], checkpoint="data/hub/lab/voice@v1")
+    hub = replace(own.encoders["hubert"], checkpoint="data/hub/lab/voice@v1")
     wrong = own.model_copy(
         update={
             "synthesize": {},
             "corruption": {"noisy": noisy},
-            "media": dataclasses.replace(own.media, detector="data/corpus/yunet.onnx"),
+            "media": replace(own.media, detector="data/corpus/yunet.onnx"),
             "encoders": {**own.encoders, "hubert": hub},
         }
     )

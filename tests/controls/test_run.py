@@ -1,5 +1,6 @@
 """PNAO and its controls on a profile: every method, size and seed, with decisions of both splits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ def test_every_method_size_and_seed_is_there_once(examples: Examples, tmp_path: 
     labels = ("angry", "neutral", "happy")
     params = demo.model_copy(
         update={
-            "corpus": demo.corpus.model_copy(update={"labels": labels}),
-            "features": demo.features.model_copy(update={"acoustic": ("a", "b"), "visual": ("v",)}),
+            "corpus": replace(demo.corpus, labels=labels),
+            "features": replace(demo.features, acoustic=("a", "b"), visual=("v",)),
             "folds": 2,
             "network": NetworkConfig(16, 8),
             "training": TrainingConfig(epochs=2, batch=15, learning_rate=2e-2),

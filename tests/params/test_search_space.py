@@ -30,7 +30,7 @@ def test_a_grid_has_both_ends_and_equal_ratios() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("naor", "{low: 0.5, high: 0.1, points: 3}", r"search\.naor\.high must be at least low = 0\.5, got 0\.1"),
+        ("naor", "{low: 0.5, high: 0.1, points: 3}", r"search\.naor\.high must be at least 0\.5, got 0\.1"),
         ("naor", "{low: 0.0, high: 0.1, points: 3}", r"search\.naor\.low must be greater than 0, got 0\.0"),
         ("naor", "{low: 0.1, high: 0.5, points: 0}", r"search\.naor\.points must lie in \[1, 1000\], got 0"),
         ("naor", "{low: 0.1, high: 0.5, points: 1}", r"search\.naor\.points must be at least 2 to hold both"),
@@ -40,7 +40,7 @@ def test_a_grid_has_both_ends_and_equal_ratios() -> None:
         ("naor", "{low: 0.1, high: 0.5}", r"search\.naor\.points is missing"),
         ("naor", "{low: 0.1, high: 0.5, points: 3, step: 1}", r"search\.naor\.step is not a known parameter"),
         ("alpha", "[0.1, 0.2]", r"search\.alpha: "),
-        ("rounds", "{low: 4, high: 3}", r"search\.rounds\.high must be at least low = 4, got 3"),
+        ("rounds", "{low: 4, high: 3}", r"search\.rounds\.high must be at least 4, got 3"),
         ("rounds", "{low: 4, high: 100}", r"search\.rounds must lie in \[0, 99\], got 100"),
         ("hidden", "[64]", r"search\.hidden must hold at least two values, or none, got only 64"),
         ("hidden", "[64, 32]", r"search\.hidden must rise, got \[64, 32\]"),

@@ -62,7 +62,7 @@ def rendered(evidence, compared, skipped):
             comparisons,
             skipped,
             pictures,
-            Setting(profile, RESAMPLES, 0, {"train": 160, "test": 80}),
+            Setting(profile, RESAMPLES, 0),
         )
 
     return render

@@ -8,6 +8,7 @@ import pytest
 
 from mer_pnao.outs.names import SYSTEMS
 from mer_pnao.report import write
+from mer_pnao.report.page import Setting
 from mer_pnao.report.templates import render
 from mer_pnao.report.write import write_report
 
@@ -60,7 +61,7 @@ def test_the_report_reads_nothing_of_a_search(
     monkeypatch.setattr(write, "draw_figures", lambda _: dict.fromkeys([*pictures, "reliability"], b"PNG"))
 
     def page() -> str:
-        write_report(models, truth, LABELS, skipped, out, 100, 7, "demo")
+        write_report(models, truth, LABELS, skipped, out, Setting("demo", 100, 7))
         return (out / "index.html").read_text()
 
     plain = page()

@@ -16,6 +16,7 @@ from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.report import figures, write
 from mer_pnao.report.evidence import read_evidence
+from mer_pnao.report.page import Setting
 from mer_pnao.report.write import write_report
 
 MEASURES = ["trainval_com", "dis", "dim", "com"]
@@ -43,7 +44,7 @@ def _names(evidence, pixel):
 
 
 def report(models, truth, skipped, out, labels=LABELS, profile="demo", resamples=300):
-    write_report(models, truth, labels, skipped, out, resamples, 7, profile)
+    write_report(models, truth, labels, skipped, out, Setting(profile, resamples, 7))
     return out
 
 

@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from mlflow import MlflowClient
 
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.report import search_figures
 from mer_pnao.report.search import line, sentences, write_search
-from mer_pnao.report.search_figures import contours, history
+from mer_pnao.report.search_figures import contours, history, slices
 from mer_pnao.search.reading import read_record
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
 from mer_pnao.search.storage import open_storage
@@ -66,29 +64,17 @@ def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyReco
     assert all(line(each).startswith(f"trial {each.number:>3}  Com {each.best.com:.4f}") for each in record.trials)
 
 
-def test_figures_show_the_whole_grid_and_name_what_they_hold(
-    record: StudyRecord, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    figures: list[Figure] = []
-
-    def keep(width: float, height: float, draw: Callable[[Figure], None]) -> bytes:
-        figures.append(Figure(figsize=(width, height), layout="constrained"))
-        draw(figures[-1])
-        return b""
-
-    monkeypatch.setattr(search_figures, "as_png", keep)
+def test_figures_show_the_whole_grid_and_name_what_they_hold(record: StudyRecord) -> None:
     tried = [each for each in record.trials if each.complete and each.values["naor"] == 0.8]
-    contours(tried, [knob for knob in record.knobs if knob.name in ("naor", "alpha")])
-    axes = figures[-1].axes[0]
+    axes = contours.__wrapped__(tried, [knob for knob in record.knobs if knob.name in ("naor", "alpha")]).axes[0]
     for (low, high), grid in ((axes.get_xlim(), record.knobs[0].grid), (axes.get_ylim(), record.knobs[1].grid)):
         assert low < 0 < len(grid) - 1 < high
-    search_figures.slices(tried, record.knobs)
-    for axes, knob in zip(figures[-1].axes, record.knobs, strict=False):
+    for axes, knob in zip(slices.__wrapped__(tried, record.knobs).axes, record.knobs, strict=False):
         low, high = axes.get_xlim()
         assert low < 0 < len(knob.grid) - 1 < high
     for trials, named in ((record.trials, True), ([each for each in record.trials if each.complete], False)):
-        history(replace(record, trials=tuple(trials)))
-        assert ("given up early" in [text.get_text() for text in figures[-1].legends[0].get_texts()]) == named
+        figure = history.__wrapped__(replace(record, trials=tuple(trials)))
+        assert ("given up early" in [text.get_text() for text in figure.legends[0].get_texts()]) == named
 
 
 def test_the_sentences_name_the_chosen_trial(record: StudyRecord) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mer_pnao.predict import Prediction
 from mer_pnao.serving.app import make_app
-from mer_pnao.serving.current_model import ModelSource
+from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
 from mer_pnao.serving.limits import ServiceLimits
 
@@ -38,7 +38,7 @@ def service(tmp_path, monkeypatch):
     monkeypatch.setattr(DecoderPool, "decode", decode)
     monkeypatch.setattr(DecoderPool, "warm_up", warm_up)
     predictor = SimpleNamespace(version="1", plans=dict, predict_decoded=predict)
-    parts.app = make_app(ModelSource(lambda before: predictor), tmp_path, ServiceLimits())
+    parts.app = make_app(CurrentModel(lambda before: predictor), tmp_path, ServiceLimits())
     return parts
 
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.serving import app, current_model, server
-from mer_pnao.serving.current_model import CurrentModel, ModelSource
+from mer_pnao.serving.current_model import CurrentModel
 
 MODEL = "models/enf_pnao/round-00"
 
@@ -29,7 +30,7 @@ class Registry:
         self.loads.append(self.version)
         if self.version in self.broken:
             raise ValueError(f"version {self.version} is damaged")
-        return SimpleNamespace(version=self.version)
+        return SimpleNamespace(version=self.version, plans=dict)
 
 
 def watched(use):
@@ -37,7 +38,7 @@ def watched(use):
     registry = Registry()
 
     async def run():
-        current = CurrentModel(ModelSource(registry.load, registry.latest, 0.01))
+        current = CurrentModel(registry.load, registry.latest, 0.01)
         watching = asyncio.create_task(current.watch())
         await use(registry, current)
         watching.cancel()
@@ -125,15 +126,23 @@ def test_a_version_that_could_not_be_loaded_is_tried_again(monkeypatch):
 )
 def test_an_alias_is_followed_and_a_version_or_a_folder_is_not(mer, registered, monkeypatch, model, followed):
     made = []
-    monkeypatch.setattr(app, "make_app", lambda source, *rest: made.append(source))
+    monkeypatch.setattr(current_model, "CurrentModel", lambda load, latest, seconds: made.append(latest))
+    monkeypatch.setattr(app, "make_app", lambda *rest: None)
     monkeypatch.setattr(server, "run", lambda *rest: None)
     code, _, err = mer(registered, "serve", "--port", "0", "--model", model)
     assert (code, err) == (0, "")
-    (source,) = made
-    assert (source.latest() if source.latest else None) == ("1" if followed else None)
+    (latest,) = made
+    assert (latest() if latest else None) == ("1" if followed else None)
+
+
+def test_a_model_that_reads_ready_crops_is_none_for_uploads():
+    plan = SimpleNamespace(limits=SimpleNamespace(crops="data/x/faces"))
+    predictor = SimpleNamespace(version="7", plans=lambda: {"manet": plan})
+    with pytest.raises(InputError, match="the encoder manet of model 7 reads ready face crops"):
+        CurrentModel(lambda before: predictor)
 
 
 def test_a_fixed_model_is_not_watched():
-    current = CurrentModel(ModelSource(lambda before: SimpleNamespace(version="7"), None, 0.01))
+    current = CurrentModel(lambda before: SimpleNamespace(version="7", plans=dict), None, 0.01)
     asyncio.run(asyncio.wait_for(current.watch(), 5))
     assert not current.stale

@@ -23,6 +23,7 @@ from mer_pnao.params.profile import Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.pruning.rounds import MapFolds
+from mer_pnao.report.page import Setting
 from mer_pnao.report.write import write_report
 from mer_pnao.systems.cost import parameters
 from mer_pnao.systems.dataset import Dataset
@@ -245,7 +246,7 @@ def test_seeds_differ_in_the_networks_and_share_the_folds(
     )
     run_probe(dataset, several, models / "linear_probe")
     nothing = pd.DataFrame(columns=["name", "encoder", "action", "reason"])
-    write_report(models, truth, LABELS, nothing, tmp_path / "reports", 100, 0, "tiny")
+    write_report(models, truth, LABELS, nothing, tmp_path / "reports", Setting("tiny", 100, 0))
     table = pd.read_csv(tmp_path / "reports/table.csv").set_index("system")
     coms = [
         record_of(best_round_directory(models / "pnao" / folder))["scores"]["test"]["com"]  # type: ignore[index]

@@ -66,7 +66,7 @@ def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"port {port} of 127.0.0.1 cannot be used: Address already in use"):
+        with pytest.raises(InputError, match=f"127.0.0.1 port {port} cannot be used: Address already in use"):
             serve_ui(empty, port)
 
 

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +43,9 @@ def predict(
     paths = clips_of(clips or []) if features is None else {}
     directory, version = find_model(model)
     if features is None:
-        answers, total = _of_clips(directory, version, list(paths.values())), len(paths)
+        from mer_pnao.predict import Predictor
+
+        answers, total = Predictor.load(directory, version, ROOT).predict(paths.values()), len(paths)
     else:
         ready = _of_features(directory, version, features, list(map(clip_name, clips)) if clips else None)
         answers, total = iter(ready), len(ready)
@@ -52,11 +54,12 @@ def predict(
 
 
 def find_model(reference: str) -> tuple[Path, str]:
-    """Folder and version of an alias, a version, a URI or a folder. Raises InputError when there is no such model."""
-    if _is_folder(reference):
-        from mer_pnao.predict import read_model, version_of
+    """Folder and version, "" for a folder, of an alias, a version, a URI or a folder.
 
-        return Path(reference), version_of(read_model(Path(reference)))
+    Raises InputError when nothing of that name is registered.
+    """
+    if _is_folder(reference):
+        return Path(reference), ""
     from mer_pnao.tracking.lookup import find_registered  # MLflow takes seconds to import
 
     return find_registered(ROOT, reference)
@@ -67,19 +70,13 @@ def _is_folder(reference: str) -> bool:
     return os.path.isdir(reference) or ("/" in reference and not reference.startswith("models:"))  # noqa: PTH112
 
 
-def _of_clips(directory: Path, version: str, paths: list[Path]) -> "Iterator[Prediction | Refusal]":
-    from mer_pnao.predict import Predictor
-
-    return Predictor.load(directory, version, ROOT).predict(paths)
-
-
 def _of_features(directory: Path, version: str, folder: Path, names: list[str] | None) -> "list[Prediction | Refusal]":
     from mer_pnao.features.ready import read_ready
-    from mer_pnao.predict import Refusal, decide, read_model
+    from mer_pnao.predict import Refusal, decide, read_model, version_of
 
     model = read_model(directory)
     ready = read_ready(folder, model.blueprint.widths, names)
-    made = decide(model, version, ready.names, ready.vectors)
+    made = decide(model, version or version_of(model), ready.names, ready.vectors)
     return [*made, *(Refusal(name, f"is not in the feature set {lacking}") for name, lacking in ready.lacking.items())]
 
 
@@ -145,8 +142,9 @@ def serve(
     look_every: Annotated[float, typer.Option(help="Seconds between two looks for another champion.")] = 5.0,
 ) -> None:
     """Serve a page and an HTTP interface that take clips, until Ctrl-C; a newly promoted model takes over by itself."""
+    from mer_pnao.foundations.ports import listen
     from mer_pnao.serving.limits import MIB, ServiceLimits
-    from mer_pnao.serving.server import host_name, in_url, listen, run
+    from mer_pnao.serving.server import host_name, in_url, run
 
     # What a person may have mistyped comes before what takes seconds.
     hosts = [in_url(host), *map(host_name, allow_host or ())]  # an address is nobody else's to point elsewhere
@@ -164,14 +162,14 @@ def serve(
         from mer_pnao.foundations.parallel import usable_cores
         from mer_pnao.predict import Predictor
         from mer_pnao.serving.app import make_app
-        from mer_pnao.serving.current_model import ModelSource
+        from mer_pnao.serving.current_model import CurrentModel
 
         torch.set_num_threads(max(1, usable_cores() - 1))  # one core decodes
 
         def load(before: Predictor | None) -> Predictor:
             return Predictor.load(*find_model(model), ROOT, before)
 
-        run(make_app(ModelSource(load, _follow(model), look_every), ROOT, limits, hosts), listening)
+        run(make_app(CurrentModel(load, _follow(model), look_every), ROOT, limits, hosts), listening)
 
 
 def _follow(reference: str) -> Callable[[], str] | None:

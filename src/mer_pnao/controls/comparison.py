@@ -69,22 +69,18 @@ def compare_methods(trial: Trial) -> Iterator[Contender]:
     yield from _at_sizes(PNAO, sizes, pnao)
     dense = _rounds(trial, replace(of, pnao=replace(of.pnao, alpha=0.0, naor=0.0)))
     yield from _at_sizes(DENSE, sizes, dense)
-    gradual = {method: [dense[0] if method == "unstructured" else pnao[0]] for method in GRADUAL}
-    for target in pnao[1:]:
-        _extend(trial, [(method, chain, target) for method, chain in gradual.items()])
-    for method, chain in gradual.items():
-        yield from _at_sizes(method, sizes, chain)
     penalised: list[Round] = []
     scratch: dict[int, list[Round]] = {size: [] for size in sizes}
     _extend(trial, [("group_norm", penalised, dense[0]), *(("scratch", scratch[size], pnao[size]) for size in sizes)])
-    at_once = {("scratch", size): chain for size, chain in scratch.items()}
-    at_once |= {("one_shot_l1", size): [dense[0]] for size in sizes}
-    at_once |= {("group_norm", size): [*penalised] for size in sizes}
+    chains = {(method, max(sizes)): [dense[0] if method == "unstructured" else pnao[0]] for method in GRADUAL}
+    chains |= {("scratch", size): chain for size, chain in scratch.items()}
+    chains |= {("one_shot_l1", size): [dense[0]] for size in sizes}
+    chains |= {("group_norm", size): [*penalised] for size in sizes}
     for number in range(1, max(sizes) + 1):
-        going = [(method, chain, pnao[size]) for (method, size), chain in at_once.items() if number <= size]
-        _extend(trial, going)
-    for (method, size), chain in at_once.items():
-        yield Contender(method, size, _epochs(chain), chain[-1])
+        going = [(method, size, chain) for (method, size), chain in chains.items() if number <= size]
+        _extend(trial, [(method, chain, pnao[number if method in GRADUAL else size]) for method, size, chain in going])
+    for (method, size), chain in chains.items():
+        yield from _at_sizes(method, sizes if method in GRADUAL else (size,), chain)
 
 
 def _rounds(trial: Trial, of: Optimisation) -> list[Round]:

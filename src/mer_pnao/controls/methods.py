@@ -153,14 +153,10 @@ def _target(task: ControlTask) -> EmotionNetwork:
         return EmotionNetwork(task.fold.blueprint, task.target)
 
 
-def _counts(task: ControlTask) -> dict[str, int]:
-    return {name: len(nodes) for name, nodes in task.target.items()}
-
-
 def _own_choice(task: ControlTask) -> EmotionNetwork:
     """The last network without its least important nodes, as many as PNAO's a layer stay."""
-    network = _last(task)
-    return compact(network, most_important(importances(network.prunable()), _counts(task)))
+    network, counts = _last(task), {name: len(nodes) for name, nodes in task.target.items()}
+    return compact(network, most_important(importances(network.prunable()), counts))
 
 
 def _cut(task: ControlTask, network: EmotionNetwork, importance: Mapping[str, Tensor]) -> EmotionNetwork:

@@ -26,9 +26,11 @@ def nonzero_parameters(network: EmotionNetwork) -> int:
 
 def most_important(importances: Mapping[str, Tensor], counts: Mapping[str, int]) -> dict[str, Tensor]:
     """Keep the given number of nodes a layer, the most important ones; at a tie the first."""
-    return {
-        name: _first(gamma.argsort(descending=True, stable=True), counts[name]) for name, gamma in importances.items()
-    }
+    kept = {}
+    for name, gamma in importances.items():
+        first = gamma.argsort(descending=True, stable=True)[: counts[name]]
+        kept[name] = torch.zeros_like(gamma, dtype=torch.bool).index_fill(0, first, True)
+    return kept
 
 
 def drawn_at_random(blueprint: Blueprint, kept: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
@@ -84,8 +86,3 @@ def smallest_zeroed(network: EmotionNetwork, goal: int) -> EmotionNetwork:
     for module, name in weights:
         prune.remove(module, name)  # type: ignore[no-untyped-call]
     return from_state(network.blueprint, copy.state_dict())
-
-
-def _first(order: Tensor, count: int) -> Tensor:
-    """The mask (rows,) of the first nodes in an order of all."""
-    return torch.zeros(len(order), dtype=torch.bool).index_fill(0, order[:count], True)

@@ -16,6 +16,7 @@ from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, combine, score
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_TAILS = [50 * (1 - 0.95), 50 * (1 + 0.95)]  # percent, of 95 % intervals
 DRAWS_AT_ONCE = 1 << 20  # clips drawn before they are counted: bounds the memory at some tens of MB
 
 
@@ -46,58 +47,48 @@ def paired_bootstrap(
     baseline: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
-    coverage: float = 0.95,
 ) -> dict[str, Comparison]:
     """Compare systems on R resamples of the same N clips, drawn with replacement (Efron's percentile method).
 
     Takes labels (N,) and valences (N,) with NaN where a clip has none. The draws depend on N, R and the seed
-    alone. Raises ValueError when a length differs, a needed valence is not finite, the baseline is not among
-    the systems, or R or the coverage is out of range.
+    alone, the intervals cover 95 %. Raises ValueError when a length differs, a needed valence is not finite, the
+    baseline is not among the systems, or R is out of range.
     """
-    if baseline is not None and baseline not in systems:
-        raise ValueError(f"the baseline {baseline!r} is not among the systems {', '.join(systems)}")
-    if resamples < 1 or not 0 < coverage < 1:
-        raise ValueError(f"resamples must be at least 1 and coverage in (0, 1), got {resamples} and {coverage}")
-    points = {name: score(emotion_true, each.emotion, valence_true, each.valence) for name, each in systems.items()}
-    coms = _resampled_com(emotion_true, valence_true, systems, resamples, seed)
-    return {name: _compare(name, points, coms, baseline, coverage) for name in systems}
+    alone = {name: [each] for name, each in systems.items()}
+    return bootstrap_of_means(emotion_true, valence_true, alone, baseline, resamples, seed)
 
 
 def bootstrap_of_means(
     emotion_true: ArrayLike,
     valence_true: ArrayLike,
     systems: Mapping[str, Sequence[Predicted]],
-    baseline: str,
+    baseline: str | None,
     resamples: int = 2000,
     seed: int = 0,
-    coverage: float = 0.95,
 ) -> dict[str, Comparison]:
     """`paired_bootstrap` for systems that were trained with several seeds: the scores are means over their seeds.
 
     A system is the list of its trainings. The interval holds the draw of the clips, not that of the seeds.
     """
+    if baseline is not None and baseline not in systems:
+        raise ValueError(f"the baseline {baseline!r} is not among the systems {', '.join(systems)}")
+    if resamples < 1:
+        raise ValueError(f"resamples must be at least 1, got {resamples}")
     keys = {name: [f"{name} {place}" for place in range(len(trainings))] for name, trainings in systems.items()}
     single = {key: each for name in systems for key, each in zip(keys[name], systems[name], strict=True)}
     scores = {key: score(emotion_true, each.emotion, valence_true, each.valence) for key, each in single.items()}
     coms = _resampled_com(emotion_true, valence_true, single, resamples, seed)
     points = {name: _mean([scores[key] for key in keys[name]]) for name in systems}
     means = {name: np.mean([coms[key] for key in keys[name]], axis=0) for name in systems}
-    return {name: _compare(name, points, means, baseline, coverage) for name in systems}
+    return {name: _compare(name, points, means, baseline) for name in systems}
 
 
-def _compare(
-    name: str,
-    points: Mapping[str, Scores],
-    coms: Mapping[str, Floats],
-    baseline: str | None,
-    coverage: float,
-) -> Comparison:
-    tails = [50 * (1 - coverage), 50 * (1 + coverage)]
-    low, high = np.percentile(coms[name], tails)
+def _compare(name: str, points: Mapping[str, Scores], coms: Mapping[str, Floats], baseline: str | None) -> Comparison:
+    low, high = np.percentile(coms[name], _TAILS)
     if baseline is None:
         return Comparison(points[name], float(low), float(high), None, None, None, None)
     gains = coms[name] - coms[baseline]
-    gain_low, gain_high = np.percentile(gains, tails)
+    gain_low, gain_high = np.percentile(gains, _TAILS)
     better = np.mean(gains > 0) + 0.5 * np.mean(gains == 0)
     gain = points[name].com - points[baseline].com
     return Comparison(points[name], float(low), float(high), gain, float(gain_low), float(gain_high), float(better))

@@ -45,11 +45,11 @@ def reliability(posterior: ArrayLike, emotion_true: ArrayLike, bins: int = BINS)
     if not ((probabilities >= 0) & (probabilities <= 1 + 1e-6)).all():  # float32 sums may pass 1 by an ulp
         raise ValueError("a posterior lies outside [0, 1]")
     top, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == true
-    edges, place = _binned(top, bins)
+    place = _bin_of(top, bins)
     clips = np.bincount(place, minlength=bins)
     filled = np.where(clips > 0, clips, np.nan)
     return Reliability(
-        edges,
+        np.linspace(0, 1, bins + 1),
         clips.astype(np.int64),
         np.bincount(place, top, minlength=bins) / filled,
         np.bincount(place, right, minlength=bins) / filled,
@@ -61,17 +61,14 @@ def expected_calibration_error(posterior: ArrayLike, emotion_true: ArrayLike, bi
     return reliability(posterior, emotion_true, bins).error
 
 
-def errors_if_calibrated(
-    posterior: ArrayLike, draws: int = 1000, seed: int = 0, bins: int = BINS
-) -> NDArray[np.float64]:
+def errors_if_calibrated(posterior: ArrayLike, draws: int = 1000, seed: int = 0) -> NDArray[np.float64]:
     """The calibration errors (draws,) that N clips give by chance when their posteriors (N, C) are exactly right.
 
     An expected calibration error is never negative, so even a calibrated system has one on finitely many clips. Here
     each decision is drawn to be right with the probability of its top posterior (Broecker and Smith 2007).
     """
     top = np.asarray(posterior, dtype=float).max(axis=1)
-    _, place = _binned(top, bins)
-    in_bin = np.eye(bins)[place]
+    in_bin = np.eye(BINS)[_bin_of(top, BINS)]
     right = np.random.default_rng(seed).random((draws, len(top))) < top
     gaps = np.abs((right - top) @ in_bin)  # of a bin, times its clips
     return np.asarray(gaps.sum(axis=1) / len(top), dtype=float)
@@ -116,7 +113,6 @@ def surest_branch(posteriors: ArrayLike, emotion_true: ArrayLike) -> SurestBranc
     return SurestBranch(clips, float(surest.mean()), float(average.mean()), gain, low, high)
 
 
-def _binned(top: NDArray[np.float64], bins: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The edges (K + 1,) and each clip's bin (N,)."""
-    edges = np.linspace(0, 1, bins + 1)
-    return edges, np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
+def _bin_of(top: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    """Each clip's bin (N,)."""
+    return np.clip(np.searchsorted(np.linspace(0, 1, bins + 1), top, side="left") - 1, 0, bins - 1)

@@ -5,13 +5,11 @@ import re
 from collections.abc import Collection
 from pathlib import PureWindowsPath
 
-_BARE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
-
-def between(key: str, value: float, low: float, high: float) -> None:
-    """Raise ValueError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise ValueError(f"{key} must lie in [{low:.12g}, {high:.12g}], got {value!r}")
+def between(key: str, value: float, low: float, high: float, ends: str = "[]") -> None:
+    """Raise ValueError unless the value lies from low to high; a round bracket in `ends` leaves that end out."""
+    if not low <= value <= high or (value == low and ends[0] == "(") or (value == high and ends[1] == ")"):
+        raise ValueError(f"{key} must lie in {ends[0]}{low:.12g}, {high:.12g}{ends[1]}, got {value!r}")
 
 
 def above(key: str, value: float, low: float) -> None:
@@ -36,8 +34,14 @@ def one_of(key: str, value: str, allowed: Collection[str]) -> None:
 
 def bare_name(key: str, value: str) -> None:
     """Raise ValueError unless the value can name a folder, a DVC stage and a column alike."""
-    if not _BARE_NAME.fullmatch(value):
+    if not re.fullmatch("[A-Za-z0-9][A-Za-z0-9_-]*", value):
         raise ValueError(f"{key} must be letters, digits, '_' and '-', the first a letter or digit, got {value!r}")
+
+
+def lower_name(key: str, value: str) -> None:
+    """Raise ValueError unless the value can name a profile or a split."""
+    if not re.fullmatch("[a-z0-9_]+", value):
+        raise ValueError(f"{key} must be lower-case letters, digits and '_', got {value!r}")
 
 
 def sub_path(key: str, value: str) -> None:

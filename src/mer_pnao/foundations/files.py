@@ -46,11 +46,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names, as hexadecimal digits.
-
-    Raises:
-        InputError: there is no such file or folder.
-    """
+    """SHA-256 of a file, or of a folder's files with their names. Raises InputError when there is neither."""
     if path.is_file():
         return _file_digest(path)
     if not path.is_dir():

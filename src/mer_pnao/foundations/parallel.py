@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from mer_pnao.foundations.errors import InputError
 
@@ -24,13 +24,7 @@ def usable_cores() -> int:
         if not (stated.isdecimal() and int(stated) > 0):
             raise InputError(f"MER_WORKERS must be a whole number of at least 1, got {stated!r}")
         return int(stated)
-    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
-        cores = os.process_cpu_count()
-    elif hasattr(os, "sched_getaffinity"):  # on Linux
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count()
-    return cores or 1
+    return int(cpu_count())  # knows affinities and limits of containers
 
 
 def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
@@ -39,17 +33,8 @@ def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
     return function(task)
 
 
-class ParallelMap(Protocol):
-    """A `map` of one function over tasks, in their order."""
-
-    def __call__(self, function: Callable[[Task], Result], tasks: Iterable[Task], /) -> Iterator[Result]:
-        """Call the function with each task."""
-        ...
-
-
-def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> ParallelMap:
-    """A `map` over processes, in order; `done(1)` is called for each finished task."""
-
+def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> Callable[..., Iterator[Any]]:
+    """A `map` of one function over tasks, in processes and in order; `done(1)` is called for each finished task."""
     os.environ.setdefault("GLIBC_TUNABLES", _MALLOC)  # read by processes that start from here on
 
     def run(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:

@@ -25,8 +25,7 @@ def number_type(precision: Precision, device: torch.device) -> torch.dtype:
 def placement(precision: Precision) -> tuple[torch.device, torch.dtype]:
     """The device, which is the first GPU where there is one, and the type of weights and activations.
 
-    Raises:
-        ValueError: another precision than auto, fp32 or bf16.
+    Raises ValueError for another precision than auto, fp32 or bf16.
     """
     one_of("precision", precision, get_args(Precision))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

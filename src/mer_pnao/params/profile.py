@@ -1,22 +1,21 @@
 """`params.yaml` as frozen models: whatever does not fit is refused before anything runs.
 
-The science takes its own dataclasses, which check their values themselves; this file gathers them into one document,
-with the sections that no science takes and what has to hold between sections.
+Each section is a dataclass that checks its own values, most of them the science's; this file gathers them into one
+document, with the sections that no science takes and what has to hold between sections.
 """
 
 import difflib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from mer_pnao.demo.plan import SyntheticConfig
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.foundations.checks import at_least, bare_name, between, sub_path
+from mer_pnao.foundations.checks import above, at_least, bare_name, between, lower_name, sub_path
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.corruption import SPEECH, CorruptionConfig
 from mer_pnao.media.decode import MediaLimits
@@ -26,26 +25,26 @@ from mer_pnao.params.search_space import SearchConfig
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.training.fit import TrainingConfig
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 _SYNTHESIZED = ("clips", "checkpoints")
+_LAST_SEED = 2**32 - 1  # of NumPy and scikit-learn
 
 
-class CorpusParams(BaseModel):
+@dataclass(frozen=True)
+class CorpusParams:
     """Where the clips and their labels come from."""
 
-    model_config = _STRICT
-
     kind: Literal["labelled_folder", "mertools", "mer2023", "ravdess", "cremad"]  # mertools has features and no clips
-    root: str = Field(min_length=1)  # the folder, below data/; `mer profile --data` links it to where the corpus is
-    label_file: str = "labels.csv"  # of labelled_folder and mertools, below the root; the others know theirs
+    root: str  # the folder, below data/; `mer profile --data` links it to where the corpus is
     labels: tuple[str, ...]  # the emotions, in the order of every table and figure; none: those of the training clips
+    label_file: str = "labels.csv"  # of labelled_folder and mertools, below the root; the others know theirs
     intensities: tuple[str, ...] = ()  # of ravdess and cremad: those taken; none: all
     test_speakers: tuple[str, ...] = ()  # who is held out where the labels do not say what is test; none: a draw
-    test_share: float = Field(default=0.2, gt=0, le=0.5)  # of the clips, where it is drawn
-    max_skipped: float = Field(default=0.05, ge=0, le=1)  # share of clips that may be unusable before a stage fails
+    test_share: float = 0.2  # of the clips, where it is drawn
+    max_skipped: float = 0.05  # share of clips that may be unusable before a stage fails
 
-    @model_validator(mode="after")
-    def _words_fit(self) -> Self:
+    def __post_init__(self) -> None:
+        between("test_share", self.test_share, 0, 0.5, ends="(]")
+        between("max_skipped", self.max_skipped, 0, 1)
         sub_path("label_file", self.label_file)
         if len(self.labels) == 1:
             raise ValueError(f"labels must be at least two emotions, or none, got only {self.labels[0]!r}")
@@ -54,17 +53,19 @@ class CorpusParams(BaseModel):
                 raise ValueError(f"labels must be words without spaces around them, got {label!r}")
             if self.labels.count(label) > 1:
                 raise ValueError(f"labels must name each emotion once, got {label!r} twice")
-        return self
 
 
-class FeatureParams(BaseModel):
+@dataclass(frozen=True)
+class FeatureParams:
     """Which feature sets the network sees."""
 
-    model_config = _STRICT
-
-    acoustic: tuple[str, ...] = Field(min_length=1)  # one branch each
+    acoustic: tuple[str, ...]  # one branch each
     visual: tuple[str, ...]  # in every branch
     gathered: Literal["own", "all"]  # what a branch reads: its own acoustic set and the visual ones, or every set
+
+    def __post_init__(self) -> None:
+        if not self.acoustic:
+            raise ValueError("acoustic must name at least one set, got none")
 
     @property
     def sets(self) -> tuple[str, ...]:
@@ -89,37 +90,47 @@ class ControlsConfig:
         at_least("group_norm", self.group_norm, 0)
 
 
-class EvaluationParams(BaseModel):
+@dataclass(frozen=True)
+class EvaluationParams:
     """How results are compared."""
 
-    model_config = _STRICT
+    resamples: int = 2000  # of the paired bootstrap; P is exact to about .01
+    probe_c: float = 0.05  # inverse L2 strength of the linear probe's logistic regression
+    probe_ridge: float = 100.0  # L2 strength of its ridge regression of valence
 
-    resamples: int = Field(default=2000, ge=100, le=100_000)  # of the paired bootstrap; P is exact to about .01
-    probe_c: float = Field(default=0.05, gt=0)  # inverse L2 strength of the linear probe's logistic regression
-    probe_ridge: float = Field(default=100.0, gt=0)  # L2 strength of its ridge regression of valence
+    def __post_init__(self) -> None:
+        between("resamples", self.resamples, 100, 100_000)
+        above("probe_c", self.probe_c, 0)
+        above("probe_ridge", self.probe_ridge, 0)
 
 
-class PromotionParams(BaseModel):
+@dataclass(frozen=True)
+class PromotionParams:
     """What a registered version must show before it becomes the champion."""
 
-    model_config = _STRICT
-
-    probability: float = Field(default=0.95, ge=0.5, lt=1)  # P to be better than the champion, as Table 1's verdicts
+    probability: float = 0.95  # P to be better than the champion, as Table 1's verdicts
     # P to be better than the linear probe, for the first champion. It takes nobody's place, so that a wrong choice
     # costs less than having none: more likely than not is enough.
-    probe_probability: float = Field(default=0.5, ge=0.5, lt=1)
-    margin: float = Field(default=0.01, ge=0, le=0.1)  # Com that a smaller network may lose; a seed moves it by more
-    smaller: float = Field(default=0.1, gt=0, lt=1)  # share of the champion's parameters that it must do without then
-    slower: float = Field(default=0.1, ge=0)  # share of the champion's latency that may come on top
+    probe_probability: float = 0.5
+    margin: float = 0.01  # Com that a smaller network may lose; a seed moves it by more
+    smaller: float = 0.1  # share of the champion's parameters that it must do without then
+    slower: float = 0.1  # share of the champion's latency that may come on top
+
+    def __post_init__(self) -> None:
+        between("probability", self.probability, 0.5, 1, ends="[)")
+        between("probe_probability", self.probe_probability, 0.5, 1, ends="[)")
+        between("margin", self.margin, 0, 0.1)
+        between("smaller", self.smaller, 0, 1, ends="()")
+        at_least("slower", self.slower, 0)
 
 
 class Params(BaseModel):
     """A whole profile."""
 
-    model_config = _STRICT
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
-    profile: str = Field(pattern=r"^[a-z0-9_]+$")  # names data/<profile>/
-    seed: int = Field(ge=0, lt=2**32)  # NumPy's and scikit-learn's range
+    profile: str  # names data/<profile>/
+    seed: int
     corpus: CorpusParams
     synthesize: dict[str, str]  # what the demo makes for itself: clips and checkpoints, and where to below data/
     synthetic: SyntheticConfig = SyntheticConfig()  # of the clips that the demo makes
@@ -128,7 +139,7 @@ class Params(BaseModel):
     encoders: dict[str, EncoderConfig]  # one extraction stage each
     imported: dict[str, str]  # ready feature sets: name -> folder below the corpus root
     features: FeatureParams
-    folds: int = Field(ge=2, le=20)
+    folds: int
     seeds: tuple[int, ...]  # each trains every system; the first one's networks are the models of record
     network: NetworkConfig
     training: TrainingConfig
@@ -139,7 +150,25 @@ class Params(BaseModel):
     promotion: PromotionParams
 
     @model_validator(mode="after")
-    def _names_fit(self) -> Self:
+    def _hold_together(self) -> Self:
+        for fit in (self._numbers_fit, self._names_fit, self._sets_exist, self._places_stay_apart, self._media_fit):
+            fit()
+        return self
+
+    def _numbers_fit(self) -> None:
+        between("folds", self.folds, 2, 20)
+        between("seed", self.seed, 0, _LAST_SEED)
+        if not self.seeds:
+            raise ValueError("seeds must name at least one seed, got none")
+        for seed in self.seeds:
+            between("seeds", seed, 0, _LAST_SEED)
+            if self.seeds.count(seed) > 1:
+                raise ValueError(f"seeds must name each seed once, got {seed} twice")
+
+    def _names_fit(self) -> None:
+        lower_name("profile", self.profile)
+        for name in self.corruption:
+            lower_name("a name in corruption", name)
         for section, names in (("encoders", self.encoders), ("imported", self.imported)):
             for name in names:
                 bare_name(f"a name in {section}", name)
@@ -148,10 +177,8 @@ class Params(BaseModel):
                 raise ValueError(f"synthesize.{name} is not a known parameter, only {' and '.join(_SYNTHESIZED)} are")
         if both := sorted(self.encoders.keys() & self.imported.keys()):
             raise ValueError(f"encoders and imported both hold {both[0]!r}, and would write to one folder")
-        return self
 
-    @model_validator(mode="after")
-    def _sets_exist(self) -> Self:
+    def _sets_exist(self) -> None:
         known = [*self.imported, *(made for name, encoder in self.encoders.items() for made in encoder.sets(name))]
         for name in known:
             if known.count(name) > 1:
@@ -163,21 +190,8 @@ class Params(BaseModel):
             raise ValueError("features names a set twice")
         # Refuses what the network cannot name.
         Blueprint(dict.fromkeys(self.features.sets, 1), self.features.acoustic, self.features.visual, 2, "entropy")
-        return self
 
-    @model_validator(mode="after")
-    def _seeds_fit(self) -> Self:
-        if not self.seeds:
-            raise ValueError("seeds must name at least one seed, got none")
-        for seed in self.seeds:
-            if not 0 <= seed < 2**32:  # NumPy's and scikit-learn's range
-                raise ValueError(f"seeds must be whole numbers in [0, {2**32 - 1}], got {seed}")
-            if self.seeds.count(seed) > 1:
-                raise ValueError(f"seeds must name each seed once, got {seed} twice")
-        return self
-
-    @model_validator(mode="after")
-    def _places_stay_apart(self) -> Self:
+    def _places_stay_apart(self) -> None:
         """The corpus and what the demo makes lie below data/, and apart from what the stages write there."""
         for name, source in self.imported.items():
             sub_path(f"imported.{name}", source)
@@ -191,10 +205,8 @@ class Params(BaseModel):
                     raise ValueError(f"{key} must lie apart from {output}, which the stages write, got {place!r}")
         if len(made) == len(_SYNTHESIZED) and _overlap(*map(Path, made.values())):
             raise ValueError(f"{' and '.join(made)} must lie apart, got {' and '.join(map(repr, made.values()))}")
-        return self
 
-    @model_validator(mode="after")
-    def _media_fit(self) -> Self:
+    def _media_fit(self) -> None:
         """DVC sees a change of what lies below the corpus root; noise needs clips that are decoded here."""
         noises = {f"corruption.{name}.noise": each.noise for name, each in self.corruption.items()}
         places = {"media.detector": self.media.detector, "media.crops": self.media.crops, **noises}
@@ -202,13 +214,10 @@ class Params(BaseModel):
             if place not in ("", SPEECH) and not Path(place).is_relative_to(self.corpus.root):
                 raise ValueError(f"{key} must lie below corpus.root = {self.corpus.root}, got {place!r}")
         for name in self.corruption:
-            if not re.fullmatch("[a-z0-9_]+", name):
-                raise ValueError(f"a name in corruption must be lower-case letters, digits and '_', got {name!r}")
             if self.imported or not self.encoders:
                 raise ValueError(f"corruption.{name} needs clips to corrupt, which ready feature sets have none of")
             if self.media.crops:
                 raise ValueError(f"corruption.{name} blurs frames, and media.crops are cut out of them already")
-        return self
 
     @property
     def data(self) -> Path:
@@ -270,9 +279,6 @@ def _known_keys(location: list[str]) -> list[str]:
     """The keys that may stand at a place of the document."""
     here: Any = Params
     for part in location:
-        fields = getattr(here, "model_fields", None) or getattr(here, "__dataclass_fields__", {})
-        if part not in fields:  # the name of an encoder
-            continue
-        annotation = getattr(fields[part], "annotation", None) or fields[part].type
-        here = get_args(annotation)[-1] if get_args(annotation) else annotation
-    return list(getattr(here, "model_fields", None) or getattr(here, "__dataclass_fields__", {}))
+        held = here.__annotations__.get(part, here)  # a part without one is the name of an encoder
+        here = (get_args(held) or (held,))[-1]
+    return list(here.__annotations__)

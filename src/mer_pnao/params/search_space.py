@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mer_pnao.foundations.checks import above, between
+from mer_pnao.foundations.checks import above, at_least, between
 from mer_pnao.network.emotion_network import NetworkConfig
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.training.fit import TrainingConfig
@@ -39,8 +39,7 @@ class LogGrid:
 
     def __post_init__(self) -> None:
         above("low", self.low, 0)
-        if self.high < self.low:
-            raise ValueError(f"high must be at least low = {self.low:g}, got {self.high!r}")
+        at_least("high", self.high, self.low)
         between("points", self.points, 1, 1000)
         if self.points == 1 and self.high > self.low:
             raise ValueError(f"points must be at least 2 to hold both {self.low:g} and {self.high:g}, got 1")
@@ -66,8 +65,7 @@ class WholeRange:
     high: int
 
     def __post_init__(self) -> None:
-        if self.high < self.low:
-            raise ValueError(f"high must be at least low = {self.low}, got {self.high!r}")
+        at_least("high", self.high, self.low)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """PNAO beside its controls: `reports/controls.csv`, and the same in a terminal."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +50,7 @@ def controls_table(
                     "trainval_com": trainval.scores.com,
                     "trainval_com_std": _std(trainings, "trainval", dataset.train),
                     "trainval_p_better_than_pnao": trainval.p_better,
-                    "dis": test.scores.dis,
-                    "dim": test.scores.dim,
-                    "com": test.scores.com,
+                    **asdict(test.scores),
                     "com_std": _std(trainings, "test", dataset.test),
                     "com_low": test.com_low,
                     "com_high": test.com_high,

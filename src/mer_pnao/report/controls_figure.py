@@ -13,7 +13,8 @@ ACROSS = 4
 SHIFT = 0.12  # of the distance of two sizes, so that two intervals at one size do not cover each other
 
 
-def controls_figure(table: pd.DataFrame, has_valence: bool) -> bytes:
+@as_png
+def controls_figure(table: pd.DataFrame, has_valence: bool) -> Figure:
     """A PNG of `controls_table`'s table: each method beside PNAO, size by size, with 95 % intervals.
 
     The sizes stand at equal distances, for PNAO's rounds may differ little; their parameters are written below.
@@ -24,21 +25,19 @@ def controls_figure(table: pd.DataFrame, has_valence: bool) -> bytes:
         f"{short_count(row['parameters'])}\n{100 * row['parameters_ratio']:.0f} %\n{row['epochs']} ep."
         for row in pnao.to_dict("records")
     ]
-
-    def draw(figure: Figure) -> None:
-        grid = figure.subplots(-(-len(others) // ACROSS), ACROSS, squeeze=False, sharey=True)
-        for axes, method in zip(grid.flat, others, strict=True):
-            _draw_panel(axes, pnao, table[table["method"] == method].sort_values("round"))
-            axes.set_xticks(range(len(sizes)), sizes)
-            axes.set_title("Dense (100 %), trained on" if method == DENSE else TITLES[method])
-        low, high = grid[0, 0].get_ylim()
-        grid[0, 0].set_ylim(low - 0.1 * (high - low))  # room for P
-        for axes in grid[:, 0]:
-            axes.set_ylabel("Com, test" if has_valence else "Com = Dis, test")
-        figure.supxlabel("parameters, their share of the dense network, epochs", fontsize=9, color=MUTED)
-        figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-
-    return as_png(10.8, 6.2, draw)
+    figure = Figure(figsize=(10.8, 6.2))
+    grid = figure.subplots(-(-len(others) // ACROSS), ACROSS, squeeze=False, sharey=True)
+    for axes, method in zip(grid.flat, others, strict=True):
+        _draw_panel(axes, pnao, table[table["method"] == method].sort_values("round"))
+        axes.set_xticks(range(len(sizes)), sizes)
+        axes.set_title("Dense (100 %), trained on" if method == DENSE else TITLES[method])
+    low, high = grid[0, 0].get_ylim()
+    grid[0, 0].set_ylim(low - 0.1 * (high - low))  # room for P
+    for axes in grid[:, 0]:
+        axes.set_ylabel("Com, test" if has_valence else "Com = Dis, test")
+    figure.supxlabel("parameters, their share of the dense network, epochs", fontsize=9, color=MUTED)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
 
 
 def _draw_panel(axes: Axes, pnao: pd.DataFrame, method: pd.DataFrame) -> None:

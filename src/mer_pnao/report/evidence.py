@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.outs.decisions import read_predictions
+from mer_pnao.outs.decisions import read_predictions, read_table
 from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, SYSTEMS, TITLES, TRAINVAL, WEIGHTS, further_seeds
 from mer_pnao.outs.record import Record, record_folders
 
@@ -66,6 +66,12 @@ class Evidence:
     test: pd.DataFrame
     data_digest: str
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # further splits, with "" for no emotion
+    clips: Mapping[str, int] = field(default_factory=dict)  # of the manifest, by split
+
+    @property
+    def branches(self) -> list[str]:
+        """The branches of all systems."""
+        return list(dict.fromkeys(branch for system in self.systems.values() for branch in system.branches))
 
     @property
     def has_valence(self) -> bool:
@@ -127,6 +133,7 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
         _truth_of(truth, first.test),
         first.best.data_digest,
         {split: _truth_of(truth, predictions) for split, predictions in first.others.items()},
+        {str(split): count for split, count in truth["split"].value_counts().items()},
     )
 
 
@@ -149,7 +156,7 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
         raise InputError(f"{directory} must mark exactly one of its {len(rounds)} rounds as best, not {len(chosen)}")
     best = chosen[0] if chosen else 0
     weights = {
-        each.number: _read_weights(folder / WEIGHTS)
+        each.number: read_table(folder / WEIGHTS, _WEIGHTS)
         for folder, each in zip(folders, rounds, strict=True)
         if (folder / WEIGHTS).exists()
     }
@@ -177,10 +184,3 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
         branches={branch: of_branches[:, place] for place, branch in enumerate(predictions.branches)},
         others=tests,
     )
-
-
-def _read_weights(path: Path) -> pd.DataFrame:
-    table = pd.read_csv(path, dtype=float)
-    if missing := [column for column in _WEIGHTS if column not in table]:
-        raise InputError(f"{path} lacks the column {missing[0]!r}")
-    return table

@@ -1,6 +1,5 @@
 """`reports/search/`: every trial as a table, the study in a file, the figures, and a page of all of it."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,8 @@ import pandas as pd
 from rich.console import Console
 
 from mer_pnao.foundations.console import narrow_table
-from mer_pnao.foundations.files import write_bytes
-from mer_pnao.params.search_space import Value
-from mer_pnao.report.search_figures import draw_search
+from mer_pnao.foundations.files import write_bytes, write_json, write_text
+from mer_pnao.report.search_figures import draw_search, short
 from mer_pnao.report.templates import render
 from mer_pnao.report.words import short_count
 from mer_pnao.search.record import StudyRecord, TrialRecord
@@ -26,17 +24,15 @@ def write_search(record: StudyRecord, out: Path) -> None:
 
     Figures that an earlier study left, and that this one has none of, go.
     """
-    drawn, study = draw_search(record), summary(record)
-    pictures = {f"{name}.png": content for name, content in drawn.items()}
-    texts = {
-        "trials.csv": trials_table(record).to_csv(index=False, float_format="%.6f", lineterminator="\n"),
-        "study.json": json.dumps(study, indent=1, allow_nan=False) + "\n",
-        "index.html": render("search", {"study": study, "pictures": drawn}),
-    }
-    for name, content in {**pictures, **{name: text.encode() for name, text in texts.items()}}.items():
-        write_bytes(out / name, content)
+    pictures, study = draw_search(record), summary(record)
+    for name, picture in pictures.items():
+        write_bytes(out / f"{name}.png", picture)
+    trials = trials_table(record).to_csv(index=False, float_format="%.6f", lineterminator="\n")
+    write_text(out / "trials.csv", trials)
+    write_json(out / "study.json", study)
+    write_text(out / "index.html", render("search", {"study": study, "pictures": pictures}))
     for path in out.glob("*.png"):
-        if path.name not in pictures:
+        if path.stem not in pictures:
             path.unlink()
 
 
@@ -86,7 +82,6 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
 def summary(record: StudyRecord) -> dict[str, Any]:
     """What the page and `study.json` say of the study."""
     chosen, own = record.chosen, record.own
-    ranked = sorted((each for each in record.trials if each.complete), key=lambda each: -each.best.com)
     return {
         "study": record.name,
         "profile": record.profile,
@@ -100,7 +95,7 @@ def summary(record: StudyRecord) -> dict[str, Any]:
         "hit_rate": record.hit_rate,
         "chosen": chosen and _facts(chosen),
         "own": own and _facts(own),
-        "top": [_facts(each) for each in (record.front if record.pareto else ranked)[:SHOWN]],
+        "top": [_facts(each) for each in _top(record)],
         "importances": dict(record.importances),
         "data_digest": record.data_digest,
     }
@@ -111,12 +106,11 @@ def print_search(record: StudyRecord, console: Console) -> None:
     knobs = [knob.name for knob in record.knobs]
     shown = narrow_table(["Trial", *knobs, "Tr&Val Com ↑", "Best round", "Parameters"])
     shown.columns[0].justify = "right"
-    for each in summary(record)["top"]:
-        values = [short(each["values"][knob]) for knob in knobs]
-        size = f"{short_count(each['parameters'])} ({each['parameters_ratio']:.0%})".replace("%", " %")
-        chosen = record.chosen is not None and each["trial"] == record.chosen.number
-        figures = [f"{each['com']:.4f}", str(each["best_round"]), size]
-        shown.add_row(str(each["trial"]), *values, *figures, style="bold" if chosen else None)
+    for each in _top(record):
+        values = [short(each.values[knob]) for knob in knobs]
+        size = f"{short_count(each.best.parameters)} ({each.parameters_ratio:.0%})".replace("%", " %")
+        figures = [f"{each.best.com:.4f}", str(each.best_round), size]
+        shown.add_row(str(each.number), *values, *figures, style="bold" if each == record.chosen else None)
     console.print(shown)
     console.print(" ".join(sentences(record)), style="dim", highlight=False, soft_wrap=True)
 
@@ -137,9 +131,10 @@ def sentences(record: StudyRecord) -> list[str]:
     return said
 
 
-def short(value: Value) -> str:
-    """A knob's value for people."""
-    return value if isinstance(value, str) else f"{value:g}"
+def _top(record: StudyRecord) -> list[TrialRecord]:
+    """The best trials, or with two objectives those of the front."""
+    ranked = sorted((each for each in record.trials if each.complete), key=lambda each: -each.best.com)
+    return (record.front if record.pareto else ranked)[:SHOWN]
 
 
 def _facts(trial: TrialRecord) -> dict[str, Any]:

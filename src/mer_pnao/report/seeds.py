@@ -44,12 +44,8 @@ def over_seeds(evidence: Evidence) -> dict[str, OverSeeds]:
 def _over_seeds(evidence: Evidence, system: System) -> OverSeeds:
     tests = [_scores(evidence.test, training.test) for training in system.trainings]
     trainvals = [trainval_scores(evidence, training) for training in system.trainings]
-    values: dict[str, list[float | None]] = {
-        "trainval_com": [None if scores is None else scores.com for scores in trainvals],
-        "dis": [scores.dis for scores in tests],
-        "dim": [scores.dim for scores in tests],
-        "com": [scores.com for scores in tests],
-    }
+    values: dict[str, list[float | None]] = {"trainval_com": [each.com if each else None for each in trainvals]}
+    values |= {measure: [getattr(scores, measure) for scores in tests] for measure in ("dis", "dim", "com")}
     seeds = tuple(training.seed for training in system.trainings)
     spreads = {measure: _spread(each) for measure, each in values.items()}
     return OverSeeds(seeds, tuple(scores.com for scores in tests), spreads)

@@ -2,18 +2,20 @@
 
 import io
 from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 import matplotlib.style
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart with every kind of colour blindness
-BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+BLUE, VERMILLION, ORANGE = "#0072B2", "#D55E00", "#E69F00"
 INK, MUTED, RULE = "#1d2733", "#5b6775", "#dfe4ea"
 SHARES = LinearSegmentedColormap.from_list("shares", ["#ffffff", "#cfe3f1", "#6aaed6", BLUE, "#00456d"])
 OVER_ROUNDS = LinearSegmentedColormap.from_list("rounds", ["#9fb4c7", BLUE, "#5e3c99", VERMILLION])
 STYLE = {
+    "figure.constrained_layout.use": True,
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same on every machine
     "font.size": 9,
     "axes.titlesize": 10,
@@ -38,14 +40,17 @@ STYLE = {
     "lines.markersize": 5,
 }
 DPI = 200
+P = ParamSpec("P")
 
 
-def as_png(width: float, height: float, draw: Callable[[Figure], None]) -> bytes:
-    """Draw a figure of inches in the project's style, whatever a user's matplotlibrc says."""
-    with matplotlib.style.context(["default", STYLE]):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        draw(figure)
+def as_png(draw: Callable[P, Figure]) -> Callable[P, bytes]:
+    """Make of a function that draws a figure one that gives it as a PNG, in this style whatever a matplotlibrc says."""
+
+    @wraps(draw)
+    def drawn(*args: P.args, **kwargs: P.kwargs) -> bytes:
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+        with matplotlib.style.context(["default", STYLE]):
+            draw(*args, **kwargs).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        return buffer.getvalue()
+
+    return drawn

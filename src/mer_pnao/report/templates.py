@@ -29,13 +29,7 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals |= {
-        "baseline": BASELINE,
-        "fusion": FUSION,
-        "confident": CONFIDENT,
-        "dash": NONE,
-        "dim_weight": DIM_WEIGHT,
-    }
+    templates.globals.update(baseline=BASELINE, fusion=FUSION, confident=CONFIDENT, dash=NONE, dim_weight=DIM_WEIGHT)
     templates.filters |= {
         "number": number,
         "signed": signed,

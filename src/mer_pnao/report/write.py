@@ -1,13 +1,11 @@
 """Everything under `reports/`, from what the train stages left in `models/`."""
 
-import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from mer_pnao.foundations.files import write_bytes
+from mer_pnao.foundations.files import write_bytes, write_json
 from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.report import figures
 from mer_pnao.report.evidence import Evidence, read_evidence
@@ -24,9 +22,7 @@ def write_report(
     labels: Sequence[str],
     skipped: pd.DataFrame,
     out: Path,
-    resamples: int,
-    seed: int,
-    profile: str,
+    setting: Setting,
 ) -> None:
     """Write tables, predictions, metrics, figures, the page and a submission for each test split into `out`.
 
@@ -36,17 +32,16 @@ def write_report(
     InputError naming the file when `models` does not fit.
     """
     evidence = read_evidence(models, truth, labels)
-    comparisons = compare(evidence, resamples, seed)
-    further = further_splits(evidence, resamples, seed)
+    comparisons = compare(evidence, setting.resamples, setting.seed)
+    further = further_splits(evidence, setting.resamples, setting.seed)
     table, rounds = results_table(evidence, comparisons, further), rounds_table(evidence)
-    numbers = metrics(evidence, comparisons, compare(evidence, resamples, seed, PROBE), further)
+    numbers = metrics(evidence, comparisons, compare(evidence, setting.resamples, setting.seed, PROBE), further)
     pictures = draw_figures(evidence)
-    setting = Setting(profile=profile, resamples=resamples, seed=seed, clips=dict(Counter(truth["split"])))
     skipped = skipped[SKIPPED_COLUMNS]
 
     write_bytes(out / "table.csv", _csv(table))
     write_bytes(out / "rounds.csv", _csv(rounds))
-    write_bytes(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
+    write_json(out / "metrics.json", numbers)
     write_bytes(out / "skipped_clips.csv", _csv(skipped))
     for name, system in evidence.systems.items():
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors

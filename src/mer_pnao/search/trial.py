@@ -124,7 +124,7 @@ def settings_of(params: Params, knobs: Iterable[Knob]) -> dict[str, Any]:
         "seed": params.seed,
         "folds": params.folds,
         "seeds": [params.seeds[0]],  # the others only say how much a seed matters
-        "features": params.features.model_dump(mode="json"),
+        "features": asdict(params.features),
     }
     for section in CONFIGS:
         values = asdict(getattr(params, section))

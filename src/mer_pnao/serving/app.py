@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,14 +20,13 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS
 from mer_pnao.extraction.clip_reader import DecodedClip
-from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
 from mer_pnao.predict import Prediction, Predictor, Refusal
-from mer_pnao.serving.current_model import CurrentModel, ModelSource
+from mer_pnao.serving.admission import RECORD, Admission, too_large
+from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
-from mer_pnao.serving.gate import RECORD, Admission, too_large
 from mer_pnao.serving.limits import ServiceLimits
 from mer_pnao.serving.page import the_page
 
@@ -79,19 +77,15 @@ _PROBLEMS = {
 }
 
 
-def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequence[str] = ()) -> FastAPI:
+def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Sequence[str] = ()) -> FastAPI:
     """The service over a model.
 
     Args:
-        source: of the model, which is loaded now.
+        current: the model that answers.
         root: what the path of a face detector is relative to.
         limits: what is taken.
         hosts: names beside those of this machine that a request may call the service by.
-
-    Raises:
-        InputError: the model cannot be used, or not on uploads.
     """
-    current = CurrentModel(_for_uploads(source))
     decoders = DecoderPool(min(limits.at_once, usable_cores()), limits.decode_seconds, root)
     networks = ThreadPoolExecutor(1)  # which use every core themselves
 
@@ -161,20 +155,6 @@ def make_app(source: ModelSource, root: Path, limits: ServiceLimits, hosts: Sequ
     return app
 
 
-def _for_uploads(source: ModelSource) -> ModelSource:
-    """The source, which refuses a model that reads face crops of its own corpus only."""
-
-    def load(before: Predictor | None) -> Predictor:
-        predictor = source.load(before)
-        for name, plan in predictor.plans().items():
-            if plan.limits.crops:
-                called = f"the encoder {name} of model {predictor.version}"
-                raise InputError(f"{called} reads ready face crops, which an upload has none of")
-        return predictor
-
-    return replace(source, load=load)
-
-
 def _store(clip: UploadFile, path: Path) -> None:
     with path.open("xb") as file:
         shutil.copyfileobj(clip.file, file)
@@ -200,11 +180,7 @@ def _warm_up(predictor: Predictor) -> None:
 def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
     plans = [limits.tighten(plan).limits for plan in predictor.plans().values()]
     encoders = {
-        name: EncoderSummary(
-            kind=str(encoder.identity["kind"]),
-            checkpoint_sha256=str(encoder.identity["checkpoint_sha256"]),
-            sets=list(encoder.sets),
-        )
+        name: EncoderSummary.model_validate({**encoder.identity, "sets": list(encoder.sets)})
         for name, encoder in predictor.encoders.items()
     }
     return ModelSummary(

@@ -1,8 +1,8 @@
 """The process that decodes uploads, so that a file that crashes, hangs or swells a decoder takes nothing else along.
 
-It reads requests from its standard input and writes answers to its standard output until the input ends. A message is
-its length in 4 bytes, big-endian, and so many bytes of JSON; an answer's arrays follow as plain bytes. Nothing is
-pickled: the service must not run what a subverted decoder sends.
+It reads requests from its standard input and writes answers to its standard output until the input ends. Each is a
+line of JSON; an answer's arrays follow as plain bytes. Nothing is pickled: the service must not run what a subverted
+decoder sends.
 """
 
 import json
@@ -29,13 +29,11 @@ _MEMORY = 4 * 2**30  # of address space: several 4K frames fit, a bomb does not
 def request_of(path: Path, root: Path, plans: Mapping[str, DecodingPlan]) -> bytes:
     """The message that asks for a clip to be decoded in several ways."""
     request = {"path": str(path), "root": str(root), "plans": {name: asdict(plan) for name, plan in plans.items()}}
-    return message(request)
+    return _line(request)
 
 
-def message(content: Mapping[str, Any]) -> bytes:
-    """A JSON object with its length before it."""
-    data = json.dumps(content).encode()
-    return len(data).to_bytes(4, "big") + data
+def _line(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
 
 
 def main() -> None:
@@ -46,9 +44,8 @@ def main() -> None:
     # What a library prints must not get between the answers.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    while head := sys.stdin.buffer.read(4):
-        request = json.loads(sys.stdin.buffer.read(int.from_bytes(head, "big")))
-        _answer(request, answers)
+    for request in sys.stdin.buffer:
+        _answer(json.loads(request), answers)
         answers.flush()
 
 
@@ -61,13 +58,13 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> None:
                 held = clip.content if isinstance(clip.content, np.ndarray) else np.stack(list(clip.content))
             contents[name] = np.ascontiguousarray(held), clip.whole_frame
     except (ClipError, InputError) as error:
-        out.write(message({"reason": str(error), "refused": isinstance(error, ClipError)}))
+        out.write(_line({"reason": str(error), "refused": isinstance(error, ClipError)}))
         return
     head = {
         name: {"dtype": str(content.dtype), "shape": content.shape, "whole_frame": whole_frame}
         for name, (content, whole_frame) in contents.items()
     }
-    out.write(message({"contents": head}))
+    out.write(_line({"contents": head}))
     for content, _ in contents.values():
         out.write(content.tobytes())
 

@@ -18,12 +18,6 @@ from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
 from mer_pnao.serving.decoder import request_of
 
-_MOST_HEADER = 2**20  # bytes
-
-
-class DecoderError(Exception):
-    """A decoding process that answered nothing, or nonsense."""
-
 
 class DecoderPool:
     """So many processes at most, started when they are first needed and kept."""
@@ -45,7 +39,7 @@ class DecoderPool:
                 sound = True
             except TimeoutError as error:
                 raise ClipError(f"takes more than {self._seconds:g} s to decode") from error
-            except (DecoderError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # no answer, or nonsense
                 raise ClipError("makes the decoder fail") from error
             finally:
                 if sound:
@@ -92,13 +86,10 @@ async def _ask(
     assert process.stdout is not None
     process.stdin.write(request)
     await process.stdin.drain()
-    length = int.from_bytes(await process.stdout.readexactly(4), "big")
-    if length > _MOST_HEADER:
-        raise DecoderError
-    answer = json.loads(await process.stdout.readexactly(length))
+    answer = json.loads(await process.stdout.readline())  # a ValueError where it ends, or is longer than 64 KiB
     if "reason" in answer:
         if not answer["refused"]:
-            raise DecoderError(answer["reason"])
+            raise ValueError(answer["reason"])
         return ClipError(answer["reason"])
     contents = {}
     for name, plan in plans.items():
@@ -111,7 +102,7 @@ async def _ask(
 
 
 def _form(plan: DecodingPlan, head: Mapping[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """What an array may be by its plan. Raises DecoderError for anything else."""
+    """What an array may be by its plan. Raises ValueError for anything else."""
     shape = tuple(int(length) for length in head["shape"])
     dtype: np.dtype[Any]
     if plan.kind == "sound":
@@ -120,7 +111,7 @@ def _form(plan: DecodingPlan, head: Mapping[str, Any]) -> tuple[np.dtype[Any], t
         side = plan.crop_side
         dtype, fits = np.dtype(np.uint8), shape[1:] == (side, side, 3) and 0 < shape[0] <= plan.frames
     if not fits or head["dtype"] != str(dtype):
-        raise DecoderError
+        raise ValueError(f"no clip gives the array {head}")
     return dtype, shape
 
 

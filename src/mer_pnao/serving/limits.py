@@ -10,11 +10,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class ServiceLimits:
-    """Bounds on a clip and on the work at a time.
-
-    Raises:
-        ValueError: a value is out of range, naming it.
-    """
+    """Bounds on a clip and on the work at a time. Raises ValueError naming key, value and range."""
 
     max_bytes: int = 64 * MIB  # a minute of phone video; the clips of MER 2023 have one
     max_seconds: float = 60.0  # of a clip; the model's own limit counts where it is lower

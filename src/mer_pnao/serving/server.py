@@ -13,19 +13,6 @@ _GRACE = 30  # seconds that running requests have to end after Ctrl-C
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]")
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket at the address; port 0 is any free one. Raises InputError when the address cannot be used."""
-    if not host:
-        raise InputError("an empty host would be every address of this machine; name one")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        host.encode("idna")  # which create_server does, and leaves a socket open where that fails
-        return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, UnicodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{host} port {port} cannot be used: {reason}; choose another one") from error
-
-
 def host_name(name: str) -> str:
     """A name that requests may call the service by. Raises InputError for what no request's Host can be."""
     if not _HOST.fullmatch(name):

@@ -93,9 +93,7 @@ def test_every_limit_is_still_allowed() -> None:
 
 
 def test_the_limits_are_those_of_params() -> None:
-    strict = LIMITS.model_copy(
-        update={"probability": 0.99, "probe_probability": 0.8, "margin": 0.0, "smaller": 0.5, "slower": 0.0}
-    )
+    strict = replace(LIMITS, probability=0.99, probe_probability=0.8, margin=0.0, smaller=0.5, slower=0.0)
 
     def names(evidence: Measured) -> list[str]:
         return [gate.name for gate in judge(evidence, strict) if not gate.passed]

@@ -137,7 +137,7 @@ def _record(
             "forced": reason,
             "gates": [gate._asdict() for gate in gates],
             "evidence": asdict(measured),
-            "limits": params.promotion.model_dump(),
+            "limits": asdict(params.promotion),
             "bootstrap": {"resamples": params.evaluation.resamples, "seed": params.seed},
         }
         store.client.log_dict(version.run_id, report, place)

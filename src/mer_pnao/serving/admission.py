@@ -120,9 +120,7 @@ def _log(record: dict[str, object], size: int, seconds: float) -> None:
     line = {
         "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "bytes": size,
-        "seconds": record.get("seconds"),
-        "status": record.get("status"),
-        "model_version": record.get("model_version"),
+        **{key: record.get(key) for key in ("seconds", "status", "model_version")},
         "ms": round(1000 * seconds, 1),
     }
     print(json.dumps(line), file=sys.stderr, flush=True)
