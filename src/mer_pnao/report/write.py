@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +12,7 @@ from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.report import figures
 from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table
+from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table, system_figures
 
 SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
 SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
@@ -39,14 +39,15 @@ def write_report(
     comparisons = compare(evidence, resamples, seed)
     further = further_splits(evidence, resamples, seed)
     table, rounds = results_table(evidence, comparisons, further), rounds_table(evidence)
-    numbers = metrics(evidence, comparisons, compare(evidence, resamples, seed, PROBE), further)
+    numbers = system_figures(evidence, comparisons, compare(evidence, resamples, seed, PROBE), further)
     pictures = draw_figures(evidence)
     setting = Setting(profile=profile, resamples=resamples, seed=seed, clips=dict(Counter(truth["split"])))
     skipped = skipped[SKIPPED_COLUMNS]
 
     write_bytes(out / "table.csv", _csv(table))
     write_bytes(out / "rounds.csv", _csv(rounds))
-    write_bytes(out / "metrics.json", json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n")
+    write_bytes(out / "systems.json", _json(numbers))
+    write_bytes(out / "metrics.json", _json(metrics(numbers)))
     write_bytes(out / "skipped_clips.csv", _csv(skipped))
     for name, system in evidence.systems.items():
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
@@ -68,6 +69,10 @@ def draw_figures(evidence: Evidence) -> dict[str, bytes]:
     }
     drawn |= {f"weights_{name}": figures.weights(system) for name, system in systems if system.weights}
     return drawn | {"reliability": figures.reliability_diagram(evidence)}
+
+
+def _json(numbers: Mapping[str, Mapping[str, float | None]]) -> bytes:
+    return json.dumps(numbers, indent=1, allow_nan=False).encode() + b"\n"
 
 
 def _csv(table: pd.DataFrame, number: str = "%.6f") -> bytes:
