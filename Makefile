@@ -75,4 +75,5 @@ lock:  ## resolve requirements.lock anew from pyproject.toml
 	rm -rf .venv-lock
 
 clean:  ## forget what the pipeline made, keep the environment
-	rm -rf data models reports work .dvc/cache .dvc/tmp mlruns/mlflow.db* mlruns/artifacts
+	rm -rf data models work dvc_plots .dvc/cache .dvc/tmp mlruns/mlflow.db* mlruns/artifacts
+	git clean -dfqX reports  # what git keeps stays

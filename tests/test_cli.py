@@ -96,7 +96,7 @@ def test_a_wrong_number_of_workers_is_named(mer: Mer, monkeypatch: pytest.Monkey
 def test_choosing_a_profile_says_what_it_is(mer: Mer) -> None:
     code, out, err = mer("profile", "--name", "demo")
     assert (code, out, err) == (0, "profile demo: 6 emotions, corpus data/demo/clips\n", "")
-    params = re.sub(r"(?m)^  labels: \[.*\]", "  labels: []", Path("params.yaml").read_text())
+    params = re.sub(r"(?m)^  labels:\n(  - .*\n)+", "  labels: []\n", Path("params.yaml").read_text())
     Path("params.yaml").write_text(params)
     code, out, err = mer("profile")
     assert (code, out, err) == (0, "profile demo: the corpus's own emotions, corpus data/demo/clips\n", "")

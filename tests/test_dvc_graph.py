@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,25 @@ def test_every_stage_has_outs_and_every_script_a_stage() -> None:
     scripts = {re.search(r"pipelines/(\w+)\.py", str(stage["cmd"]))[1] for stage in stages().values()}  # type: ignore[index]
     assert scripts == {path.stem for path in (ROOT / "pipelines").glob("*.py")}
     assert all(stage.get("outs") for stage in stages().values())
+
+
+def test_what_is_compared_is_committed_with_git() -> None:
+    """So that HEAD has numbers for `dvc metrics diff`, `dvc plots diff` and `dvc exp show`."""
+    evaluate = stages()["evaluate"]
+    uncached = {
+        kind: [path for out in evaluate[kind] if isinstance(out, dict) for path in out]  # type: ignore[attr-defined]
+        for kind in ("outs", "metrics", "plots")
+    }
+    compared = ["reports/metrics.json", "reports/rounds.csv", "reports/table.csv"]
+    # among `outs` one that is not cached would switch the run-cache of the stage off
+    assert uncached == {"outs": [], "metrics": compared[:1], "plots": compared[1:]}
+    options = [each for kind in ("metrics", "plots") for out in evaluate[kind] for each in out.values()]  # type: ignore[attr-defined]
+    assert all(each["cache"] is False for each in options)
+    others = ["reports/systems.json", "reports/index.html", "reports/predictions/enf.csv", "dvc_plots/index.html"]
+    asked = subprocess.run(
+        ["git", "check-ignore", "--no-index", *compared, *others], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert asked.stdout.split() == others
 
 
 def test_a_stage_runs_the_code_beside_it() -> None:

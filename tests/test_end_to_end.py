@@ -1,13 +1,16 @@
 """The whole pipeline on a tiny profile, as a user runs it: dvc repro, changes, kills, push and pull, the registry."""
 
 import json
+import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +119,7 @@ def test_the_first_run_leaves_every_product(finished: Path) -> None:
     shrinking = rounds[(rounds["system"] == "enf_pnao") & (rounds["split"] == "test")]["parameters"].tolist()
     assert shrinking == sorted(shrinking, reverse=True)
     assert shrinking[-1] < shrinking[0]
-    for name in ("index.html", "metrics.json", "skipped_clips.csv", "figures/confusion_final.png"):
+    for name in ("index.html", "metrics.json", "systems.json", "skipped_clips.csv", "figures/confusion_final.png"):
         assert (finished / "reports" / name).stat().st_size > 20
     for system in SYSTEMS:
         assert len(pd.read_csv(finished / f"reports/predictions/{system}.csv")) == TEST_CLIPS
@@ -128,6 +131,7 @@ def test_nothing_changed_runs_nothing(finished: Path) -> None:
     said = run(finished, "dvc", "repro")
     assert "Running stage" not in said
     assert "up to date" in said
+    assert run(finished, "dvc", "status", "dvc.yaml") == "Data and pipelines are up to date.\n"
 
 
 def test_what_mer_extract_computes_for_the_profile_is_what_the_stage_takes(finished: Path) -> None:
@@ -144,9 +148,20 @@ def test_an_experiment_with_another_naor_reuses_the_sparse_training(project: Pat
     assert stages_run(said) == ["pnao", "ensemble", "evaluate"]
     assert len(rounds_known(project) - before) == 2 * 3  # three pruned rounds a system, no round 0
     assert "pnao.naor" in run(project, "dvc", "params", "diff")
-    assert "enf_pnao" in run(project, "dvc", "metrics", "show")
-    run(project, "dvc", "plots", "show", "--out", "plots_page")
-    assert (project / "plots_page/index.html").is_file()
+    compared = re.findall(r"enf_pnao\.parameters_ratio +(\S+) +(\S+) +(\S+)", run(project, "dvc", "metrics", "diff"))
+    assert len(compared) == 1
+    assert all(math.isfinite(float(number)) for number in compared[0])
+    plots = first_json(run(project, "dvc", "plots", "diff", "HEAD", "--json"))["data"]
+    rows = plots["reports/rounds.csv"][0]["content"]["data"]["values"]
+    assert Counter(row["rev"] for row in rows) == {"HEAD": 20, "workspace": 20}
+    run(project, "dvc", "plots", "show")
+    assert "Com of every round" in (project / "dvc_plots/index.html").read_text()
+    assert "dvc_plots" not in run(project, "git", "status", "--porcelain")
+    (line,) = re.findall(r"^dvc (exp show .*?)(?:  +#.*)?$", (ROOT / "docs/use.md").read_text(), flags=re.M)
+    table = run(project, "dvc", *shlex.split(line), "--no-pager", COLUMNS="80")
+    assert max(map(len, table.splitlines())) <= 80
+    assert {"final.trainval_com", "final.test_com", "pnao.naor"} < set(table.split())
+    assert "…" not in table
 
     before = rounds_known(project)
     run(project, "dvc", "exp", "run", "-S", "pnao.rounds=2", "pnao")

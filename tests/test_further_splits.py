@@ -144,9 +144,11 @@ def test_further_splits_train_nothing_and_change_nothing_of_the_test_split(finis
     file = "reports/submission/test.csv"
     assert (plain / file).read_bytes() == (everything / file).read_bytes()
     assert [path.name for path in (plain / "reports/submission").iterdir()] == ["test.csv"]
-    metrics, before = (json.loads((project / "reports/metrics.json").read_text()) for project in (everything, plain))
+    file = "reports/metrics.json"
+    assert (plain / file).read_bytes() == (everything / file).read_bytes()
+    figures, before = (json.loads((project / "reports/systems.json").read_text()) for project in (everything, plain))
     table = pd.read_csv(everything / "reports/table.csv").set_index(["split", "system"])
-    for name, numbers in metrics.items():
+    for name, numbers in figures.items():
         assert list(numbers) == [*before[name], "semi_com", "test_noisy_com"]
         assert {key: numbers[key] for key in before[name]} == before[name]
         for split in ("semi", "test_noisy"):

@@ -2,12 +2,14 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
 from mer_pnao.foundations.errors import InputError
@@ -57,6 +59,16 @@ def test_the_committed_params_are_the_demo() -> None:
         pytest.skip("no git, or another profile is committed")
     committed = subprocess.check_output(["git", "show", "HEAD:profiles/demo.yaml"], cwd=ROOT)
     assert show.stdout == committed
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_dvc_changes_the_one_line_that_it_is_asked_to(path: Path, tmp_path: Path) -> None:
+    """`dvc exp run -S` writes the whole file anew, and lists in block style."""
+    params = tmp_path / "params.yaml"
+    shutil.copyfile(path, params)
+    apply_overrides(params, ["pnao.naor=0.123"])
+    before, after = path.read_text().splitlines(), params.read_text().splitlines()
+    assert [new for old, new in zip(before, after, strict=True) if old != new] == ["  naor: 0.123"]
 
 
 def with_change(tmp_path: Path, *keys: str, value: object, profile: str = "demo") -> Path:

@@ -65,7 +65,8 @@ def test_everything_is_written(models, truth, skipped, tmp_path):
     figures = [f"confusion_{name}" for name in SYSTEMS] + ["rounds_pnao", "rounds_enf_pnao", "reliability"]
     figures += [f"weights_{name}" for name in SYSTEMS[1:5]]
     expected = {f"figures/{name}.png" for name in figures} | {f"predictions/{name}.csv" for name in SYSTEMS}
-    expected |= {"table.csv", "rounds.csv", "metrics.json", "skipped_clips.csv", "index.html", "submission/test.csv"}
+    expected |= {"table.csv", "rounds.csv", "metrics.json", "systems.json", "skipped_clips.csv", "index.html"}
+    expected |= {"submission/test.csv"}
     assert set(first) == expected
     for name in figures:
         with Image.open(tmp_path / "a" / "figures" / f"{name}.png") as picture:
@@ -111,17 +112,17 @@ def calibration_error(predictions, test):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_the_metrics_and_predictions_say_the_same_as_the_table(models, truth, skipped, tmp_path):
+def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, skipped, tmp_path):
     out = report(models, truth, skipped, tmp_path / "out")
     table = pd.read_csv(out / "table.csv").set_index("system")
-    metrics = json.loads((out / "metrics.json").read_text())
-    assert list(metrics) == SYSTEMS
+    systems = json.loads((out / "systems.json").read_text())
+    assert list(systems) == SYSTEMS
     test = truth[truth["split"] == "test"]
-    for name, numbers in metrics.items():
+    for name, numbers in systems.items():
         of_branches = [] if name == "linear_probe" else [f"ece_{branch}" for branch in BRANCHES]
-        figures = ["trainval_com", "dis", "dim", "com", "p_better_than_probe", "parameters_ratio"]
-        assert list(numbers) == [*figures, "ece", *of_branches]
-        for key in set(figures) - {"p_better_than_probe"}:
+        first = ["trainval_com", "dis", "dim", "com", "p_better_than_probe", "parameters_ratio"]
+        assert list(numbers) == [*first, "ece", *of_branches]
+        for key in set(first) - {"p_better_than_probe"}:
             value = np.nan if numbers[key] is None else numbers[key]
             assert value == pytest.approx(table.loc[name, key], abs=1e-9, nan_ok=True)
         predictions = pd.read_csv(out / "predictions" / f"{name}.csv")
@@ -139,6 +140,21 @@ def test_the_metrics_and_predictions_say_the_same_as_the_table(models, truth, sk
             rows = pd.read_csv(folder / "branches.csv").query("split == 'test' and branch == @branch")
             assert len(rows) == len(test)
             assert numbers[f"ece_{branch}"] == pytest.approx(calibration_error(rows, test), abs=1e-6)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_metrics_are_the_few_that_runs_are_compared_by(models, truth, skipped, tmp_path):
+    out = report(models, truth, skipped, tmp_path / "out")
+    table = pd.read_csv(out / "table.csv").set_index("system")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert list(metrics) == SYSTEMS
+    assert sum(map(len, metrics.values())) == 15  # columns of `dvc exp show`
+    for name, numbers in metrics.items():
+        assert numbers.pop("trainval_com") == pytest.approx(table.loc[name, "trainval_com"], abs=1e-9)
+        assert numbers.pop("test_com") == pytest.approx(table.loc[name, "com"], abs=1e-9)
+        if name in ("pnao", "enf_pnao", "final"):
+            assert numbers.pop("parameters_ratio") == pytest.approx(table.loc[name, "parameters_ratio"], abs=1e-9)
+        assert numbers == {}
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -169,7 +185,7 @@ def test_without_valence_there_is_no_dim(build, truth_of, skipped, tmp_path):
     assert table["p_better_than_baseline"].isna().all()  # there is no baseline to be better than
     found = table.loc[["pnao", "enf_pnao"]]
     assert (found["com"] == found["dis"]).all()
-    assert json.loads((out / "metrics.json").read_text())["pnao"]["dim"] is None
+    assert json.loads((out / "systems.json").read_text())["pnao"]["dim"] is None
     page = (out / "index.html").read_text()
     assert "This corpus has no valence" in page
     assert "Dim ↓" not in page
@@ -196,7 +212,7 @@ def reseeded(build, truth, tmp_path):
 def test_several_seeds_add_mean_and_sample_deviation_and_change_nothing_else(build, reseeded, truth, skipped, tmp_path):
     alone = report(build(tmp_path / "alone", truth, seeds=(3,)), truth, skipped, tmp_path / "one")
     out = report(reseeded, truth, skipped, tmp_path / "several")
-    for name in ("rounds.csv", "metrics.json", "predictions/final.csv"):
+    for name in ("rounds.csv", "metrics.json", "systems.json", "predictions/final.csv"):
         assert (out / name).read_bytes() == (alone / name).read_bytes()
     one, table = (pd.read_csv(path / "table.csv") for path in (alone, out))
     assert list(table) == [*one, "seeds", *(f"{m}_{s}" for m in MEASURES for s in ("mean", "std"))]
@@ -354,7 +370,7 @@ def test_what_does_not_fit_is_refused_by_name(models, truth, skipped, tmp_path, 
 @pytest.mark.usefixtures("undrawn")
 def test_the_probability_to_beat_the_probe_is_that_of_the_resamples(models, truth, skipped, tmp_path):
     out = report(models, truth, skipped, tmp_path / "out", resamples=100)
-    metrics = json.loads((out / "metrics.json").read_text())
+    figures = json.loads((out / "systems.json").read_text())
     test = truth[truth["split"] == "test"].reset_index(drop=True)
     tables = {name: pd.read_csv(out / "predictions" / f"{name}.csv") for name in ("linear_probe", "enf")}
 
@@ -366,8 +382,8 @@ def test_the_probability_to_beat_the_probe_is_that_of_the_resamples(models, trut
     draws = np.random.default_rng(7).integers(len(test), size=(100, len(test)))
     gains = np.array([com(tables["enf"], rows) - com(tables["linear_probe"], rows) for rows in draws])
     expected = float(np.mean(gains > 0) + 0.5 * np.mean(gains == 0))
-    assert metrics["enf"]["p_better_than_probe"] == pytest.approx(expected, abs=1e-6)
-    assert metrics["linear_probe"]["p_better_than_probe"] == 0.5
+    assert figures["enf"]["p_better_than_probe"] == pytest.approx(expected, abs=1e-6)
+    assert figures["linear_probe"]["p_better_than_probe"] == 0.5
 
 
 @pytest.fixture
@@ -404,9 +420,9 @@ def test_further_splits_have_scores_intervals_and_seeds_of_their_own_labelled_cl
         if name != "linear_probe":
             assert row["com_mean"] == pytest.approx(statistics.mean(coms), abs=1e-6)
             assert row["com_std"] == pytest.approx(statistics.stdev(coms), abs=1e-6)
-    metrics = json.loads((out / "metrics.json").read_text())["enf"]
-    assert metrics["noise_com"] == pytest.approx(rows.loc[("noise", "enf"), "com"], abs=1e-9)
-    assert "semi_com" not in metrics
+    figures = json.loads((out / "systems.json").read_text())["enf"]
+    assert figures["noise_com"] == pytest.approx(rows.loc[("noise", "enf"), "com"], abs=1e-9)
+    assert "semi_com" not in figures
     submitted = {path.stem: pd.read_csv(path)["name"].tolist() for path in (out / "submission").iterdir()}
     assert submitted == {s: truth["name"][truth["split"] == s].tolist() for s in ("test", "noise", "semi")}
 

@@ -256,7 +256,7 @@ def test_seeds_differ_in_the_networks_and_share_the_folds(
     assert table.loc["pnao", "com_mean"] == pytest.approx(sum(coms) / 2, abs=1e-6)
     assert table.loc["pnao", "com_std"] == pytest.approx(abs(coms[0] - coms[1]) / 2**0.5, abs=2e-6)
     assert table["seeds"].dropna().to_dict() == {"pnao": 2, "enf_pnao": 2, "final": 2}
-    assert list(json.loads((tmp_path / "reports/metrics.json").read_text())["final"])[-3:] == ["ece", "ece_a", "ece_b"]
+    assert list(json.loads((tmp_path / "reports/systems.json").read_text())["final"])[-3:] == ["ece", "ece_a", "ece_b"]
 
     shutil.rmtree(models / "enf_pnao/seed-8")
     with pytest.raises(InputError, match=r"enf_pnao/seed-8 holds no finished round that is marked as the best one"):

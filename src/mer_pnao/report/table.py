@@ -1,4 +1,4 @@
-"""Table 1 with intervals, the rounds, and the flat metrics."""
+"""Table 1 with intervals, the rounds, and what DVC compares."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
-from mer_pnao.outs.names import BASELINE, SYSTEMS
+from mer_pnao.outs.names import BASELINE, FINAL, PRUNED, SYSTEMS
 from mer_pnao.report.calibration import calibration_errors
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import SEED_COLUMNS, OverSeeds, over_seeds, trainval_scores
@@ -143,13 +143,13 @@ def rounds_table(evidence: Evidence) -> pd.DataFrame:
     return _typed(pd.DataFrame(rows, columns=columns))
 
 
-def metrics(
+def system_figures(
     evidence: Evidence,
     comparisons: Mapping[str, Comparison],
     against_probe: Mapping[str, Comparison],
     further: Sequence[FurtherSplit] = (),
 ) -> dict[str, dict[str, float | None]]:
-    """`reports/metrics.json`: few numbers a system, for `dvc metrics show`; `<split>_com` for each further split."""
+    """`reports/systems.json`: the figures of each system; `<split>_com` for each further split."""
 
     def of(name: str, system: System) -> dict[str, float | None]:
         trainval, scores = trainval_scores(evidence, system), comparisons[name].scores
@@ -166,6 +166,16 @@ def metrics(
         return {key: None if value is None else round(value, 6) for key, value in numbers.items()}
 
     return {name: of(name, system) for name, system in evidence.systems.items()}
+
+
+def metrics(figures: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict[str, float | None]]:
+    """`reports/metrics.json`: of each system's figures the few that one run is compared with another by."""
+
+    def of(name: str, numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+        few = {"trainval_com": numbers["trainval_com"], "test_com": numbers["com"]}
+        return few | ({"parameters_ratio": numbers["parameters_ratio"]} if name in (*PRUNED, FINAL) else {})
+
+    return {name: of(name, numbers) for name, numbers in figures.items()}
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

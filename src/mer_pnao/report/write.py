@@ -10,7 +10,7 @@ from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.report import figures
 from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table
+from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table, system_figures
 
 SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
 SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
@@ -35,13 +35,14 @@ def write_report(
     comparisons = compare(evidence, setting.resamples, setting.seed)
     further = further_splits(evidence, setting.resamples, setting.seed)
     table, rounds = results_table(evidence, comparisons, further), rounds_table(evidence)
-    numbers = metrics(evidence, comparisons, compare(evidence, setting.resamples, setting.seed, PROBE), further)
+    numbers = system_figures(evidence, comparisons, compare(evidence, setting.resamples, setting.seed, PROBE), further)
     pictures = draw_figures(evidence)
     skipped = skipped[SKIPPED_COLUMNS]
 
     write_bytes(out / "table.csv", _csv(table))
     write_bytes(out / "rounds.csv", _csv(rounds))
-    write_json(out / "metrics.json", numbers)
+    write_json(out / "systems.json", numbers)
+    write_json(out / "metrics.json", metrics(numbers))
     write_bytes(out / "skipped_clips.csv", _csv(skipped))
     for name, system in evidence.systems.items():
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
