@@ -15,7 +15,8 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking.connection import NAME, Store, opened
 from mer_pnao.tracking.promotion.aliases import CHANGE, Change, change_champion, repair
 from mer_pnao.tracking.promotion.listing import list_versions
-from mer_pnao.tracking.promotion.promote import promote, roll_back
+from mer_pnao.tracking.promotion.promote import promote
+from mer_pnao.tracking.promotion.rollback import roll_back
 
 WRITES = ("set_registered_model_tag", "delete_registered_model_tag", "set_registered_model_alias",
           "delete_registered_model_alias", "set_model_version_tag", "delete_model_version_tag")  # fmt: skip
