@@ -131,7 +131,7 @@ def test_the_list_holds_the_last_training_and_what_has_an_alias(
         "candidate is version 4 now (pnao, round 0, naor 0.3), the best of models/",
     ]
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["5", "4", "1"]
-    assert "2 of earlier trainings: --all." in out
+    assert "2 of earlier trainings: --all." in words(out)
     code, out, err = mer("registry", "--all")
     assert [line.split()[0] for line in out.splitlines()[1:6]] == ["5", "4", "3", "2", "1"]
     registry_tools.client_of(shop).set_model_version_tag(NAME, "1", "forced", "to see it")
