@@ -25,6 +25,11 @@ from mer_pnao.tracking.runs import finish_system, log_round, track, track_total
 from mer_pnao.tracking.stage import StageTracker
 
 PARENT = "mlflow.parentRunId"
+BY_ROUND = {
+    "trainval_com": "by_round/com_trainval",
+    "test_com": "by_round/com_test",
+    "parameters_ratio": "by_round/parameters_ratio",
+}
 
 
 def client_of(root: Path) -> MlflowClient:
@@ -91,14 +96,13 @@ def final_metrics(run: Run) -> dict[str, float]:
 
 def series_of(run: Run) -> dict[str, float]:
     """A round's figures as its parent bears them."""
-    names = ("trainval_com", "test_com", "parameters_ratio")
-    return {f"{name}_by_round": run.data.metrics[name] for name in names}
+    return {there: run.data.metrics[here] for here, there in BY_ROUND.items()}
 
 
 def test_a_parents_charts_show_the_rounds(tracked: Path) -> None:
     client, parent = client_of(tracked), runs_of(tracked)["enf_pnao"].info.run_id
     for name, values in {"trainval_com": [0.31, 0.42, 0.41], "parameters_ratio": [1.0, 0.8, 0.7]}.items():
-        history = client.get_metric_history(parent, f"{name}_by_round")
+        history = client.get_metric_history(parent, BY_ROUND[name])
         assert sorted((point.step, point.value) for point in history) == list(enumerate(values))
 
 
@@ -227,7 +231,7 @@ def test_a_parent_that_was_deleted_is_made_again_with_its_rounds_below(tracked: 
         assert runs[f"enf_pnao round {number:02d}"].data.tags[PARENT] == runs["enf_pnao"].info.run_id
     for name in ("trainval_com", "parameters_ratio"):
         before, after = (
-            [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, f"{name}_by_round")]
+            [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, BY_ROUND[name])]
             for run in (old, runs["enf_pnao"])
         )
         assert after == before
@@ -508,7 +512,7 @@ def test_no_training_overwrites_another_ones_run(project: Path, outs: SimpleName
         assert {key: run.data.params[f"pnao.{key}"] for key in changes if key != "seed"} == {
             key: str(value) for key, value in changes.items() if key != "seed"
         }
-        history = client.get_metric_history(run.info.run_id, "trainval_com_by_round")
+        history = client.get_metric_history(run.info.run_id, BY_ROUND["trainval_com"])
         assert sorted((point.step, point.value) for point in history) == list(enumerate(coms))
         rounds = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
         assert {each.info.run_name for each in rounds} == {

@@ -69,8 +69,8 @@ def promote(
     _print_gates(result.gates)
     failed = [gate for gate in result.gates if not gate.passed]
     if not result.promoted:
-        for gate in failed:
-            print(f"refused by the gate {gate.name!r}: {gate.sentence}", file=sys.stderr)
+        refused = " and ".join(repr(gate.name) for gate in failed)
+        print(f"{name} is not promoted: refused by {refused}", file=sys.stderr)
         raise typer.Exit(REFUSED)
     before = "there was none before" if result.champion is None else f"version {result.champion} is previous"
     forced = f", forced against {len(failed)} of {len(result.gates)} gates" if failed else ""

@@ -77,8 +77,7 @@ def write_card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage)
     return "\n".join(_card(finished, clips, lineage))
 
 
-def headline(finished: Finished) -> str:
-    """The card's first line, without its stars."""
+def _headline(finished: Finished) -> str:
     record, of_round, asked = finished.record, finished.record.round, finished.record.settings
     assert of_round is not None
     title, size = TITLES[record.system], _share(record)
@@ -89,7 +88,7 @@ def headline(finished: Finished) -> str:
 
 def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> Iterator[str]:
     record, asked = finished.record, finished.record.settings
-    yield f"**{headline(finished)}**\n"
+    yield f"{_headline(finished)}\n"
     if synthesizes_clips(lineage.project, asked.profile):
         yield f"> {DRAWN}\n"
     yield "| split | clips | speakers | Dis | Dim | Com | 95 % |"
@@ -103,14 +102,15 @@ def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> I
     yield "\nDis: weighted F1. Dim: squared error of valence. Com = Dis - 0.25 Dim. Train&Val: out of fold. The rounds "
     yield "were compared by Train&Val alone; the interval holds the draw of the clips, not that of the seed.\n"
     yield f"- **Data**: profile `{asked.profile}`, digest `{record.data_digest[:12]}`."
-    yield f"- **Network**: {record.parameters:,} parameters, {_share(record)}, in each of {asked.folds} networks, "
+    yield f"- **Network**: {record.parameters:,} parameters a network, mean of {asked.folds} (one a fold), "
     yield f"whose decisions are averaged; sparsity alpha {asked.alpha}, {asked.fusion} fusion, seed {asked.seed}."
     yield f"- **Features**: {', '.join((*(asked.acoustic or ()), *(asked.visual or ())))}, by {_encoders(finished)}."
     commit = f"`{lineage.git_commit[:12]}`{' and changes' if lineage.git_dirty else ''}" if lineage.git_commit else "no"
     yield f"- **Made by** code `{asked.algorithm}`, git commit {commit}."
     yield "- **Use**: `mer predict CLIP --model NUMBER`, `mer serve --model NUMBER`, or MLflow's `models:/` address."
     yield "- **Not for** judging single people, or clips unlike the training clips in language, camera, age or acting. "
-    yield "In the EU, emotion recognition at work and in schools is forbidden (Regulation 2024/1689, Article 5)."
+    yield "In the EU, emotion recognition at work and in schools is forbidden but for medical or safety reasons "
+    yield "(Regulation 2024/1689, Article 5)."
     yield "- **Promotion**: `mer promote NUMBER`, which measures gates first; an alias set by hand asks nobody."
 
 

@@ -90,7 +90,7 @@ def _version(client: MlflowClient, reference: str) -> ModelVersion:
     if name.isdecimal():
         known = client.search_model_versions(f"name = '{NAME}' AND version_number = {int(name)}")
         if not known:
-            raise InputError(f"{NAME} has no version {name}: `make ui` shows the versions")
+            raise InputError(f"{NAME} has no version {name}: `mer registry --all` lists them")
         return known[0]
     if name not in registered[0].aliases:
         promote = "promote one with `mer promote`; " if name == "champion" else ""

@@ -38,8 +38,13 @@ _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
 _FILES = (CONFIG, CURVES, WEIGHTS, PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
-_SERIES = ("trainval_com", "test_com", "parameters_ratio")  # of the rounds, which their parent bears, too
-_BY_ROUND = "_by_round"  # suffix of these there, where the step is the round
+# A round's figures that its parent bears, too, with the round as the step. By their names the parent's charts begin
+# with them, and a search for trainval_com does not find the last round's, which need not be the best.
+_BY_ROUND = {
+    "trainval_com": "by_round/com_trainval",
+    "test_com": "by_round/com_test",
+    "parameters_ratio": "by_round/parameters_ratio",
+}
 
 
 def log_round(directory: Path, lineage: Lineage) -> None:
@@ -171,7 +176,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
 def _log_series(store: Store, parent: Run, finished: Finished) -> None:
     """Log a round's figures into its parent, too, with the round as the step: the parent's charts show the rounds."""
     figures, start, step = finished.metrics(), parent.info.start_time, finished.record.number
-    metrics = [Metric(f"{name}{_BY_ROUND}", figures[name], start, step) for name in _SERIES if name in figures]
+    metrics = [Metric(there, figures[here], start, step) for here, there in _BY_ROUND.items() if here in figures]
     store.client.log_batch(parent.info.run_id, metrics, _params(finished.settings()))
 
 

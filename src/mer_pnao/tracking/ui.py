@@ -1,12 +1,14 @@
 """The MLflow UI over the project's runs and models."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.ports import refuse_taken_port
+from mer_pnao.tracking import ui_watch
 from mer_pnao.tracking.connection import (
     ARTIFACTS,
     DATABASE,
@@ -49,6 +51,8 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONWARNINGS": "ignore",
     }
-    print(f"MLflow is at {page} in a moment; Ctrl-C ends it", file=sys.stderr, flush=True)
+    print("starting MLflow, which takes some seconds; Ctrl-C ends it", file=sys.stderr, flush=True)
+    watch = [sys.executable, "-I", "-S", ui_watch.__file__, str(os.getpid()), f"http://{HOST}:{port}/health", page]
+    subprocess.run(watch, check=True)
     os.chdir(root)
     os.execve(sys.executable, command, environment)  # not a child: whoever stops this process stops the server

@@ -57,7 +57,7 @@ class _View:
             "runsHiddenMode": "SHOW_ALL",  # otherwise ten are drawn
             "viewMaximized": False,
             "runListHidden": False,
-            "isAccordionReordered": False,
+            "isAccordionReordered": bool(charts),  # otherwise sections are sorted by name
             "useGroupedValuesInCharts": True,
             "hideEmptyCharts": True,
             "groupBy": None,
@@ -104,8 +104,8 @@ VIEWS = (
         _TABLE,
         {
             "type": "LINE",
-            "metricKey": "trainval_com_by_round",
-            "selectedMetricKeys": ["trainval_com_by_round", "test_com_by_round"],
+            "metricKey": "by_round/com_trainval",
+            "selectedMetricKeys": ["by_round/com_trainval", "by_round/com_test"],
             "xAxisKey": "step",
             "selectedXAxisMetricKey": "",
             "xAxisScaleType": "linear",
@@ -143,13 +143,16 @@ def write_views(store: Store, project: Path) -> None:
 
 
 def _note(experiment: str, drawn: bool) -> str:
-    links = "\n".join(f"- [{view.name}]({view.address(experiment)}): {view.about}" for view in VIEWS)
+    links = " · ".join(f"[{view.name}]({view.address(experiment)})" for view in VIEWS)
+    about = "\n".join(f"- {view.name}: {view.about}" for view in VIEWS)
     warning = f"\n\n> {DRAWN}" if drawn else ""
-    return f"""Emotion and valence from sound and face: six systems, two of which are shrunk round by round (PNAO).
-A run is a system trained with one seed; the runs nested in it are its rounds. A round of `pnao` or `enf_pnao` is a
-version of the model `{NAME}`.{warning}
+    # The page shows the first line until it is opened.
+    return f"""{"Demo, drawn faces. " if drawn else ""}Emotion and valence from sound and face: {links}{warning}
 
-{links}
+A run is one of six systems, trained with one seed; the runs nested in it are its rounds. A round of `pnao` or
+`enf_pnao` is a version of the model `{NAME}`.
 
-Com = Dis - 0.25 Dim, higher is better. Choices are made by `trainval_com`, which is out of fold; `test_com` only tells.
+{about}
+
+Com = Dis - 0.25 Dim, higher is better. Choices are made by `trainval_com`, which is out of fold; `test_com` tells.
 """

@@ -56,8 +56,8 @@ def test_a_refusal_exits_with_3_and_names_the_gate(mer: Mer, shop: Path, registr
     assert code == 3
     assert out.count("passed") == 4
     assert out.count("refused") == 1
-    assert err.startswith("refused by the gate 'better or smaller': test Com ")
-    assert err.count("\n") == 1
+    assert "test Com " in out  # the reason, once
+    assert err == "version 1 (pnao, round 0) is not promoted: refused by 'better or smaller'\n"
     assert registry_tools.aliases_of(shop) == {"champion": 2}
     code, out, err = mer("promote", "1", "--force", "--reason", "  to  see it ")
     assert (code, err) == (0, "")
@@ -74,7 +74,7 @@ def test_a_refusal_exits_with_3_and_names_the_gate(mer: Mer, shop: Path, registr
         (["promote", "--force", "--reason", "  "], "--force needs --reason TEXT, which goes on record"),
         (["promote", "--reason", "because"], "--reason is for --force"),
         (["promote", "--force", "--reason", "x" * 1001], "--reason must have at most 1000 characters, got 1001"),
-        (["promote", "99"], "mer-pnao has no version 99; `mer registry` lists them"),
+        (["promote", "99"], "mer-pnao has no version 99: `mer registry --all` lists them"),
         (["rollback"], "mer-pnao has no previous champion to go back to; `mer registry` lists the versions"),
     ],
 )

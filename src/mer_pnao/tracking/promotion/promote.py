@@ -84,7 +84,7 @@ def _chosen(store: Store, version: int | None, candidate: int | None) -> ModelVe
     assert number is not None
     found = find_number(store, number)
     if found is None:
-        raise InputError(f"{NAME} has no version {number}; `mer registry` lists them")
+        raise InputError(f"{NAME} has no version {number}: `mer registry --all` lists them")
     return found
 
 
