@@ -11,9 +11,9 @@ from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import REGISTERED, SYSTEMS, further_seeds
 from mer_pnao.outs.record import Record, record_folders
 from mer_pnao.tracking.connection import Store
-from mer_pnao.tracking.known import VERSION, find_run, rounds_of
+from mer_pnao.tracking.known import CANDIDATE, VERSION, find_run, held, rounds_of
 from mer_pnao.tracking.stage import tracking_wanted
-from mer_pnao.tracking.versions import CANDIDATE, held, set_candidate
+from mer_pnao.tracking.versions import set_candidate
 
 
 def follow_models(store: Store, project: Path) -> None:

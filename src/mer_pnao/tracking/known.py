@@ -1,14 +1,25 @@
-"""What MLflow knows already of the outs."""
+"""What MLflow knows already: aliases, and the runs and versions of the outs. Imports MLflow and nothing slow."""
+
+from typing import TYPE_CHECKING
 
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
-from mer_pnao.outs.finished import Finished
 from mer_pnao.tracking.connection import NAME, Store
 
+if TYPE_CHECKING:
+    from mer_pnao.outs.finished import Finished
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"  # aliases of versions
 VERSION = "registered_version"  # tag of a round's run: the version of its networks
+
+
+def held(store: Store, alias: str) -> int | None:
+    """The version that holds an alias; None where none does."""
+    aliases = store.client.get_registered_model(NAME).aliases
+    return int(aliases[alias]) if alias in aliases else None
 
 
 def find_run(store: Store, identity: str) -> Run | None:
@@ -33,7 +44,7 @@ def rounds_of(store: Store, parent: Run) -> list[Run]:
     return list(store.client.search_runs([store.experiment], nested))
 
 
-def find_version(store: Store, finished: Finished) -> ModelVersion | None:
+def find_version(store: Store, finished: "Finished") -> ModelVersion | None:
     """The version of a round's networks, whichever training registered them; None when they have none.
 
     Trainings with one alpha share the sparse one, and those with one NAOR all rounds that both have.

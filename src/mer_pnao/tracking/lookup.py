@@ -22,7 +22,7 @@ from mer_pnao.tracking.connection import (
     tracking_uri,
 )
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.versions import CANDIDATE
+from mer_pnao.tracking.known import CANDIDATE
 
 _URI = re.compile(rf"models:/{NAME}(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _OTHERS = "--model takes candidate, a version's number, models:/… or a folder models/<system>/round-NN"

@@ -1,4 +1,4 @@
-"""The aliases of the registered model's versions, and which version is the candidate."""
+"""Which version is the candidate."""
 
 from pathlib import Path
 
@@ -8,9 +8,7 @@ from mer_pnao.outs.finished import Finished, read_finished
 from mer_pnao.outs.names import REGISTERED
 from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import NAME, Store
-from mer_pnao.tracking.known import find_version
-
-CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"
+from mer_pnao.tracking.known import CANDIDATE, find_version, held
 
 
 def best_first(models: Path) -> list[Finished]:
@@ -25,9 +23,3 @@ def set_candidate(store: Store, models: Path) -> ModelVersion | None:
     if version is not None and held(store, CANDIDATE) != int(version.version):
         store.client.set_registered_model_alias(NAME, CANDIDATE, version.version)
     return version
-
-
-def held(store: Store, alias: str) -> int | None:
-    """The version that holds an alias; None where none does."""
-    aliases = store.client.get_registered_model(NAME).aliases
-    return int(aliases[alias]) if alias in aliases else None

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from mer_pnao.tracking.connection import NAME, Store
-from mer_pnao.tracking.versions import CANDIDATE, CHAMPION, PREVIOUS, held
+from mer_pnao.tracking.known import CANDIDATE, CHAMPION, PREVIOUS, held
 
 PROMOTED, ROLLED_BACK, FORCED = "promoted", "rolled_back", "forced"  # tags of a version: when, when, and why
 GATES, GATES_REPORT = "gates", "gates_report"  # the last verdict, and where its report is among the run's artifacts

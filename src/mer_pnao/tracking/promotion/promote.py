@@ -13,6 +13,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import Params, load_params
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
+from mer_pnao.tracking.known import CANDIDATE
 from mer_pnao.tracking.promotion.aliases import (
     GATES,
     GATES_REPORT,
@@ -28,7 +29,6 @@ from mer_pnao.tracking.promotion.aliases import (
 from mer_pnao.tracking.promotion.gates import Gate, Measured, judge
 from mer_pnao.tracking.promotion.measure import Reload, gather
 from mer_pnao.tracking.promotion.reload import reload as reload_afresh
-from mer_pnao.tracking.versions import CANDIDATE
 
 
 @dataclass(frozen=True)
