@@ -209,7 +209,7 @@ def test_a_version_registered_by_hand_is_refused_and_not_a_crash(shop: Path, reg
 def test_no_candidate_and_unknown_versions_are_named(shop: Path, project: Path) -> None:
     with pytest.raises(InputError, match="mer-pnao has no candidate: run `make run` or `mer register` first"):
         promote(project)
-    with pytest.raises(InputError, match="mer-pnao has no version 99; `mer registry` lists them"):
+    with pytest.raises(InputError, match="mer-pnao has no version 99: `mer registry --all` lists them"):
         promote(shop, 99)
 
 
