@@ -28,6 +28,8 @@ stated = {
     "rewind": st.none() | words,
     "scope": st.none() | words,
     "min_nodes": st.none() | counts,
+    "rounds": st.none() | counts,
+    "gathered": words,
     "fusion": words,
     "seed": counts,
     "fold_seed": counts,

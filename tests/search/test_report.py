@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -86,6 +87,22 @@ def test_the_sentences_name_the_chosen_trial(record: StudyRecord) -> None:
     assert f"Trial {record.chosen.number} is chosen: Com {gain:+.4f} against the {record.own.best.com:.4f} of" in text
     text = " ".join(sentences(replace(record, trials=(record.own,))))
     assert f"Trial {record.own.number} is chosen: the values that the profile had." in text
+
+
+def test_the_sentences_tell_what_the_winner_costs(record: StudyRecord) -> None:
+    def trial(number: int, com: float, parameters: int) -> TrialRecord:
+        first = record.trials[0]
+        return replace(first, number=number, complete=True, rounds=(RoundRecord("k", parameters, com, None, com),))
+
+    def said(*trials: TrialRecord, **changes: Any) -> str:
+        return " ".join(sentences(replace(record, trials=trials, **changes)))
+
+    cost = "It takes 129.3 k parameters; trial 2 has 59.9 k for Com -0.0009, and `mer search --objectives"
+    assert cost in said(trial(0, 0.4, 9_000), trial(1, 0.5069, 129_300), trial(2, 0.5060, 59_900))
+    assert "It takes" not in said(trial(1, 0.5069, 129_300), trial(2, 0.4960, 59_900))  # too much is lost
+    assert "It takes" not in said(trial(1, 0.5069, 129_300), trial(2, 0.5060, 120_000))  # too little is gained
+    both = {"objectives": ("com", "parameters"), "com_at_least": 0.5}
+    assert "It takes" not in said(trial(1, 0.5069, 129_300), trial(2, 0.5060, 59_900), **both)
 
 
 def test_importances_add_up_and_name_the_knobs(record: StudyRecord) -> None:

@@ -35,6 +35,7 @@ def test_the_budget_counts_what_runs_and_what_is_finished(task: Task, project: P
     storage, registry = open_storage(project, None)
     study, new = find_or_create(storage, registry, task)
     assert new
+    assert study.metric_names == ["Com"]  # optuna-dashboard's axis
     with registry.register("a"):
         first, second = (claim(study, registry, "a", 2) for _ in range(2))
         assert first is not None

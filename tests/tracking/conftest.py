@@ -96,6 +96,7 @@ def write_finished_round(
         "rewind": "learning_rate",
         "scope": "network",
         "min_nodes": 2,
+        "rounds": 2,
         "fusion": model.blueprint.fusion,
         "acoustic": ["sound-1", "sound-2"],
         "visual": ["face"],

@@ -1,6 +1,7 @@
 """Runs in MLflow against the outs that they are made from."""
 
 import csv
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -24,6 +25,11 @@ from mer_pnao.tracking.runs import finish_system, log_round, track, track_total
 from mer_pnao.tracking.stage import StageTracker
 
 PARENT = "mlflow.parentRunId"
+BY_ROUND = {
+    "trainval_com": "by_round/com_trainval",
+    "test_com": "by_round/com_test",
+    "parameters_ratio": "by_round/parameters_ratio",
+}
 
 
 def client_of(root: Path) -> MlflowClient:
@@ -34,7 +40,7 @@ def runs_of(root: Path) -> dict[str, Run]:
     client = client_of(root)
     experiment = client.get_experiment_by_name(NAME)
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    named = {run.info.run_name: run for run in runs}
+    named = {run.info.run_name.replace(" naor 0.05", ""): run for run in runs}
     assert len(named) == len(runs)
     return named
 
@@ -84,18 +90,19 @@ def test_scores_and_figures_are_the_records(tracked: Path) -> None:
 
 
 def final_metrics(run: Run) -> dict[str, float]:
-    return {name: value for name, value in run.data.metrics.items() if not name.startswith("fold")}
+    """Those of the whole network, which are the parent's, too."""
+    return {name: value for name, value in run.data.metrics.items() if "/" not in name}
 
 
 def series_of(run: Run) -> dict[str, float]:
     """A round's figures as its parent bears them."""
-    return {f"rounds/{name}": value for name, value in final_metrics(run).items() if "/" not in name}
+    return {there: run.data.metrics[here] for here, there in BY_ROUND.items()}
 
 
 def test_a_parents_charts_show_the_rounds(tracked: Path) -> None:
     client, parent = client_of(tracked), runs_of(tracked)["enf_pnao"].info.run_id
     for name, values in {"trainval_com": [0.31, 0.42, 0.41], "parameters_ratio": [1.0, 0.8, 0.7]}.items():
-        history = client.get_metric_history(parent, f"rounds/{name}")
+        history = client.get_metric_history(parent, BY_ROUND[name])
         assert sorted((point.step, point.value) for point in history) == list(enumerate(values))
 
 
@@ -138,12 +145,15 @@ def test_track_closes_what_a_killed_and_replaced_training_left(
     track(project)
     client = client_of(project)
     assert client.get_run(foreign).info.status == "RUNNING"
-    parents = client.search_runs(["1"], "run_name = 'enf'")
-    assert {run.data.params["alpha"]: run.info.status for run in parents} == {"0.0005": "KILLED", "0.1": "FINISHED"}
+    parents = client.search_runs(["1"], "tags.system = 'enf' AND tags.round IS NULL")
+    assert {run.data.params["pnao.alpha"]: run.info.status for run in parents} == {
+        "0.0005": "KILLED",
+        "0.1": "FINISHED",
+    }
     shutil.rmtree(models / "enf")
     outs.write_round(models, "enf", 0, 0.3, best=True)
     track(project)
-    parents = client.search_runs(["1"], "run_name = 'enf'")
+    parents = client.search_runs(["1"], "tags.system = 'enf' AND tags.round IS NULL")
     assert [run.info.status for run in parents] == ["FINISHED"] * 2
 
 
@@ -175,7 +185,7 @@ def test_curves_are_complete(tracked: Path) -> None:
 
 def test_settings_are_parameters_and_origins_are_tags(tracked: Path, outs: SimpleNamespace) -> None:
     run = runs_of(tracked)["pnao round 01"]
-    expected = {"naor": "0.05", "alpha": "0.0005", "network.hidden": "6", "training.learning_rate": "0.002"}
+    expected = {"pnao.naor": "0.05", "pnao.alpha": "0.0005", "network.hidden": "6", "training.learning_rate": "0.002"}
     assert expected.items() <= run.data.params.items()
     assert {"seed": "0", "folds": "2", "fusion": "attention", "round": "1"}.items() <= run.data.params.items()
     assert "best" not in run.data.params
@@ -185,7 +195,7 @@ def test_settings_are_parameters_and_origins_are_tags(tracked: Path, outs: Simpl
     assert run.data.tags["dvc_lock"] == read_lineage(tracked).dvc_lock
     (data,) = run.inputs.dataset_inputs
     assert (data.dataset.name, data.dataset.digest) == ("demo", outs.digest[:16])
-    assert "naor" not in runs_of(tracked)["baseline round 00"].data.params  # it has none
+    assert "pnao.naor" not in runs_of(tracked)["baseline round 00"].data.params  # it has none
 
 
 def test_the_outs_are_kept_beside_the_figures(tracked: Path) -> None:
@@ -221,7 +231,7 @@ def test_a_parent_that_was_deleted_is_made_again_with_its_rounds_below(tracked: 
         assert runs[f"enf_pnao round {number:02d}"].data.tags[PARENT] == runs["enf_pnao"].info.run_id
     for name in ("trainval_com", "parameters_ratio"):
         before, after = (
-            [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, f"rounds/{name}")]
+            [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, BY_ROUND[name])]
             for run in (old, runs["enf_pnao"])
         )
         assert after == before
@@ -237,7 +247,7 @@ def test_stages_and_track_meet_in_the_same_runs(project: Path, lineage: Lineage,
     parent = runs_of(project)["pnao"]
     assert parent.info.status == "RUNNING"
     assert parent.data.metrics == series_of(runs_of(project)["pnao round 01"])
-    assert parent.data.params["naor"] == "0.05"
+    assert parent.data.params["pnao.naor"] == "0.05"
     outs.write_round(models, "pnao", 1, 0.4, best=True)
     finish_system(models / "pnao", lineage)
     runs = runs_of(project)
@@ -258,7 +268,7 @@ def test_more_rounds_extend_the_parent_and_other_settings_make_another(
     log_round(outs.write_round(models, "enf", 0, 0.3, alpha=0.1), lineage)
     with opened(project) as store:
         assert len(store.client.search_runs([store.experiment], "tags.system = 'enf'")) == 5
-        assert len(store.client.search_runs([store.experiment], "run_name = 'enf'")) == 2
+        assert len(store.client.search_runs([store.experiment], "tags.system = 'enf' AND tags.round IS NULL")) == 2
 
 
 def test_a_parent_follows_a_new_best_round(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
@@ -306,13 +316,15 @@ def test_lists_are_readable_parameters_and_part_of_the_identity(
     models = project / "models"
     log_round(outs.write_round(models, "enf", 0, 0.3), lineage)
     first = runs_of(project)["enf round 00"]
-    expected = {"acoustic": "sound-1, sound-2", "visual": "face", "min_nodes": "2"}
+    expected = {"features.acoustic": "sound-1, sound-2", "features.visual": "face", "pnao.min_nodes": "2"}
     assert (expected | {"algorithm": "c" * 64, "profile": "demo"}).items() <= first.data.params.items()
     for change in ({"acoustic": ["sound-2", "sound-1"]}, {"visual": []}, {"algorithm": "d" * 64}):
         log_round(outs.write_round(models, "enf", 0, 0.3, **change), lineage)
     with opened(project) as store:
-        assert len(store.client.search_runs([store.experiment], "run_name = 'enf'")) == 4
-        assert len(store.client.search_runs([store.experiment], "params.visual = ''")) == 2  # a parent and its round
+        assert len(store.client.search_runs([store.experiment], "tags.system = 'enf' AND tags.round IS NULL")) == 4
+        assert (
+            len(store.client.search_runs([store.experiment], "params.`features.visual` = ''")) == 2
+        )  # a parent and its round
 
 
 def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
@@ -328,17 +340,15 @@ def test_the_profile_is_the_records(project: Path, lineage: Lineage, outs: Simpl
     assert version.tags["profile"] == "of-the-record"
 
 
-def test_track_gives_the_lock_to_runs_and_versions(project: Path, outs: SimpleNamespace) -> None:
+def test_track_gives_the_lock_to_runs(project: Path, outs: SimpleNamespace) -> None:
     models, lock = project / "models", project / "dvc.lock"
     lineage = replace(read_lineage(project), dvc_lock=None)  # as a stage's
     log_round(outs.write_round(models, "pnao", 0, 0.3, best=True), lineage)
     finish_system(models / "pnao", lineage)
-    client = client_of(project)
 
     def locks() -> set[str | None]:
         tagged = [run.data.tags for run in runs_of(project).values()]
-        tagged += [version.tags for version in client.search_model_versions(f"name = '{NAME}'")]
-        assert len(tagged) == 3
+        assert len(tagged) == 2
         return {tags.get("dvc_lock") for tags in tagged}
 
     assert locks() == {None}  # the lock that a stage meets does not know its outs yet
@@ -444,26 +454,88 @@ def test_a_seed_added_later_leaves_the_runs_of_the_first_alone(project: Path, ou
         assert runs[name].to_dictionary() == run.to_dictionary()
 
 
-def test_the_names_follow_the_models_of_record(project: Path, outs: SimpleNamespace) -> None:
+def test_other_models_of_record_leave_the_runs_of_both_seeds_as_they_are(project: Path, outs: SimpleNamespace) -> None:
     models = project / "models"
     write_seeds(outs, models, 0, 4)
     track(project)
-    before = {name: run.info.run_id for name, run in runs_of(project).items()}
+    before = runs_of(project)
     shutil.rmtree(models)
     write_seeds(outs, models, 4, 0)
     track(project)
-    assert {name: run.info.run_id for name, run in runs_of(project).items()} == {
-        "final": before["final seed 4"],
-        "final seed 0": before["final"],
-        "pnao": before["pnao seed 4"],
-        "pnao round 00": before["pnao seed 4 round 00"],
-        "pnao round 01": before["pnao seed 4 round 01"],
-        "pnao seed 0": before["pnao"],
-        "pnao seed 0 round 00": before["pnao round 00"],
-        "pnao seed 0 round 01": before["pnao round 01"],
-    }
+    after = runs_of(project)
+    assert {name: run.info.run_id for name, run in after.items()} == {n: run.info.run_id for n, run in before.items()}
+    assert [after[name].data.metrics for name in before] == [run.data.metrics for run in before.values()]
     versions = client_of(project).search_model_versions(f"name = '{NAME}'")
     assert len(versions) == 4  # the versions of the first seed stay, as those of any earlier training do
+
+
+def write_training(outs: SimpleNamespace, models: Path, coms: list[float], asked: int, **changes: Any) -> None:
+    """`enf_pnao` and `pnao` as another training leaves them: a round a Com, the best one marked."""
+    shutil.rmtree(models, ignore_errors=True)
+    naor, alpha, seed = (changes.get(name, value) for name, value in {"naor": 0.05, "alpha": 5e-4, "seed": 0}.items())
+    for system, gain in {"enf_pnao": 0.0, "pnao": -0.2}.items():
+        for number, com in enumerate(coms):
+            pruned_by = naor if number else None  # round 0 is not pruned: its networks are the same for every NAOR
+            key = hashlib.sha256(f"{system} {number} {pruned_by} {alpha} {seed}".encode()).hexdigest()
+            facts = {"key": key, "rounds": asked, **changes}
+            outs.write_round(models, system, number, com + gain, best=com == max(coms), **facts)
+
+
+def test_no_training_overwrites_another_ones_run(project: Path, outs: SimpleNamespace) -> None:
+    models = project / "models"
+    trainings: dict[str, tuple[list[float], int, dict[str, Any]]] = {
+        "enf_pnao naor 0.1": ([0.45, 0.49, 0.48, 0.506], 3, {"naor": 0.1}),
+        "enf_pnao naor 0.1 rounds 1": ([0.45, 0.49], 1, {"naor": 0.1}),
+        "enf_pnao naor 0.1 rounds 5": ([0.45, 0.49, 0.48, 0.506, 0.50, 0.51], 5, {"naor": 0.1}),
+        "enf_pnao naor 0.1 seed 7": ([0.44, 0.47, 0.46, 0.45], 3, {"naor": 0.1, "seed": 7}),
+        "enf_pnao naor 0.1 alpha 0.002": ([0.43, 0.41, 0.48, 0.40], 3, {"naor": 0.1, "alpha": 0.002}),
+        "enf_pnao naor 0.2": ([0.45, 0.40], 1, {"naor": 0.2}),
+    }
+    again = ["enf_pnao naor 0.1", "enf_pnao naor 0.1 rounds 1"]  # applied back
+    candidates = {}
+    for name in (*trainings, *again):
+        coms, asked, changes = trainings[name]
+        write_training(outs, models, coms, asked, **changes)
+        track(project)
+        version = client_of(project).get_model_version_by_alias(NAME, "candidate")
+        assert version.tags["com"] == str(max(coms))
+        assert candidates.setdefault(name, version.version) == version.version
+    client = client_of(project)
+    parents = client.search_runs(["1"], "tags.system = 'enf_pnao' AND tags.round IS NULL")
+    named = {run.info.run_name: run for run in parents}
+    assert named.keys() == {name if name != "enf_pnao naor 0.2" else f"{name} rounds 1" for name in trainings}
+    for name, (coms, asked, changes) in trainings.items():
+        run = named.get(name) or named[f"{name} rounds 1"]
+        assert run.data.metrics["trainval_com"] == max(coms)
+        assert run.data.tags["best_round"] == str(coms.index(max(coms)))
+        assert run.data.params["pnao.rounds"] == str(asked)
+        assert {key: run.data.params[f"pnao.{key}"] for key in changes if key != "seed"} == {
+            key: str(value) for key, value in changes.items() if key != "seed"
+        }
+        history = client.get_metric_history(run.info.run_id, BY_ROUND["trainval_com"])
+        assert sorted((point.step, point.value) for point in history) == list(enumerate(coms))
+        rounds = client.search_runs(["1"], f"tags.`mlflow.parentRunId` = '{run.info.run_id}'")
+        assert {each.info.run_name for each in rounds} == {
+            f"{run.info.run_name} round {i:02d}" for i in range(len(coms))
+        }
+        for each in rounds:
+            number = int(each.data.tags["round"])
+            assert each.data.metrics["trainval_com"] == coms[number]
+            assert each.data.tags["best"] == str(coms[number] == max(coms)).lower()
+            version = client.get_model_version(NAME, each.data.tags["registered_version"])
+            assert (version.tags["com"], version.tags["round"]) == (str(coms[number]), str(number))
+    # One version for one round's networks: of seed 0 and alpha .0005 round 0, five after it with naor .1, one with .2.
+    versions = [v for v in client.search_model_versions(f"name = '{NAME}'") if v.tags["system"] == "enf_pnao"]
+    assert len(versions) == 1 + 5 + 1 + 4 + 4
+
+
+def test_what_has_nothing_to_tell_it_apart_gets_a_number(project: Path, outs: SimpleNamespace) -> None:
+    models = project / "models"
+    for com in (0.3, 0.4, 0.5):
+        shutil.rmtree(models, ignore_errors=True)
+        outs.write_single(models, "linear_probe", com)
+        track(project)
+    assert set(runs_of(project)) == {"linear_probe", "linear_probe (2)", "linear_probe (3)"}
 
 
 def test_a_seed_that_a_kill_left_empty_is_no_obstacle(project: Path, outs: SimpleNamespace) -> None:

@@ -19,8 +19,10 @@ import requests
 from mlflow import MlflowClient
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking import ui_watch
 from mer_pnao.tracking.connection import DATABASE, NAME
 from mer_pnao.tracking.ui import serve_ui
+from mer_pnao.tracking.views import VIEWS, first_view
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SERVE = "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
@@ -105,6 +107,14 @@ def processes_of(session: int) -> list[int]:
     return found
 
 
+def is_watcher(pid: int) -> bool:
+    """Whether a process is the one that waits for the server to answer."""
+    try:
+        return ui_watch.__file__.encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_serves_runs_and_artifacts_until_it_is_stopped(stop: signal.Signals, tracked: Path) -> None:
@@ -119,12 +129,14 @@ def test_the_ui_serves_runs_and_artifacts_until_it_is_stopped(stop: signal.Signa
                                headers={"Host": "evil.example"}, timeout=120)  # fmt: skip
         assert foreign.status_code == 403
         if Path("/proc/self").exists():
+            while watchers := [pid for pid in processes_of(server.pid) if is_watcher(pid)]:
+                assert server.poll() is None, watchers
+                time.sleep(0.1)  # it says that the server answers, and ends
             assert server.pid in processes_of(server.pid)
         server.send_signal(stop)
         _, said = server.communicate(timeout=120)
-    assert said.startswith(
-        f"MLflow is at {address}/#/experiments/1/runs?workflowType=machine_learning in a moment; Ctrl-C ends it\n"
-    )
+    assert said.startswith("starting MLflow, which takes some seconds; Ctrl-C ends it\n")
+    assert f"MLflow answers now: {address}/{first_view('1')}\n" in said
     assert "Traceback" not in said
     assert processes_of(server.pid) == []
     assert not answers(f"{address}/health")
@@ -141,7 +153,9 @@ def picture_pages(address: str, pictures: Path) -> None:
     """Open the pages that people compare rounds on, and picture each."""
     from playwright.sync_api import expect, sync_playwright
 
-    rounds = MlflowClient(address).search_runs(["1"], "tags.system = 'enf_pnao' AND tags.round LIKE '%'")
+    client = MlflowClient(address)
+    every = client.search_runs(["1"], "tags.round LIKE '%'")
+    rounds = [run for run in every if run.data.tags["system"] == "enf_pnao"]
     rounds = sorted(rounds, key=lambda run: run.info.run_name)[-2:]
     names = [run.info.run_name for run in rounds]
     options = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -152,21 +166,43 @@ def picture_pages(address: str, pictures: Path) -> None:
         page.set_default_timeout(120_000)
         expect.set_options(timeout=120_000)
         try:
-            page.goto(f"{address}/#/experiments/1/runs?workflowType=machine_learning")
-            for system in ("linear_probe", "baseline", "pnao", "enf_pnao", "final"):
+            systems, against_size, over_rounds = (f"{address}/{view.address('1')}" for view in VIEWS)
+            page.goto(systems)
+            for system in ("linear_probe", "baseline", "pnao naor 0.05", "enf_pnao naor 0.05", "final"):
                 expect(page.get_by_role("link", name=system, exact=True).first).to_be_visible()
+            for column in ("trainval_com", "test_com", "parameters_ratio"):
+                expect(page.get_by_role("columnheader", name=column).first).to_be_visible()
             expect(page.get_by_role("link", name=names[0])).to_have_count(0)
+            expect(page.get_by_text("Demo, drawn faces.").first).to_be_visible()
+            expect(page.get_by_role("link", name="Com against size")).to_be_visible()  # in the description
             page.screenshot(path=pictures / "systems.png")
-            row = page.get_by_role("row").filter(has=page.get_by_role("link", name="enf_pnao", exact=True)).first
-            row.get_by_role("button").first.click()
-            for name in names:
-                expect(page.get_by_role("link", name=name, exact=True).first).to_be_visible()
+
+            page.goto(against_size)
+            expected = [[run.data.metrics[name] for name in ("parameters_ratio", "trainval_com")] for run in every]
+            plot = page.locator(".js-plotly-plot").first
+            expect(plot.locator(".scatterlayer path.point")).to_have_count(len(every))
+            drawn = plot.evaluate("plot => plot.data.flatMap(part => part.x.map((x, i) => [x, part.y[i]]))")
+            assert sorted(drawn) == sorted(expected)
             page.screenshot(path=pictures / "rounds.png")
+
+            page.goto(over_rounds)
+            drawn = "plot => plot.data.some(line => String(Array.from(line.y)) === '0.31,0.42,0.41')"
+            page.wait_for_function(f"() => ({drawn})(document.querySelector('.js-plotly-plot'))")
+            page.screenshot(path=pictures / "over_rounds.png")
+
+            (parent,) = client.search_runs(["1"], "tags.system = 'enf_pnao' AND tags.round IS NULL")
+            page.goto(
+                f"{address}/#/experiments/1/runs/{parent.info.run_id}/model-metrics?workflowType=machine_learning"
+            )
+            expect(page.locator(".js-plotly-plot").first).to_be_visible()
+            text = page.inner_text("main")
+            assert text.index("by_round/com_trainval") < text.index("kept_nodes")
+            page.screenshot(path=pictures / "parent.png")
 
             ids = json.dumps([run.info.run_id for run in rounds])
             page.goto(f'{address}/#/compare-runs?runs={ids}&experiments=["1"]&workflowType=machine_learning')
             expect(page.get_by_text("Comparing 2 Runs from 1 Experiment")).to_be_visible()
-            naor = page.get_by_role("row").filter(has=page.get_by_text("naor", exact=True)).first
+            naor = page.get_by_role("row").filter(has=page.get_by_text("pnao.naor", exact=True)).first
             expect(naor).to_contain_text("0.05")
             page.get_by_role("tab", name="Scatter Plot").click()
             for axis, metric in (("x-axis-selector", "parameters_ratio"), ("y-axis-selector", "trainval_com")):
@@ -181,6 +217,10 @@ def picture_pages(address: str, pictures: Path) -> None:
 
             page.goto(f"{address}/#/models/{NAME}")
             expect(page.get_by_text("candidate").first).to_be_visible()
+            expect(page.get_by_text("Promote by mer promote").first).to_be_visible()
             page.screenshot(path=pictures / "model.png")
+            page.goto(f"{address}/#/models/{NAME}/versions/1")
+            expect(page.get_by_text("PNAO, round 0 of 2, naor 0.05: Train&Val Com 0.300").first).to_be_visible()
+            page.screenshot(path=pictures / "version.png")
         finally:
             browser.close()

@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -67,8 +69,8 @@ def promote(
     _print_gates(result.gates)
     failed = [gate for gate in result.gates if not gate.passed]
     if not result.promoted:
-        for gate in failed:
-            print(f"refused by the gate {gate.name!r}: {gate.sentence}", file=sys.stderr)
+        refused = " and ".join(repr(gate.name) for gate in failed)
+        print(f"{name} is not promoted: refused by {refused}", file=sys.stderr)
         raise typer.Exit(REFUSED)
     before = "there was none before" if result.champion is None else f"version {result.champion} is previous"
     forced = f", forced against {len(failed)} of {len(result.gates)} gates" if failed else ""
@@ -77,7 +79,7 @@ def promote(
 
 def rollback() -> None:
     """Let champion and previous change places; a second call takes it back, or finishes one that was cut short."""
-    from mer_pnao.tracking.promotion.promote import roll_back
+    from mer_pnao.tracking.promotion.rollback import roll_back
 
     result = roll_back(ROOT)
     _print_repair(result.repaired)
@@ -86,20 +88,26 @@ def rollback() -> None:
 
 
 def registry(
+    version: Annotated[int | None, typer.Argument(help="Print the card of this version.", min=1, max=2**31 - 1)] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also the versions of earlier trainings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects, one a version.")] = False,
 ) -> None:
-    """List the registered versions with aliases, scores and cost."""
-    from mer_pnao.tracking.promotion.listing import list_versions
+    """List the last training's versions and those with an alias, or print the card of one."""
+    from mer_pnao.tracking.promotion.listing import list_versions, read_card
 
-    rows, repaired = list_versions(ROOT)
+    if version is not None:
+        plain_console().print(Markdown(read_card(ROOT, version)))
+        return
+    found, repaired = list_versions(ROOT)
     _print_repair(repaired)
+    rows = [row for row in found if everything or row.last or row.aliases]
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
         return
-    if not rows:
+    if not found:
         print("There is no version yet: run `make run`, or `mer register` for the rounds below models/.")
         return
-    _print_versions(rows)
+    _print_versions(rows, len(found) - len(rows))
 
 
 def _print_repair(repaired: "Repair | None") -> None:
@@ -118,33 +126,51 @@ def _print_gates(gates: "tuple[Gate, ...]") -> None:
     plain_console().print(table, highlight=False)
 
 
-def _print_versions(rows: "list[Row]") -> None:
+def _print_versions(rows: "list[Row]", left_out: int) -> None:
     """Narrow enough for a terminal of 80 columns, where rich would leave a column out."""
     table = Table(header_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("V", justify="right", no_wrap=True)
-    table.add_column("Aliases", min_width=9)  # one below the other
     table.add_column("System", no_wrap=True)
-    for heading in ("Round", "Tr&Val", "Com \N{UPWARDS ARROW}", "95 %", "Parameters", "ms", "Registered"):
+    headings = ("Round", "NAOR", "\N{GREEK SMALL LETTER ALPHA}", "Tr&Val", "Test", "95 %", "Parameters", "Registered")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         low, high = row.com_low, row.com_high
         cells = [
             str(row.version),
-            "\n".join(row.aliases),
             row.system or _NONE,
             _NONE if row.round is None else str(row.round),
+            _NONE if row.naor is None else f"{row.naor:g}",
+            _NONE if row.alpha is None else f"{row.alpha:g}",
             _number(row.trainval_com, 3),
             _number(row.test_com, 3),
             _NONE if low is None or high is None else f"{low:.2f}\N{HORIZONTAL ELLIPSIS}{high:.2f}",
             _NONE if row.parameters is None else f"{row.parameters:,}",
-            _number(row.latency_ms, 2),
-            row.registered[:10],
+            _moment(row.registered),
         ]
         table.add_row(*cells, style="bold" if "champion" in row.aliases else None)
     console = plain_console()
     console.print(table, highlight=False)
-    text = "\nTr&Val: Com out of fold. Com and its interval: test split. ms: a clip, as recorded."
+    for row in rows:
+        if said := ", ".join(_standing(row)):
+            console.print(f"version {row.version}: {said}", highlight=False, soft_wrap=True)
+    text = "\nTr&Val: Com out of fold. Test: Com with its interval. Registered: UTC."
+    if left_out:
+        text += f" {left_out} of earlier trainings: --all."
     console.print(text, style="dim", highlight=False)
+
+
+def _standing(row: "Row") -> Iterator[str]:
+    yield from row.aliases
+    if row.forced:
+        yield f"forced ({row.forced})"
+    if row.rolled_back:
+        yield f"rolled back {_moment(row.rolled_back)}"
+
+
+def _moment(stated: str) -> str:
+    """Of ISO 8601, what tells versions apart: month, day, hour and minute."""
+    return stated[5:16].replace("T", " ")
 
 
 def _number(value: float | None, digits: int) -> str:

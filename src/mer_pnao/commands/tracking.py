@@ -1,5 +1,6 @@
 """Commands about MLflow: its store, its runs, its UI."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ def init() -> None:
     from mer_pnao.tracking.connection import initialise
 
     initialise(ROOT)
+    print("MLflow is ready.", file=sys.stderr)
 
 
 def track() -> None:
@@ -21,6 +23,7 @@ def track() -> None:
 
     with progress("tracking", track_total(ROOT)) as done:
         rebuild(ROOT, done)
+    print("MLflow holds what models/ holds; `mer ui` shows it.", file=sys.stderr)
 
 
 def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="Port on 127.0.0.1.")] = 5000) -> None:

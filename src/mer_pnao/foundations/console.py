@@ -48,6 +48,8 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(title, total=total)
         yield lambda items: bar.advance(task, items)
+        if total is None:  # now it is known
+            bar.update(task, total=bar.tasks[0].completed)
 
 
 @contextmanager

@@ -19,6 +19,10 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import CURVES, is_further_seed
 from mer_pnao.outs.record import Record
 
+_SECTIONS = dict.fromkeys(("naor", "alpha", "rewind", "scope", "min_nodes", "rounds"), "pnao.") | dict.fromkeys(
+    ("acoustic", "visual", "gathered"), "features."
+)
+
 
 class Point(NamedTuple):
     """One value of a curve."""
@@ -40,19 +44,16 @@ class Finished:
         """Whether the first seed made it. The further seeds' folders only say how much a seed matters."""
         return not is_further_seed(self.directory.parent if self.record.round else self.directory)
 
-    @property
-    def title(self) -> str:
-        """The system, for people; of a further seed with the seed."""
-        system = self.record.system
-        return system if self.of_record else f"{system} seed {self.record.settings.seed}"
-
     def settings(self) -> dict[str, str]:
-        """What was asked for, with dotted names, lists joined; what does not apply is left out."""
-        stated = _flat(self.record.settings.stated())
-        return {name: str(value) for name, value in stated if value is not None}
+        """What was asked for, by the names of params.yaml, lists joined; what does not apply is left out.
 
-    def system_identity(self) -> str:
-        """The same for all rounds of one training of a system, which has one seed, and for the next run of the same."""
+        `seed` is that of the training, one of `seeds`; `fold_seed` is params.yaml's `seed`.
+        """
+        stated = _flat(self.record.settings.stated())
+        return {f"{_SECTIONS.get(name, '')}{name}": str(value) for name, value in stated if value is not None}
+
+    def training_identity(self) -> str:
+        """The same for all rounds of one training as asked for, with one seed, and for the next run of the same."""
         if self.record.round is None:
             return _digest(self.record.flat())
         return _digest([self.record.system, self.record.data_digest, self.settings()])
@@ -60,8 +61,8 @@ class Finished:
     def identity(self) -> str:
         """The same for the same round, whenever and wherever it was trained."""
         if self.record.round is None:
-            return self.system_identity()
-        return _digest([self.system_identity(), self.record.round.number, self.record.round.key])
+            return self.training_identity()
+        return _digest([self.training_identity(), self.record.round.number, self.record.round.key])
 
     def metrics(self) -> dict[str, float]:
         """Scores of each split (`trainval_com`), size, latency, nodes and parameters kept; unknown ones are left out.

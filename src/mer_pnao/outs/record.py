@@ -33,11 +33,13 @@ class Settings(BaseModel):
     algorithm: str | None = None  # digest of the code that trained it
     acoustic: tuple[str, ...] | None = None
     visual: tuple[str, ...] | None = None
+    gathered: str | None = None
     naor: float | None = None
     alpha: float | None = None
     rewind: str | None = None
     scope: str | None = None
     min_nodes: int | None = None
+    rounds: int | None = None  # of pruning, at most: as asked for
     fusion: str | None = None
     seed: int | None = None  # of the training
     fold_seed: int | None = None

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.demo.plan import SyntheticConfig
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.foundations.checks import above, at_least, bare_name, between, lower_name, sub_path
@@ -27,32 +28,6 @@ from mer_pnao.training.fit import TrainingConfig
 
 _SYNTHESIZED = ("clips", "checkpoints")
 _LAST_SEED = 2**32 - 1  # of NumPy and scikit-learn
-
-
-@dataclass(frozen=True)
-class CorpusParams:
-    """Where the clips and their labels come from."""
-
-    kind: Literal["labelled_folder", "mertools", "mer2023", "ravdess", "cremad"]  # mertools has features and no clips
-    root: str  # the folder, below data/; `mer profile --data` links it to where the corpus is
-    labels: tuple[str, ...]  # the emotions, in the order of every table and figure; none: those of the training clips
-    label_file: str = "labels.csv"  # of labelled_folder and mertools, below the root; the others know theirs
-    intensities: tuple[str, ...] = ()  # of ravdess and cremad: those taken; none: all
-    test_speakers: tuple[str, ...] = ()  # who is held out where the labels do not say what is test; none: a draw
-    test_share: float = 0.2  # of the clips, where it is drawn
-    max_skipped: float = 0.05  # share of clips that may be unusable before a stage fails
-
-    def __post_init__(self) -> None:
-        between("test_share", self.test_share, 0, 0.5, ends="(]")
-        between("max_skipped", self.max_skipped, 0, 1)
-        sub_path("label_file", self.label_file)
-        if len(self.labels) == 1:
-            raise ValueError(f"labels must be at least two emotions, or none, got only {self.labels[0]!r}")
-        for label in self.labels:
-            if not label or not label.isprintable() or label != label.strip():
-                raise ValueError(f"labels must be words without spaces around them, got {label!r}")
-            if self.labels.count(label) > 1:
-                raise ValueError(f"labels must name each emotion once, got {label!r} twice")
 
 
 @dataclass(frozen=True)
@@ -131,7 +106,7 @@ class Params(BaseModel):
 
     profile: str  # names data/<profile>/
     seed: int
-    corpus: CorpusParams
+    corpus: CorpusConfig
     synthesize: dict[str, str]  # what the demo makes for itself: clips and checkpoints, and where to below data/
     synthetic: SyntheticConfig = SyntheticConfig()  # of the clips that the demo makes
     media: MediaLimits = MediaLimits()  # for profiles with encoders

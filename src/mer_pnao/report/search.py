@@ -17,6 +17,7 @@ from mer_pnao.search.record import StudyRecord, TrialRecord
 
 REPORT = Path("reports/search")
 SHOWN = 5  # trials in the terminal and on the page
+_NEAR = 0.01  # Com; a seed moves it by more
 
 
 def write_search(record: StudyRecord, out: Path) -> None:
@@ -126,6 +127,13 @@ def sentences(record: StudyRecord) -> list[str]:
         before = record.own.best.com
         gain = "" if record.chosen.own else f"Com {record.chosen.best.com - before:+.4f} against the {before:.4f} of "
         said.append(f"Trial {record.chosen.number} is chosen: {gain}the values that the profile had.")
+    if not record.pareto and record.chosen and (small := _smaller(record, record.chosen)):
+        cost = short_count(record.chosen.best.parameters), short_count(small.best.parameters)
+        lost = small.best.com - record.chosen.best.com
+        said.append(
+            f"It takes {cost[0]} parameters; trial {small.number} has {cost[1]} for Com {lost:+.4f}, and "
+            "`mer search --objectives com,parameters` looks for such ones."
+        )
     if record.pareto and record.chosen and record.chosen.best.com < record.com_at_least:
         said.append(f"None reaches Com {record.com_at_least:g} (search.com_at_least): the highest is chosen.")
     return said
@@ -135,6 +143,12 @@ def _top(record: StudyRecord) -> list[TrialRecord]:
     """The best trials, or with two objectives those of the front."""
     ranked = sorted((each for each in record.trials if each.complete), key=lambda each: -each.best.com)
     return (record.front if record.pareto else ranked)[:SHOWN]
+
+
+def _smaller(record: StudyRecord, chosen: TrialRecord) -> TrialRecord | None:
+    """The smallest network within `_NEAR` of the chosen Com, where it is smaller by a tenth."""
+    near = [each for each in record.front if each.best.com >= chosen.best.com - _NEAR]
+    return next((each for each in near if each.best.parameters <= 0.9 * chosen.best.parameters), None)
 
 
 def _facts(trial: TrialRecord) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """A study: its name, what it is made of, who takes its next trial, and what becomes of a trial whose worker is gone."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import optuna
 from optuna import Study, Trial
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import NopPruner, PercentilePruner
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
@@ -22,6 +23,7 @@ OBJECTIVES = {COM: (COM,), f"{COM},{PARAMETERS}": (COM, PARAMETERS)}
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 WORKER, REPLACES, ERROR, OWN = "worker", "replaces", "error", "own"  # a trial's user attributes
 _MADE_OF = "made_of"  # a study's
+_AXES = {COM: "Com", PARAMETERS: "parameters"}  # as optuna-dashboard calls them
 _DIRECTIONS = {COM: StudyDirection.MAXIMIZE, PARAMETERS: StudyDirection.MINIMIZE}
 
 # The worst third is given up, and not before round 2: the rounds' Com is noisy, and grows in some trials late. Trials
@@ -68,6 +70,8 @@ def find_or_create(storage: BaseStorage, registry: WorkerRegistry, task: Task) -
         )
         study = open_study(storage, task)
         study.set_user_attr(_MADE_OF, _made_of(task))
+        with warnings.catch_warnings(action="ignore", category=ExperimentalWarning):
+            study.set_metric_names([_AXES[each] for each in task.objectives])
         own = {knob.name: getattr(getattr(task.params, knob.section), knob.name) for knob in task.knobs}
         if all(knob.holds(own[knob.name]) for knob in task.knobs):
             study.enqueue_trial(own, user_attrs={OWN: True})

@@ -44,10 +44,11 @@ def _combine_seed(dataset: Dataset, branches: Sequence[str], trained: Mapping[st
     )
     total = sum(record.parameters for record in used.values())
     dense = sum(record.parameters / (record.parameters_ratio or 1) for record in used.values())
-    one = next(iter(used.values()))
+    one = next(iter(used.values())).settings
+    shared = {name: getattr(one, name) for name in one.model_fields_set - {"fusion"}}  # what both members were asked
     record = Record(
         system=FINAL,
-        settings=Settings(profile=one.settings.profile, members=members, seed=one.settings.seed),
+        settings=Settings(**shared, members=members),
         parameters=total,
         parameters_ratio=round(total / dense, 6),
         scores=write_decisions(out, dataset, {split: _mix(weight, *each) for split, each in parts.items()}, branches),

@@ -6,6 +6,7 @@ Artifact locations are stored relative to the root, so that a checkout can be mo
 process works from the root while it talks to MLflow.
 """
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ DATABASE, ARTIFACTS = Path("mlruns/mlflow.db"), Path("mlruns/artifacts")
 UNREACHABLE = (MlflowException, OSError, SQLAlchemyError)  # what MLflow and its store fail with
 _LOCK = Path("mlruns/tracking.lock")
 _URI = "MLFLOW_TRACKING_URI"
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # what it does is not what a person asked for
 
 
 @dataclass(frozen=True)

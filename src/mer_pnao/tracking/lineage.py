@@ -29,8 +29,8 @@ def read_lineage(project: Path) -> Lineage:
     """The lineage of what a checkout makes now."""
     project = project.resolve()
     lock = project / "dvc.lock"
-    # dvc.lock changes with every stage, and has a tag of its own.
-    changes = _git(project, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock")
+    # dvc.lock and reports/ change with every training; the lock has a tag of its own.
+    changes = _git(project, "status", "--porcelain", "--", ".", ":(exclude)dvc.lock", ":(exclude)reports")
     return Lineage(
         project,
         _git(project, "rev-parse", "--verify", "--quiet", "HEAD"),

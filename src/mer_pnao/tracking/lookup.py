@@ -11,7 +11,18 @@ from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import work_folder
-from mer_pnao.tracking.connection import DATABASE, NAME, UNREACHABLE, one_line, own_uri, tracking_root, tracking_uri
+from mer_pnao.tracking.connection import (
+    DATABASE,
+    NAME,
+    UNREACHABLE,
+    one_line,
+    opened,
+    own_uri,
+    tracking_root,
+    tracking_uri,
+)
+from mer_pnao.tracking.follow import follow_models
+from mer_pnao.tracking.known import CANDIDATE
 
 _URI = re.compile(rf"models:/{NAME}(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))")
 _OTHERS = "--model takes candidate, a version's number, models:/… or a folder models/<system>/round-NN"
@@ -37,6 +48,9 @@ def find_registered(project: Path, reference: str) -> RegisteredModel:
     """
     try:
         client = _client(project)
+        if reference in (CANDIDATE, f"models:/{NAME}@{CANDIDATE}"):
+            with opened(project) as store:
+                follow_models(store, project)
         version = _version(client, reference)
         return RegisteredModel(_files(client, version, project), str(version.version))
     except UNREACHABLE as error:
@@ -76,7 +90,7 @@ def _version(client: MlflowClient, reference: str) -> ModelVersion:
     if name.isdecimal():
         known = client.search_model_versions(f"name = '{NAME}' AND version_number = {int(name)}")
         if not known:
-            raise InputError(f"{NAME} has no version {name}: `make ui` shows the versions")
+            raise InputError(f"{NAME} has no version {name}: `mer registry --all` lists them")
         return known[0]
     if name not in registered[0].aliases:
         promote = "promote one with `mer promote`; " if name == "champion" else ""

@@ -27,14 +27,24 @@ from mer_pnao.outs.names import (
 )
 from mer_pnao.outs.record import record_folders, round_directories
 from mer_pnao.tracking.connection import Store, opened, reached
+from mer_pnao.tracking.known import find_run, rounds_of
 from mer_pnao.tracking.lineage import Lineage, read_lineage
-from mer_pnao.tracking.versions import register_round, set_candidate, tag_versions
+from mer_pnao.tracking.naming import training_name
+from mer_pnao.tracking.registration import register_round
+from mer_pnao.tracking.versions import set_candidate
+from mer_pnao.tracking.views import write_views
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
 _FILES = (CONFIG, CURVES, WEIGHTS, PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
-_SERIES = "rounds/"  # prefix of the parent's metrics whose step is the round
+# A round's figures that its parent bears, too, with the round as the step. By their names the parent's charts begin
+# with them, and a search for trainval_com does not find the last round's, which need not be the best.
+_BY_ROUND = {
+    "trainval_com": "by_round/com_trainval",
+    "test_com": "by_round/com_test",
+    "parameters_ratio": "by_round/parameters_ratio",
+}
 
 
 def log_round(directory: Path, lineage: Lineage) -> None:
@@ -54,6 +64,7 @@ def finish_system(directory: Path, lineage: Lineage) -> None:
     """
     with opened(lineage.project) as store:
         _finish_system(store, directory.resolve(), lineage)
+        write_views(store, lineage.project)
 
 
 def track_total(project: Path) -> int:
@@ -68,20 +79,27 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
     Progress counts up to `track_total`. Raises InputError when there is nothing to track or MLflow cannot be reached.
     """
     models = project.resolve() / "models"
-    found = [name for name in SYSTEMS if _trainings(models / name)]
-    if not found:
+    if not track_total(project):
         raise InputError(f"{models} holds no finished system: run `make run` or `dvc pull` first")
-    lineage, figures = read_lineage(project), project.resolve() / "reports/figures"
-    present: set[str] = set()
     with reached(project) as store:
-        for name in found:
-            runs = _finish_system(store, models / name, lineage, progress)
-            present |= {run.info.run_id for run in runs}
-            if lineage.dvc_lock is not None:  # while a stage runs, dvc.lock does not know its outs yet
-                _tag_lock(store, runs, lineage.dvc_lock)
-            for kind in _FIGURES:  # drawn from the first seed's rounds
-                _log_artifact(store, runs[0], figures / f"{kind}_{name}.png", "figures")
-        _close_abandoned(store, present)
+        log_models(store, project.resolve(), progress)
+
+
+def log_models(store: Store, project: Path, progress: Callable[[int], None] = lambda _: None) -> None:
+    """`track`, within `opened`; the project is an absolute path."""
+    lineage, models, present = read_lineage(project), project / "models", set[str]()
+    lock = {} if lineage.dvc_lock is None else {"dvc_lock": lineage.dvc_lock}  # that of these outs, unlike a stage's
+    for name in SYSTEMS:
+        if not _trainings(models / name):
+            continue
+        runs = _finish_system(store, models / name, lineage, progress)
+        present |= {run.info.run_id for run in runs}
+        for run in runs:
+            _set_tags(store, run, lock)
+        for kind in _FIGURES:  # drawn from the first seed's rounds
+            _log_artifact(store, runs[0], project / f"reports/figures/{kind}_{name}.png", "figures")
+    _close_abandoned(store, present)
+    write_views(store, project)
 
 
 def _trainings(system: Path) -> list[Path]:
@@ -92,14 +110,15 @@ def _trainings(system: Path) -> list[Path]:
 def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
     of_round = finished.record.round
     assert of_round is not None
-    parent = _find_or_create(store, finished.system_identity(), finished.title, _system_tags(finished, lineage))
+    parent = _training_run(store, finished, lineage)
     tags = {
         **_system_tags(finished, lineage),
         "mlflow.parentRunId": parent.info.run_id,
         "round": str(of_round.number),
         "round_key": of_round.key,
     }
-    run = _find_or_create(store, finished.identity(), f"{finished.title} round {of_round.number:02d}", tags)
+    identity, name = finished.identity(), f"{parent.info.run_name} round {of_round.number:02d}"
+    run = find_run(store, identity) or _create(store, identity, name, tags)
     moved = run.data.tags.get("mlflow.parentRunId") != parent.info.run_id  # the former parent has been deleted
     if moved:
         _set_tags(store, run, {"mlflow.parentRunId": parent.info.run_id})
@@ -107,7 +126,7 @@ def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
         _log_series(store, parent, finished)
     _fill(store, run, finished, {**finished.settings(), "round": str(of_round.number)})
     if finished.record.system in REGISTERED and finished.of_record:
-        register_round(store, run.info.run_id, finished, lineage)
+        register_round(store, run, finished, lineage)
     return run
 
 
@@ -124,7 +143,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     rounds = [read_finished(folder) for folder in round_directories(directory)]
     if not rounds:
         alone = read_finished(directory)
-        run = _find_or_create(store, alone.identity(), alone.title, _system_tags(alone, lineage))
+        run = _training_run(store, alone, lineage)
         _fill(store, run, alone, alone.settings())
         progress(1)
         return [run]
@@ -132,7 +151,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     for finished in rounds:
         runs.append(_log_round(store, finished, lineage))
         progress(1)
-    parent = _find(store, rounds[0].system_identity())
+    parent = find_run(store, rounds[0].training_identity())
     assert parent is not None
     best = next((each for each in rounds if each.record.round and each.record.round.best), None)
     if best is None:  # the training has not ended
@@ -140,7 +159,8 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     _mark_best(store, parent, runs[rounds.index(best)])
     _set_tags(store, parent, {"best_round": str(best.record.number), "rounds": str(len(rounds))})
     # Another round may have become the best since: what has changed is one more point.
-    changed = {name: value for name, value in best.metrics().items() if parent.data.metrics.get(name) != value}
+    whole = {name: value for name, value in best.metrics().items() if "/" not in name}  # not layer by layer
+    changed = {name: value for name, value in whole.items() if parent.data.metrics.get(name) != value}
     if changed or parent.info.status != _FINISHED:
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
@@ -155,11 +175,8 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
 
 def _log_series(store: Store, parent: Run, finished: Finished) -> None:
     """Log a round's figures into its parent, too, with the round as the step: the parent's charts show the rounds."""
-    figures = {
-        name: value for name, value in finished.metrics().items() if "/" not in name
-    }  # those of the whole network
-    start = parent.info.start_time
-    metrics = [Metric(f"{_SERIES}{name}", value, start, finished.record.number) for name, value in figures.items()]
+    figures, start, step = finished.metrics(), parent.info.start_time, finished.record.number
+    metrics = [Metric(there, figures[here], start, step) for here, there in _BY_ROUND.items() if here in figures]
     store.client.log_batch(parent.info.run_id, metrics, _params(finished.settings()))
 
 
@@ -174,18 +191,9 @@ def _close_abandoned(store: Store, present: Container[str]) -> None:
 
 
 def _mark_best(store: Store, parent: Run, best: Run) -> None:
-    """Tag every nested run, also those of an earlier training with more rounds, whose outs are gone."""
-    nested = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
-    for run in store.client.search_runs([store.experiment], nested):
+    """Tag the rounds: which one is the best is known after the last one."""
+    for run in rounds_of(store, parent):
         _set_tags(store, run, {"best": str(run.info.run_id == best.info.run_id).lower()})
-
-
-def _tag_lock(store: Store, runs: list[Run], lock: str) -> None:
-    tags = {"dvc_lock": lock}
-    for run in runs:
-        _set_tags(store, run, tags)
-    if runs[0].data.tags["system"] in REGISTERED:
-        tag_versions(store, {run.info.run_id for run in runs}, tags)
 
 
 def _system_tags(finished: Finished, lineage: Lineage) -> dict[str, str]:
@@ -196,17 +204,15 @@ def _system_tags(finished: Finished, lineage: Lineage) -> dict[str, str]:
     return {**lineage.tags(), **source, **facts}
 
 
-def _find(store: Store, identity: str) -> Run | None:
-    found = store.client.search_runs([store.experiment], f"tags.identity = '{identity}'", max_results=1)
-    return found[0] if found else None
-
-
-def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str]) -> Run:
-    known = _find(store, identity)
-    if known is not None:
-        if known.info.run_name != name:  # the order of the seeds has changed, and so whose models are those of record
-            store.client.update_run(known.info.run_id, name=name)
+def _training_run(store: Store, finished: Finished, lineage: Lineage) -> Run:
+    """The parent of a training's rounds, or the run of a system without rounds."""
+    identity = finished.training_identity()
+    if known := find_run(store, identity):
         return known
+    return _create(store, identity, training_name(store, finished), _system_tags(finished, lineage))
+
+
+def _create(store: Store, identity: str, name: str, tags: Mapping[str, str]) -> Run:
     return store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
 
 

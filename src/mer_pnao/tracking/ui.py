@@ -1,12 +1,14 @@
 """The MLflow UI over the project's runs and models."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import NoReturn
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.ports import refuse_taken_port
+from mer_pnao.tracking import ui_watch
 from mer_pnao.tracking.connection import (
     ARTIFACTS,
     DATABASE,
@@ -17,6 +19,8 @@ from mer_pnao.tracking.connection import (
     without_passwords,
 )
 from mer_pnao.tracking.database import is_database
+from mer_pnao.tracking.follow import follow_models
+from mer_pnao.tracking.views import first_view, write_views
 
 HOST = "127.0.0.1"  # the server has no log-in
 
@@ -35,7 +39,9 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
         raise InputError(f"{root / DATABASE} is not there: run `make run` or `mer track` first")
     refuse_taken_port(HOST, port)
     with reached(project) as store:  # what is wrong with the database is a sentence here, and a traceback there
-        page = f"http://{HOST}:{port}/#/experiments/{store.experiment}/runs?workflowType=machine_learning"
+        follow_models(store, project)
+        write_views(store, project)
+        page = f"http://{HOST}:{port}/{first_view(store.experiment)}"
     # One worker and no job execution: half the memory. Locations are relative to the root.
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--artifacts-destination", str(ARTIFACTS), "--uvicorn-opts", "--log-level warning"]
@@ -45,6 +51,8 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "PYTHONWARNINGS": "ignore",
     }
-    print(f"MLflow is at {page} in a moment; Ctrl-C ends it", file=sys.stderr, flush=True)
+    print("starting MLflow, which takes some seconds; Ctrl-C ends it", file=sys.stderr, flush=True)
+    watch = [sys.executable, "-I", "-S", ui_watch.__file__, str(os.getpid()), f"http://{HOST}:{port}/health", page]
+    subprocess.run(watch, check=True)
     os.chdir(root)
     os.execve(sys.executable, command, environment)  # not a child: whoever stops this process stops the server

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.corpus.manifest import CorpusError, read_manifest, write_manifest
 from mer_pnao.corpus.readers.mer2023 import read_release
 from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.decode import MediaLimits, check_clip
-from mer_pnao.params.profile import CorpusParams
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 COUNTS = {  # of the published label files, in the order of LABELS
@@ -89,7 +89,7 @@ def test_further_test_sets_may_be_absent_but_not_train_or_multi(small: Path) -> 
 
 def test_without_labels_of_multi_a_part_of_train_is_the_test_split(small: Path) -> None:
     (small / "test1-label.csv").unlink()
-    table = read_corpus(CorpusParams(kind="mer2023", root="x", labels=LABELS, test_share=0.5), small, 0)
+    table = read_corpus(CorpusConfig(kind="mer2023", root="x", labels=LABELS, test_share=0.5), small, 0)
     assert table["split"].value_counts().to_dict() == {"train": 6, "test": 6, "multi": 12, "noise": 12, "semi": 12}
     for split in ("train", "test"):  # of two clips each one is drawn
         assert table.loc[table["split"] == split, "discrete"].value_counts().to_dict() == dict.fromkeys(LABELS, 1)

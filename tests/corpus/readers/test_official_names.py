@@ -6,12 +6,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.corpus.manifest import CorpusError, write_manifest
 from mer_pnao.corpus.readers import cremad, ravdess
 from mer_pnao.corpus.readers.official_names import Take
 from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.params.profile import CorpusParams
 
 SHARED = Path(__file__).parents[4] / "shared/data"
 HERE = pytest.mark.skipif(not SHARED.is_dir(), reason="the real data in ../shared/data is not here")
@@ -57,14 +57,14 @@ def test_all_of_ravdess_as_the_ready_features_have_it(tmp_path: Path) -> None:
         plant(
             tmp_path, f"{place}/{name}.mp4", f"{place}/02{name[2:]}.mp4", f"Song/Actor_{name[-2:]}/01-02{name[5:]}.mp4"
         )
-    table = read_corpus(CorpusParams(kind="ravdess", root="x", labels=(), test_speakers=TEST_ACTORS), tmp_path, 0)
+    table = read_corpus(CorpusConfig(kind="ravdess", root="x", labels=(), test_speakers=TEST_ACTORS), tmp_path, 0)
     write_manifest(table, tmp_path / "manifest.csv")
     columns = ["name", "discrete", "speaker", "split"]
     ours, theirs = (part[columns].sort_values("name", ignore_index=True) for part in (table, known))
     pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
     # Neutral has no strong version: 24 actors, 2 sentences, 2 repetitions, of 7 emotions twice and of one once.
     assert Counter(table["intensity"]) == {"normal": 24 * 4 * 8, "strong": 24 * 4 * 7}
-    corpus = CorpusParams(
+    corpus = CorpusConfig(
         kind="ravdess", root="x", labels=("happy", "sad"), intensities=("strong",), test_speakers=TEST_ACTORS
     )
     strong = read_corpus(corpus, tmp_path, 0)
@@ -75,7 +75,7 @@ def test_all_of_ravdess_as_the_ready_features_have_it(tmp_path: Path) -> None:
 def test_all_of_cremad_as_its_table_of_votes_has_it(tmp_path: Path) -> None:
     known = pd.read_csv(SHARED / "cremad/votes.csv", dtype=str)
     plant(tmp_path, *(f"VideoFlash/{name}.flv" for name in known["name"]), "AudioWAV/1001_DFA_ANG_XX.wav")
-    table = read_corpus(CorpusParams(kind="cremad", root="x", labels=()), tmp_path, 0)
+    table = read_corpus(CorpusConfig(kind="cremad", root="x", labels=()), tmp_path, 0)
     acted = dict(zip(known["name"], known["acted"], strict=True))
     assert all(
         cremad.EMOTIONS[acted[name]] == label for name, label in zip(table["name"], table["discrete"], strict=True)

@@ -115,7 +115,8 @@ def test_exactly_one_gate_refuses(
     elif gate == "not rolled back":
         tag(t, shop, number, rolled_back="yesterday")
     elif gate == "same data":
-        tag(t, shop, t.worse, data_digest="5" * 64)
+        client = t.client_of(shop)
+        client.set_tag(client.get_model_version(NAME, str(t.worse)).run_id, "data_digest", "5" * 64)
     elif gate == "latency":
         changes = {"latency": (1.2, 1.0)}
     elif gate == "beats the linear probe":
@@ -208,7 +209,7 @@ def test_a_version_registered_by_hand_is_refused_and_not_a_crash(shop: Path, reg
 def test_no_candidate_and_unknown_versions_are_named(shop: Path, project: Path) -> None:
     with pytest.raises(InputError, match="mer-pnao has no candidate: run `make run` or `mer register` first"):
         promote(project)
-    with pytest.raises(InputError, match="mer-pnao has no version 99; `mer registry` lists them"):
+    with pytest.raises(InputError, match="mer-pnao has no version 99: `mer registry --all` lists them"):
         promote(shop, 99)
 
 

@@ -1,10 +1,10 @@
 """Every kind of corpus by its name in params."""
 
 from pathlib import Path
-from typing import Protocol
 
 import pandas as pd
 
+from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.corpus.readers.cremad import read_cremad
 from mer_pnao.corpus.readers.labelled_folder import read_folder
 from mer_pnao.corpus.readers.mer2023 import read_release
@@ -13,20 +13,7 @@ from mer_pnao.corpus.readers.ravdess import read_ravdess
 from mer_pnao.corpus.readers.splits import with_splits
 
 
-class CorpusSource(Protocol):
-    """Which corpus it is, and what of it is taken; see the section `corpus` of the parameters."""
-
-    labels: tuple[str, ...]
-    label_file: str
-    intensities: tuple[str, ...]
-    test_share: float
-    test_speakers: tuple[str, ...]
-
-    @property
-    def kind(self) -> str: ...
-
-
-def read_corpus(corpus: CorpusSource, root: Path, seed: int) -> pd.DataFrame:
+def read_corpus(corpus: CorpusConfig, root: Path, seed: int) -> pd.DataFrame:
     """The clips of the corpus in root with a split each, in the columns of the manifest.
 
     The seed is of the draw of test clips, where the labels do not say what is test. Raises InputError as the readers

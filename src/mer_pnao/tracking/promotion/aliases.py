@@ -8,6 +8,7 @@ that it finds. Meanwhile there is exactly one champion, the old or the new one.
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from mlflow.entities.model_registry import ModelVersion
@@ -15,9 +16,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from mer_pnao.tracking.connection import NAME, Store
-from mer_pnao.tracking.versions import CANDIDATE, CHAMPION, PREVIOUS
+from mer_pnao.tracking.known import CANDIDATE, CHAMPION, PREVIOUS, held
 
 PROMOTED, ROLLED_BACK, FORCED = "promoted", "rolled_back", "forced"  # tags of a version: when, when, and why
+GATES, GATES_REPORT = "gates", "gates_report"  # the last verdict, and where its report is among the run's artifacts
 CHANGE = "change"  # tag of the registered model while the champion changes
 
 
@@ -52,8 +54,7 @@ class Repair:
 
 def standing(store: Store) -> Standing:
     """Who holds the aliases now."""
-    aliases = store.client.get_registered_model(NAME).aliases
-    return Standing(*(int(aliases[name]) if name in aliases else None for name in (CANDIDATE, CHAMPION, PREVIOUS)))
+    return Standing(*(held(store, alias) for alias in (CANDIDATE, CHAMPION, PREVIOUS)))
 
 
 def find_number(store: Store, number: int) -> ModelVersion | None:
@@ -64,6 +65,17 @@ def find_number(store: Store, number: int) -> ModelVersion | None:
         if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
             raise
         return None
+
+
+def title_of(version: ModelVersion) -> str:
+    """System and round, for people."""
+    tags = version.tags
+    return f"{tags['system']}, round {tags['round']}" if {"system", "round"} <= tags.keys() else "registered by hand"
+
+
+def utc_now() -> str:
+    """Now, in ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def change_champion(store: Store, change: Change) -> None:

@@ -1,24 +1,19 @@
-"""`mer registry`: every version with its aliases, scores and cost."""
+"""`mer registry`: the registered versions with aliases, scores and cost."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from mer_pnao.corpus.manifest import read_manifest
-from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
-from mer_pnao.foundations.checks import bare_name
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.params.profile import Params, load_params
+from mer_pnao.outs.names import REGISTERED
 from mer_pnao.tracking.connection import NAME, Store, reached
-from mer_pnao.tracking.promotion.aliases import FORCED, PROMOTED, ROLLED_BACK, Repair, repair
-from mer_pnao.tracking.promotion.gates import Unknown
-from mer_pnao.tracking.promotion.measure import recorded_predictions
-from mer_pnao.tracking.promotion.promote import GATES
+from mer_pnao.tracking.follow import follow_models
+from mer_pnao.tracking.known import VERSION, find_run_of, rounds_of
+from mer_pnao.tracking.promotion.aliases import FORCED, GATES, PROMOTED, ROLLED_BACK, Repair, find_number, repair
 
 
 @dataclass(frozen=True)
@@ -27,14 +22,16 @@ class Row:
 
     version: int
     aliases: tuple[str, ...]
+    last: bool  # a round of the last training of its system
     system: str | None
     round: int | None
+    naor: float | None
+    alpha: float | None
     trainval_com: float | None
     test_com: float | None
     com_low: float | None  # of the 95 % bootstrap interval of test_com
     com_high: float | None
     parameters: int | None
-    latency_ms: float | None  # as recorded: the networks alone, on the machine that trained them
     registered: str  # UTC, ISO 8601
     profile: str | None
     data_digest: str | None
@@ -45,45 +42,70 @@ class Row:
 
 
 def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
-    """Every version, the oldest first, and what an earlier promotion had left to repair.
+    """Every version, the newest first, and what an earlier promotion had left to repair.
 
     Raises InputError when MLflow cannot be reached.
     """
-    params = load_params(project / "params.yaml")
     with reached(project) as store:
         repaired = repair(store)
+        follow_models(store, project)
         aliases = defaultdict(list)
         for alias, number in store.client.get_registered_model(NAME).aliases.items():
             aliases[int(number)].append(alias)
-        versions = sorted(store.client.search_model_versions(f"name = '{NAME}'"), key=lambda each: int(each.version))
-        truths = {profile: _truth(project, profile) for profile in set(map(_profile, versions))}
-        rows = []
-        for version in versions:
-            metrics = dict(store.client.get_run(version.run_id).data.metrics) if version.run_id else {}
-            interval = _interval(store, version, metrics, truths[_profile(version)], params)
-            rows.append(_row(version, sorted(aliases[int(version.version)]), metrics, interval))
-        return rows, repaired
+        versions = sorted(store.client.search_model_versions(f"name = '{NAME}'"), key=lambda each: -int(each.version))
+        last = _last_trainings(store)
+        return [
+            _row(version, sorted(aliases[int(version.version)]), find_run_of(store, version), last)
+            for version in versions
+        ], repaired
 
 
-def _row(
-    version: ModelVersion, aliases: list[str], metrics: dict[str, float], interval: tuple[float, float] | None
-) -> Row:
-    tags, (low, high) = version.tags, interval or (None, None)
+def read_card(project: Path, version: int) -> str:
+    """The card of a version, its description in Markdown. Raises InputError when there is none, or no MLflow."""
+    with reached(project) as store:
+        found = find_number(store, version)
+        if found is None:
+            raise InputError(f"{NAME} has no version {version}: `mer registry --all` lists them")
+        return found.description or f"Version {version} was registered without a card."
+
+
+def _last_trainings(store: Store) -> set[int]:
+    """The versions of the rounds of each system's latest training."""
+    numbers = set()
+    for system in REGISTERED:
+        training = store.client.search_runs(
+            [store.experiment],
+            f"tags.system = '{system}' AND tags.round IS NULL",
+            order_by=["attributes.start_time DESC"],
+        )
+        # A further seed's rounds have no versions.
+        for parent in training:
+            if rounds := [run.data.tags[VERSION] for run in rounds_of(store, parent) if VERSION in run.data.tags]:
+                numbers |= set(map(int, rounds))
+                break
+    return numbers
+
+
+def _row(version: ModelVersion, aliases: list[str], run: Run | None, last: set[int]) -> Row:
+    tags, number = version.tags, int(version.version)
+    metrics = dict(run.data.metrics) if run else {}
     parameters = metrics.get("parameters")
     return Row(
-        version=int(version.version),
+        version=number,
         aliases=tuple(aliases),
+        last=number in last,
         system=tags.get("system"),
         round=int(tags["round"]) if tags.get("round", "").isdecimal() else None,
+        naor=_number(tags.get("naor")),
+        alpha=_number(tags.get("alpha")),
         trainval_com=metrics.get("trainval_com"),
         test_com=metrics.get("test_com"),
-        com_low=low,
-        com_high=high,
+        com_low=metrics.get("test_com_low"),
+        com_high=metrics.get("test_com_high"),
         parameters=None if parameters is None else int(parameters),
-        latency_ms=metrics.get("latency_ms"),
         registered=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
         profile=tags.get("profile"),
-        data_digest=tags.get("data_digest"),
+        data_digest=run.data.tags.get("data_digest") if run else None,
         gates=tags.get(GATES),
         promoted=tags.get(PROMOTED),
         rolled_back=tags.get(ROLLED_BACK),
@@ -91,34 +113,8 @@ def _row(
     )
 
 
-def _interval(
-    store: Store, version: ModelVersion, metrics: dict[str, float], truth: pd.DataFrame | None, params: Params
-) -> tuple[float, float] | None:
-    """The interval of a version's test Com, where the checkout's labels give that very Com."""
-    recorded = recorded_predictions(store, version.run_id, f"version {version.version}")
-    if truth is None or isinstance(recorded, Unknown):
-        return None
-    test = recorded.table[recorded.table["split"] == "test"]
-    if test.empty or not set(test["name"]) <= set(truth.index):
-        return None
-    here, predicted = truth.loc[list(test["name"])], {NAME: Predicted(test["discrete"], test["valence"])}
-    resamples, seed = params.evaluation.resamples, params.seed
+def _number(text: str | None) -> float | None:
     try:
-        found = paired_bootstrap(here["discrete"], here["valence"], predicted, None, resamples, seed)[NAME]
-    except ValueError:  # a valence that was not recorded
-        return None
-    # The labels may have changed since; then this is another quantity.
-    same = np.isclose(found.scores.com, metrics.get("test_com", np.nan), atol=1e-6)
-    return (found.com_low, found.com_high) if same else None
-
-
-def _profile(version: ModelVersion) -> str:
-    return str(version.tags.get("profile", ""))
-
-
-def _truth(project: Path, profile: str) -> pd.DataFrame | None:
-    try:
-        bare_name("the tag 'profile'", profile)
-        return read_manifest(project / "data" / profile / "manifest.csv").set_index("name")
-    except (InputError, ValueError):
+        return None if text is None else float(text)
+    except ValueError:  # somebody else's tag
         return None

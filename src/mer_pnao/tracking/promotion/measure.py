@@ -20,6 +20,7 @@ from mer_pnao.outs.names import CONFIG, POSTERIOR, PREDICTIONS, PROBE, WEIGHT
 from mer_pnao.params.profile import Params
 from mer_pnao.systems.dataset import Dataset, load_dataset
 from mer_pnao.tracking.connection import Store
+from mer_pnao.tracking.known import find_run_of
 from mer_pnao.tracking.promotion.aliases import ROLLED_BACK
 from mer_pnao.tracking.promotion.gates import TOLERANCE, Measured, Repetition, Side, Unknown
 from mer_pnao.tracking.promotion.reload import Reloads
@@ -48,20 +49,30 @@ def gather(
             rival = recorded_predictions(store, champion.run_id, f"the champion {champion.version}")
         comparison = _compare(dataset, mine, rival, params)
     return Measured(
-        _side(candidate), None if champion is None else _side(champion), repetition, comparison, reloads.latency
+        _side(store, candidate),
+        None if champion is None else _side(store, champion),
+        repetition,
+        comparison,
+        reloads.latency,
     )
 
 
-def _side(version: ModelVersion) -> Side:
+def _side(store: Store, version: ModelVersion) -> Side:
     tags = version.tags
     parameters = tags.get("parameters", "")
     count = int(parameters) if parameters.isdecimal() else None
-    return Side(int(version.version), tags.get("data_digest", ""), count, tags.get(ROLLED_BACK))
+    return Side(int(version.version), _data_digest(store, version), count, tags.get(ROLLED_BACK))
+
+
+def _data_digest(store: Store, version: ModelVersion) -> str:
+    """That of the version's run; "" where it is not known."""
+    run = find_run_of(store, version)
+    return str(run.data.tags.get("data_digest", "")) if run else ""
 
 
 def _dataset_of(store: Store, version: ModelVersion, project: Path) -> Dataset | Unknown:
     """The clips that a version was measured on, where the checkout has the very same."""
-    digest, profile = version.tags.get("data_digest", ""), version.tags.get("profile", "")
+    digest, profile = _data_digest(store, version), version.tags.get("profile", "")
     try:
         bare_name("the tag 'profile'", profile)
         config = json.loads(_artifact(store, version.run_id, CONFIG))

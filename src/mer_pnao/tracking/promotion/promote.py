@@ -1,11 +1,10 @@
-"""`mer promote` and `mer rollback`: the gates are measured, judged and recorded, then the champion changes.
+"""`mer promote`: the gates are measured, judged and recorded, then the champion changes.
 
 All of it happens within `opened`, whose lock lets one process in at a time: two promotions at once follow one
 another, and the second one is judged against the first one's champion.
 """
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
@@ -13,13 +12,23 @@ from mlflow.entities.model_registry import ModelVersion
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import Params, load_params
 from mer_pnao.tracking.connection import NAME, Store, reached
-from mer_pnao.tracking.promotion.aliases import Change, Repair, change_champion, find_number, repair, standing
+from mer_pnao.tracking.follow import follow_models
+from mer_pnao.tracking.known import CANDIDATE
+from mer_pnao.tracking.promotion.aliases import (
+    GATES,
+    GATES_REPORT,
+    Change,
+    Repair,
+    change_champion,
+    find_number,
+    repair,
+    standing,
+    title_of,
+    utc_now,
+)
 from mer_pnao.tracking.promotion.gates import Gate, Measured, judge
 from mer_pnao.tracking.promotion.measure import Reload, gather
 from mer_pnao.tracking.promotion.reload import reload as reload_afresh
-from mer_pnao.tracking.versions import CANDIDATE
-
-GATES, GATES_REPORT = "gates", "gates_report"  # tags of a version: the last verdict, and where its report is
 
 
 @dataclass(frozen=True)
@@ -33,16 +42,6 @@ class Promotion:
     promoted: bool
     report: str | None  # artifact of the version's run
     repaired: Repair | None  # what an earlier call had left
-
-
-@dataclass(frozen=True)
-class Rollback:
-    """What `roll_back` did."""
-
-    champion: int
-    title: str
-    previous: int | None
-    repaired: Repair | None
 
 
 def promote(
@@ -61,6 +60,7 @@ def promote(
     params = load_params(project / "params.yaml")
     with reached(project) as store:
         repaired = repair(store)
+        follow_models(store, project)
         held = standing(store)
         chosen = _chosen(store, version, held.candidate)
         number, title = int(chosen.version), title_of(chosen)
@@ -70,38 +70,11 @@ def promote(
         measured = gather(store, chosen, champion, params, project.resolve(), reload)
         gates = judge(measured, params.promotion)
         passed = all(gate.passed for gate in gates)
-        now = _now()
+        now = utc_now()
         report = _record(store, chosen, measured, gates, params, reason, now)
         if passed or reason is not None:
             change_champion(store, Change("promotion", number, held.champion, held.previous, now, reason))
         return Promotion(number, title, held.champion, gates, passed or reason is not None, report, repaired)
-
-
-def roll_back(project: Path) -> Rollback:
-    """Let champion and previous change places, without gates: the previous one has passed them.
-
-    So a second call takes back the first; but where the first was cut short, it only finishes that one, since whoever
-    calls again wants what the first did not bring. Raises InputError when there is no previous one, or no MLflow.
-    """
-    with reached(project) as store:
-        repaired = repair(store)
-        held = standing(store)
-        if repaired and repaired.finished and repaired.finished.kind == "rollback":
-            champion = find_number(store, repaired.finished.new)
-            assert champion is not None
-            return Rollback(int(champion.version), title_of(champion), held.previous, repaired)
-        before = None if held.previous is None else find_number(store, held.previous)
-        if before is None:
-            raise InputError(f"{NAME} has no previous champion to go back to; `mer registry` lists the versions")
-        number = int(before.version)
-        change_champion(store, Change("rollback", number, held.champion, held.previous, _now()))
-        return Rollback(number, title_of(before), held.champion, repaired)
-
-
-def title_of(version: ModelVersion) -> str:
-    """System and round, for people."""
-    tags = version.tags
-    return f"{tags['system']}, round {tags['round']}" if {"system", "round"} <= tags.keys() else "registered by hand"
 
 
 def _chosen(store: Store, version: int | None, candidate: int | None) -> ModelVersion:
@@ -111,7 +84,7 @@ def _chosen(store: Store, version: int | None, candidate: int | None) -> ModelVe
     assert number is not None
     found = find_number(store, number)
     if found is None:
-        raise InputError(f"{NAME} has no version {number}; `mer registry` lists them")
+        raise InputError(f"{NAME} has no version {number}: `mer registry --all` lists them")
     return found
 
 
@@ -144,7 +117,3 @@ def _record(
         store.client.set_model_version_tag(NAME, version.version, GATES_REPORT, place)
     store.client.set_model_version_tag(NAME, version.version, GATES, verdict)
     return place
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""A round's folder as an MLflow model: safetensors, code, signature and input example, without any pickle."""
+"""A round's folder as a version of the registered model: safetensors, code, signature and input example, no pickle."""
 
 import os
 import warnings
@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 
 import mlflow.pyfunc
 import numpy as np
-from mlflow.entities import LoggedModelOutput
+from mlflow.entities import LoggedModelOutput, Metric, Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
@@ -17,10 +18,51 @@ from mer_pnao.outs.finished import Finished
 from mer_pnao.outs.names import CONFIG, ENCODERS
 from mer_pnao.outs.networks import RoundModel, read_round
 from mer_pnao.tracking import packaged_model
-from mer_pnao.tracking.connection import Store
+from mer_pnao.tracking.card import read_clips, write_card
+from mer_pnao.tracking.connection import NAME, Store
+from mer_pnao.tracking.known import VERSION, find_version
+from mer_pnao.tracking.lineage import Lineage
 
 # What the packed code imports. Named here, for MLflow's own inference loads every model and takes seconds.
 _REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "scipy", "scikit-learn")
+
+
+def register_round(store: Store, run: Run, finished: Finished, lineage: Lineage) -> None:
+    """Make a version of the round's networks from its run, unless they have one, and tag the run with its number.
+
+    A version's tags are for people; the hashes stand on its run.
+    """
+    version = find_version(store, finished) or _new_version(store, run, finished, lineage)
+    if run.data.tags.get(VERSION) != str(version.version):
+        store.client.set_tag(run.info.run_id, VERSION, version.version)
+
+
+def _new_version(store: Store, run: Run, finished: Finished, lineage: Lineage) -> ModelVersion:
+    record, asked, clips = finished.record, finished.record.settings, read_clips(finished, lineage.project)
+    assert record.round is not None
+    ends = {f"{split}_com_{end}": getattr(each, end) for split, each in clips.items() for end in ("low", "high")}
+    start = run.info.start_time
+    metrics = [Metric(name, value, start, 0) for name, value in ends.items() if value is not None]
+    store.client.log_batch(run.info.run_id, metrics)
+    model = log_packaged_model(store, run.info.run_id, finished)
+    tags = {
+        "system": record.system,
+        "round": record.round.number,
+        "naor": asked.naor,
+        "alpha": asked.alpha,
+        "seed": asked.seed,
+        "com": record.com,
+        "parameters": record.parameters,
+        "profile": asked.profile,
+    }
+    return store.client.create_model_version(
+        NAME,
+        f"models:/{model}",
+        run.info.run_id,
+        {name: str(value) for name, value in tags.items() if value is not None},
+        description=write_card(finished, clips, lineage),
+        model_id=model,
+    )
 
 
 def signature_of(model: RoundModel) -> ModelSignature:

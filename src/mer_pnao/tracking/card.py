@@ -1,0 +1,137 @@
+"""A version's card, its description in Markdown: what it is, how good, from which data, and what it is not for.
+
+After Mitchell et al. 2019, "Model Cards for Model Reporting".
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mer_pnao.corpus.manifest import read_manifest
+from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import read_json
+from mer_pnao.outs.decisions import read_table
+from mer_pnao.outs.finished import Finished
+from mer_pnao.outs.names import ENCODERS, PREDICTIONS, TITLES, TRAINVAL
+from mer_pnao.outs.record import Record
+from mer_pnao.params.profile import load_params
+from mer_pnao.tracking.lineage import Lineage
+
+DRAWN = (
+    "It has learnt from drawn faces and synthetic voices: it shows how the tool works, and knows nothing about people."
+)
+MODEL = """Emotion and valence of people in video clips, from sound and face: networks shrunk round by round (PNAO), a
+version a round. A version's own card tells its scores, its data and its limits.
+
+**Promote by `mer promote` and go back by `mer rollback`.** They judge a version before it becomes `champion`, and keep
+`previous`; setting an alias here asks nobody. `candidate` follows the best round in `models/`.
+"""
+
+
+@dataclass(frozen=True)
+class Clips:
+    """What the data set says about the clips of a split."""
+
+    count: int
+    speakers: int  # 0 where none is known
+    low: float | None  # 95 % interval of Com, from a bootstrap
+    high: float | None
+
+
+def read_clips(finished: Finished, project: Path) -> dict[str, Clips]:
+    """Each scored split's clips, as the project's manifest tells of them; those that it has not are left out."""
+    profile = finished.record.settings.profile
+    try:
+        params = load_params(project / "params.yaml")
+        truth = read_manifest(project / "data" / profile / "manifest.csv").set_index("name")
+        decided = read_table(finished.directory / PREDICTIONS, ["name", "split", "discrete", "valence"])
+    except InputError:
+        return {}
+    found = {}
+    for split in finished.record.scores:
+        rows = decided[(decided["split"] == split) & decided["name"].isin(truth.index)]
+        here = truth.loc[list(rows["name"])]
+        labelled = (here["discrete"] != "").to_numpy()
+        rows, here = rows[labelled], here[labelled]
+        found[split] = _clips(finished, split, rows, here, params.evaluation.resamples, params.seed)
+    return found
+
+
+def _clips(finished: Finished, split: str, rows: pd.DataFrame, here: pd.DataFrame, resamples: int, seed: int) -> Clips:
+    count, speakers = len(here), len(set(here["speaker"]) - {""})
+    try:
+        predicted = {split: Predicted(rows["discrete"], rows["valence"])}
+        compared = paired_bootstrap(here["discrete"], here["valence"], predicted, None, resamples, seed)[split]
+    except ValueError:  # there are none, or a valence was not recorded
+        return Clips(count, speakers, None, None)
+    # The manifest may be of another day; then this would be another quantity.
+    same = abs(compared.scores.com - finished.record.scores[split].com) < 1e-6
+    return Clips(count, speakers, compared.com_low if same else None, compared.com_high if same else None)
+
+
+def write_card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> str:
+    """The card of a registered round."""
+    return "\n".join(_card(finished, clips, lineage))
+
+
+def _headline(finished: Finished) -> str:
+    record, of_round, asked = finished.record, finished.record.round, finished.record.settings
+    assert of_round is not None
+    title, size = TITLES[record.system], _share(record)
+    scores = ", ".join(f"{_split(split)} Com {each.com:.3f}" for split, each in record.scores.items())
+    of = "" if asked.rounds is None else f" of {asked.rounds}"
+    return f"{title}, round {of_round.number}{of}, naor {asked.naor}: {scores}, {size}"
+
+
+def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> Iterator[str]:
+    record, asked = finished.record, finished.record.settings
+    yield f"{_headline(finished)}\n"
+    if synthesizes_clips(lineage.project, asked.profile):
+        yield f"> {DRAWN}\n"
+    yield "| split | clips | speakers | Dis | Dim | Com | 95 % |"
+    yield "|---|---|---|---|---|---|---|"
+    for split, scores in record.scores.items():
+        known = clips.get(split)
+        counts = f"{known.count} | {known.speakers or '?'}" if known else "? | ?"
+        interval = "" if known is None or known.low is None else f"{known.low:.3f} to {known.high:.3f}"
+        dim = "" if scores.dim is None else f"{scores.dim:.3f}"
+        yield f"| {_split(split)} | {counts} | {scores.dis:.3f} | {dim} | {scores.com:.3f} | {interval} |"
+    yield "\nDis: weighted F1. Dim: squared error of valence. Com = Dis - 0.25 Dim. Train&Val: out of fold. The rounds "
+    yield "were compared by Train&Val alone; the interval holds the draw of the clips, not that of the seed.\n"
+    yield f"- **Data**: profile `{asked.profile}`, digest `{record.data_digest[:12]}`."
+    yield f"- **Network**: {record.parameters:,} parameters a network, mean of {asked.folds} (one a fold), "
+    yield f"whose decisions are averaged; sparsity alpha {asked.alpha}, {asked.fusion} fusion, seed {asked.seed}."
+    yield f"- **Features**: {', '.join((*(asked.acoustic or ()), *(asked.visual or ())))}, by {_encoders(finished)}."
+    commit = f"`{lineage.git_commit[:12]}`{' and changes' if lineage.git_dirty else ''}" if lineage.git_commit else "no"
+    yield f"- **Made by** code `{asked.algorithm}`, git commit {commit}."
+    yield "- **Use**: `mer predict CLIP --model NUMBER`, `mer serve --model NUMBER`, or MLflow's `models:/` address."
+    yield "- **Not for** judging single people, or clips unlike the training clips in language, camera, age or acting. "
+    yield "In the EU, emotion recognition at work and in schools is forbidden but for medical or safety reasons "
+    yield "(Regulation 2024/1689, Article 5)."
+    yield "- **Promotion**: `mer promote NUMBER`, which measures gates first; an alias set by hand asks nobody."
+
+
+def _split(split: str) -> str:
+    return "Train&Val" if split == TRAINVAL else split
+
+
+def _share(record: Record) -> str:
+    ratio = record.parameters_ratio
+    return "of unknown share" if ratio is None else f"{ratio:.0%} of the parameters"
+
+
+def synthesizes_clips(project: Path, profile: str | None = None) -> bool:
+    """Whether params.yaml, where it is of that profile, makes its clips by itself."""
+    try:
+        params = load_params(project / "params.yaml")
+    except InputError:
+        return False
+    return profile in (None, params.profile) and "clips" in params.synthesize
+
+
+def _encoders(finished: Finished) -> str:
+    path = finished.directory / ENCODERS
+    return ", ".join(read_json(path)) if path.is_file() else "encoders that are not on record"

@@ -1,0 +1,59 @@
+"""What MLflow knows already: aliases, and the runs and versions of the outs. Imports MLflow and nothing slow."""
+
+from typing import TYPE_CHECKING
+
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+from mer_pnao.tracking.connection import NAME, Store
+
+if TYPE_CHECKING:
+    from mer_pnao.outs.finished import Finished
+
+CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"  # aliases of versions
+VERSION = "registered_version"  # tag of a round's run: the version of its networks
+
+
+def held(store: Store, alias: str) -> int | None:
+    """The version that holds an alias; None where none does."""
+    aliases = store.client.get_registered_model(NAME).aliases
+    return int(aliases[alias]) if alias in aliases else None
+
+
+def find_run(store: Store, identity: str) -> Run | None:
+    """The run with that tag `identity`; None when there is none."""
+    found = store.client.search_runs([store.experiment], f"tags.identity = '{identity}'", max_results=1)
+    return found[0] if found else None
+
+
+def find_run_of(store: Store, version: ModelVersion) -> Run | None:
+    """The run of a version; None where it has none, or none any more."""
+    try:
+        return store.client.get_run(version.run_id) if version.run_id else None
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return None
+
+
+def rounds_of(store: Store, parent: Run) -> list[Run]:
+    """The runs of a training's rounds."""
+    nested = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    return list(store.client.search_runs([store.experiment], nested))
+
+
+def find_version(store: Store, finished: "Finished") -> ModelVersion | None:
+    """The version of a round's networks, whichever training registered them; None when they have none.
+
+    Trainings with one alpha share the sparse one, and those with one NAOR all rounds that both have.
+    """
+    record = finished.record
+    assert record.round is not None
+    facts = {"system": record.system, "data_digest": record.data_digest, "round_key": record.round.key}
+    same = " AND ".join(f"tags.{name} = '{value}'" for name, value in facts.items())
+    for run in store.client.search_runs([store.experiment], same):
+        if found := store.client.search_model_versions(f"name = '{NAME}' AND run_id = '{run.info.run_id}'"):
+            return found[0]
+    return None

@@ -1,0 +1,49 @@
+"""What a training's run is called, so that runs can be told apart in a list."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from textwrap import shorten
+
+from mlflow.entities import Run
+
+from mer_pnao.outs.finished import Finished
+from mer_pnao.tracking.connection import Store
+
+_MOST = 3  # differences in a name
+_UNSAID = {"profile", "pnao.naor", "algorithm", "members"}  # said in another way, or by what they are made of
+
+
+def training_name(store: Store, finished: Finished) -> str:
+    """The system, its NAOR, and what differs from the experiment's oldest training of it: `enf_pnao naor 0.1 seed 1`.
+
+    A number follows where another training bears the name.
+    """
+    system, settings = finished.record.system, finished.settings()
+    others = store.client.search_runs(
+        [store.experiment],
+        f"tags.system = '{system}' AND tags.round IS NULL",
+        order_by=["attributes.start_time ASC"],
+    )
+    words = [system]
+    if "pnao.naor" in settings:
+        words.append(f"naor {settings['pnao.naor']}")
+    if others:
+        differences = list(_differences(finished, settings, others[0]))
+        words += differences[:_MOST] + ["…"] * (len(differences) > _MOST)
+    name = " ".join(words)
+    taken = Counter(run.info.run_name for run in others)
+    return next(each for each in (name, *(f"{name} ({i})" for i in range(2, len(others) + 2))) if not taken[each])
+
+
+def _differences(finished: Finished, settings: Mapping[str, str], oldest: Run) -> Iterator[str]:
+    before, tags = oldest.data.params, oldest.data.tags
+    if settings["profile"] != tags.get("profile"):
+        yield settings["profile"]  # then everything may differ
+        return
+    for name, value in settings.items():
+        if name not in _UNSAID and before.get(name) != value:
+            yield shorten(f"{name.rpartition('.')[2]} {value}", 32, placeholder=" …")
+    if finished.record.data_digest != tags.get("data_digest"):
+        yield f"data {finished.record.data_digest[:8]}"
+    if settings.get("algorithm") != before.get("algorithm"):
+        yield f"code {settings.get('algorithm', '')[:8]}"

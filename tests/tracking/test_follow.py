@@ -1,0 +1,116 @@
+"""The record against `models/` after DVC has restored outputs without running a stage."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from mer_pnao.tracking.connection import DATABASE, NAME, opened
+from mer_pnao.tracking.follow import follow_models
+from mer_pnao.tracking.lookup import find_registered
+from mer_pnao.tracking.promotion.gates import Gate
+from mer_pnao.tracking.promotion.listing import list_versions
+from mer_pnao.tracking.promotion.promote import promote
+from mer_pnao.tracking.promotion.reload import Reloads
+from mer_pnao.tracking.runs import track
+from mer_pnao.tracking.ui import serve_ui
+
+
+def write_training(outs: SimpleNamespace, project: Path, naor: float, com: float, best: bool = True) -> None:
+    """What `dvc exp apply` leaves: other models/, and nobody has told MLflow."""
+    shutil.rmtree(project / "models", ignore_errors=True)
+    for system, gain in {"pnao": 0.0, "enf_pnao": 0.1}.items():
+        key = f"{int(1000 * naor)}{len(system)}".ljust(64, "0")
+        outs.write_round(project / "models", system, 0, com + gain, best=best, naor=naor, key=key)
+
+
+def candidate_of(project: Path) -> dict[str, str]:
+    version = MlflowClient(f"sqlite:///{project / DATABASE}").get_model_version_by_alias(NAME, "candidate")
+    return {name: version.tags[name] for name in ("system", "naor", "com")}
+
+
+@pytest.fixture
+def moved(project: Path, outs: SimpleNamespace) -> Path:
+    """Trained with NAOR .05 and then with .1, whose worse candidate is on record; then .05 applied back."""
+    for naor, com in ((0.05, 0.41), (0.1, 0.31)):
+        write_training(outs, project, naor, com)
+        track(project)
+    write_training(outs, project, 0.05, 0.41)
+    assert candidate_of(project)["naor"] == "0.1"
+    return project
+
+
+def no_reload(*_: Any) -> Reloads:
+    raise AssertionError("an unknown version is not reloaded")
+
+
+def ask_for_the_ui(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.execve", lambda *_: None)
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: None)
+    monkeypatch.chdir(project)
+    serve_ui(project, 0)
+
+
+ASKERS: dict[str, Callable[[Path, pytest.MonkeyPatch], Any]] = {
+    "registry": lambda project, _: list_versions(project),
+    "predict and serve": lambda project, _: find_registered(project, "candidate"),
+    "predict and serve by address": lambda project, _: find_registered(project, f"models:/{NAME}@candidate"),
+    "ui": ask_for_the_ui,
+}
+
+
+@pytest.mark.parametrize("asker", ASKERS)
+def test_whoever_asks_for_the_candidate_gets_that_of_models(
+    moved: Path, asker: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        ASKERS[asker](moved, patch)
+    assert candidate_of(moved) == {"system": "enf_pnao", "naor": "0.05", "com": "0.51"}
+    said = capsys.readouterr().err
+    assert "candidate is version 2 now (enf_pnao, round 0, naor 0.05), the best of models/" in said
+    with opened(moved) as store:
+        follow_models(store, moved)
+    assert capsys.readouterr().err == ""
+
+
+def test_promote_judges_the_candidate_of_models(moved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged = []
+    gather = "mer_pnao.tracking.promotion.promote.gather"
+    monkeypatch.setattr(gather, lambda store, candidate, *_: judged.append(candidate.tags["naor"]))
+    monkeypatch.setattr("mer_pnao.tracking.promotion.promote.judge", lambda *_: (Gate("none", False, "a test"),))
+    monkeypatch.setattr("mer_pnao.tracking.promotion.promote._record", lambda *_: None)
+    assert not promote(moved, reload=no_reload).promoted
+    assert judged == ["0.05"]
+
+
+def test_a_training_that_nobody_has_told_of_is_tracked(
+    project: Path, outs: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_training(outs, project, 0.3, 0.2)
+    outs.write_single(project / "models", "linear_probe", 0.1)
+    rows, _ = list_versions(project)
+    assert [(row.system, row.naor, row.aliases) for row in rows] == [
+        ("enf_pnao", 0.3, ("candidate",)),
+        ("pnao", 0.3, ()),
+    ]
+    said = capsys.readouterr().err
+    assert "models/ holds a training of linear_probe, pnao, enf_pnao that is not on record: tracking it\n" in said
+
+
+@pytest.mark.parametrize("case", ["a training that goes on", "tracking is off", "no models"])
+def test_the_record_stays_where_models_say_nothing(
+    case: str, moved: Path, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if case == "a training that goes on":
+        write_training(outs, moved, 0.05, 0.41, best=False)
+    elif case == "tracking is off":
+        monkeypatch.setenv("MER_TRACKING", "off")
+    else:
+        shutil.rmtree(moved / "models")
+    list_versions(moved)
+    assert candidate_of(moved)["naor"] == "0.1"
+    assert capsys.readouterr().err == ""
