@@ -230,8 +230,8 @@ def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(
     change("search", "trials", 99)
     params_file = project / "params.yaml"
     text = params_file.read_text()
-    assert "\nseeds: [0]\n" in text
-    params_file.write_text(text.replace("\nseeds: [0]\n", "\nseeds: [0, 5]\n"))
+    assert "\nseeds:\n- 0\n" in text
+    params_file.write_text(text.replace("\nseeds:\n- 0\n", "\nseeds:\n- 0\n- 5\n"))
     same = load_task(load_params(project / "params.yaml"), (COM,))
     assert study_name(same) == study_name(task)
     text = (project / "data/tiny/manifest.csv").read_text()

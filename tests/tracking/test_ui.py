@@ -186,7 +186,7 @@ def picture_pages(address: str, pictures: Path) -> None:
             page.screenshot(path=pictures / "rounds.png")
 
             page.goto(over_rounds)
-            drawn = "plot => plot.data.some(line => String(Array.from(line.y)) === '0.31,0.42,0.41')"
+            drawn = "plot => plot !== null && plot.data.some(line => String(Array.from(line.y)) === '0.31,0.42,0.41')"
             page.wait_for_function(f"() => ({drawn})(document.querySelector('.js-plotly-plot'))")
             page.screenshot(path=pictures / "over_rounds.png")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
-from mer_pnao.training.batches import Batch, batches, drop_sets, exchange, mixup, resident
+from mer_pnao.training.batches import Batch, batches, drop_sets, exchange, mixup, standardized
 from mer_pnao.training.examples import Examples
 
 
@@ -16,10 +16,10 @@ def batch_of(count: int) -> Batch:
     return Batch(features, torch.eye(3)[torch.arange(count) % 3], numbers)
 
 
-def test_resident_clips_are_z_scored_and_their_labels_smoothed(blueprint: Blueprint, examples: Examples) -> None:
+def test_standardized_clips_are_z_scored_and_their_labels_smoothed(blueprint: Blueprint, examples: Examples) -> None:
     network = EmotionNetwork(blueprint)
     network.fit_zscore(examples.tensors())
-    clips = resident(network, examples, 0.3, torch.float32)
+    clips = standardized(network, examples, 0.3, torch.float32)
     for name, values in examples.features.items():
         expected = (values - values.mean(axis=0)) / values.std(axis=0)
         np.testing.assert_allclose(clips.features[name], expected, atol=1e-4)

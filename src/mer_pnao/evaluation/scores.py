@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import f1_score, mean_squared_error
 
 DIM_WEIGHT = 0.25  # Com = Dis - 0.25 Dim, MER 2023
 
@@ -31,6 +30,9 @@ def score(emotion_true: ArrayLike, emotion_pred: ArrayLike, valence_true: ArrayL
 
     Raises ValueError when the lengths differ, when there are no clips, or when a predicted valence is not finite.
     """
+    # Not at the top: half of a stage's start, and most processes only pass scores on.
+    from sklearn.metrics import f1_score, mean_squared_error
+
     true, pred = np.asarray(emotion_true), np.asarray(emotion_pred)
     valence, estimate = np.asarray(valence_true, dtype=float), np.asarray(valence_pred, dtype=float)
     if len(true) == 0 or not len(true) == len(pred) == len(valence) == len(estimate):

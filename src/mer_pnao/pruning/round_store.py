@@ -1,4 +1,4 @@
-"""Finished rounds on disk: a folder a round, named by its key, written beside and renamed into place."""
+"""Finished rounds on disk: a folder a round, named by its key, written aside and renamed into place."""
 
 import json
 import shutil
@@ -44,30 +44,30 @@ class DiskRoundStore:
     def save(self, key: str, folds: tuple[FoldResult, ...]) -> None:
         """Write a round whole or not at all; of two writers of one key, whose bytes are equal, either may win."""
         # Neither `mkdtemp` nor `save_file`: what they make is closed to the other users of a shared disk.
-        beside = self.root / f".{key[:12]}-{uuid4().hex}"
-        beside.mkdir(parents=True)
+        partial = self.root / f".{key[:12]}-{uuid4().hex}"
+        partial.mkdir(parents=True)
         try:
-            self._write(beside, folds)
-            self._put_into_place(beside, key)
+            self._write(partial, folds)
+            self._put_into_place(partial, key)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)  # gone already, unless something failed
+            shutil.rmtree(partial, ignore_errors=True)  # gone already, unless something failed
 
-    def _write(self, beside: Path, folds: tuple[FoldResult, ...]) -> None:
+    def _write(self, partial: Path, folds: tuple[FoldResult, ...]) -> None:
         for number, fold in enumerate(folds):
             tensors = {f"{_STATE}{name}": value for name, value in fold.state.items()}
             tensors |= {f"{_HELD_OUT}{name}": value for name, value in fold.held_out._asdict().items()}
             content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-            (beside / f"fold-{number}.safetensors").write_bytes(content)
+            (partial / f"fold-{number}.safetensors").write_bytes(content)
         facts = [{"pruned": fold.pruned, "curves": [list(epoch) for epoch in fold.curves]} for fold in folds]
-        (beside / "folds.json").write_text(json.dumps(facts))
+        (partial / "folds.json").write_text(json.dumps(facts))
 
-    def _put_into_place(self, beside: Path, key: str) -> None:
+    def _put_into_place(self, partial: Path, key: str) -> None:
         try:
-            beside.replace(self.root / key)
+            partial.replace(self.root / key)
         except OSError:  # another writer was first, or a damaged round is in the way
             if self._read(key) is None:
                 shutil.rmtree(self.root / key, ignore_errors=True)
-                beside.replace(self.root / key)
+                partial.replace(self.root / key)
 
 
 def _read_fold(path: Path, facts: dict[str, Any]) -> FoldResult:

@@ -24,7 +24,7 @@ class Batch(NamedTuple):
     valence: Tensor  # (B,), NaN where a clip has none
 
 
-def resident(network: EmotionNetwork, train: Examples, label_smoothing: float, number: torch.dtype) -> Batch:
+def standardized(network: EmotionNetwork, train: Examples, label_smoothing: float, number: torch.dtype) -> Batch:
     """All training clips: z-scored once, for the statistics stay as they are while a network is trained."""
     features = {name: values.to(number) for name, values in network.scale(train.tensors()).items()}
     certain = F.one_hot(torch.tensor(train.emotion), train.classes).float()

@@ -15,7 +15,7 @@ from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.checks import above, at_least, between, one_of
 from mer_pnao.foundations.precision import Precision, number_type
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, Prediction
-from mer_pnao.training.batches import Batch, batches, drop_sets, exchange, mixup, resident
+from mer_pnao.training.batches import Batch, batches, drop_sets, exchange, mixup, standardized
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.objective import (
     UncertaintyWeights,
@@ -133,7 +133,7 @@ def fit(
         torch.manual_seed(seed)
         shuffle, partners = np.random.default_rng(seed), np.random.default_rng((seed, 1))
         number = number_type(config.precision, torch.device("cpu"))
-        clips, held_out = (resident(network, of, config.label_smoothing, number) for of in (train, validation))
+        clips, held_out = (standardized(network, of, config.label_smoothing, number) for of in (train, validation))
         for epoch in range(config.epochs):
             network.train()
             sums = torch.zeros(3)

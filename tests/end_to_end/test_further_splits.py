@@ -25,7 +25,7 @@ from mer_pnao.systems.final import combine_final
 from mer_pnao.systems.probe import run_probe
 from mer_pnao.systems.train import run_systems
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SYSTEMS = ["linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final"]
 EMOTIONS = ("calm", "angry", "happy")
 WIDTHS = {"low": 6, "high": 5, "face": 4}

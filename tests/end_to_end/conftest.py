@@ -1,0 +1,38 @@
+"""One first run for all workers: it takes minutes of a core."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from tiny_project import checkout, commit, run
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """A project after its first `dvc repro`, tracked and committed, which nobody touches; tests work on copies."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "first_run"
+    with FileLock(f"{shared}.lock"):
+        if not (shared / "done").exists():
+            project = checkout(shared / "project")
+            run(project, "mer", "init")
+            run(project, "dvc", "repro", MER_TRACKING="on")
+            commit(project)
+            (shared / "done").touch()
+    return shared / "project"
+
+
+@pytest.fixture(scope="module")
+def finished(first_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy for the tests of a file that change nothing."""
+    return Path(shutil.copytree(first_run, tmp_path_factory.mktemp("finished") / "project", symlinks=True))
+
+
+@pytest.fixture
+def project(first_run: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the test's own."""
+    shutil.copytree(first_run, tmp_path / "project", symlinks=True)
+    yield tmp_path / "project"
+    shutil.rmtree(tmp_path / "project")
