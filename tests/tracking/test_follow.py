@@ -25,7 +25,7 @@ def write_training(outs: SimpleNamespace, project: Path, naor: float, com: float
     shutil.rmtree(project / "models", ignore_errors=True)
     for system, gain in {"pnao": 0.0, "enf_pnao": 0.1}.items():
         key = f"{int(1000 * naor)}{len(system)}".ljust(64, "0")
-        outs.write_round(project / "models", system, 0, com + gain, best=best, naor=naor, key=key)
+        outs.write_round(project / "models", system, 1, com + gain, best=best, naor=naor, key=key)
 
 
 def candidate_of(project: Path) -> dict[str, str]:
@@ -71,7 +71,7 @@ def test_whoever_asks_for_the_candidate_gets_that_of_models(
         ASKERS[asker](moved, patch)
     assert candidate_of(moved) == {"system": "enf_pnao", "naor": "0.05", "com": "0.51"}
     said = capsys.readouterr().err
-    assert "candidate is version 2 now (enf_pnao, round 0, naor 0.05), the best of models/" in said
+    assert "candidate is version 2 now (enf_pnao, round 1, naor 0.05), the best of models/" in said
     with opened(moved) as store:
         follow_models(store, moved)
     assert capsys.readouterr().err == ""
@@ -114,3 +114,11 @@ def test_the_record_stays_where_models_say_nothing(
     list_versions(moved)
     assert candidate_of(moved)["naor"] == "0.1"
     assert capsys.readouterr().err == ""
+
+
+def test_the_list_shows_the_training_that_models_holds_and_not_the_latest(moved: Path) -> None:
+    rows, _ = list_versions(moved)
+    assert {row.naor for row in rows if row.last} == {0.05}
+    shutil.rmtree(moved / "models")
+    rows, _ = list_versions(moved)
+    assert {row.naor for row in rows if row.last} == {0.1}  # that of the latest training

@@ -220,7 +220,7 @@ def picture_pages(address: str, pictures: Path) -> None:
             expect(page.get_by_text("Promote by mer promote").first).to_be_visible()
             page.screenshot(path=pictures / "model.png")
             page.goto(f"{address}/#/models/{NAME}/versions/1")
-            expect(page.get_by_text("PNAO, round 0 of 2, naor 0.05: Train&Val Com 0.300").first).to_be_visible()
+            expect(page.get_by_text("PNAO, round 0, not pruned: Train&Val Com 0.300").first).to_be_visible()
             page.screenshot(path=pictures / "version.png")
         finally:
             browser.close()

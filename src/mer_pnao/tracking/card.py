@@ -82,6 +82,8 @@ def _headline(finished: Finished) -> str:
     assert of_round is not None
     title, size = TITLES[record.system], _share(record)
     scores = ", ".join(f"{_split(split)} Com {each.com:.3f}" for split, each in record.scores.items())
+    if of_round.number == 0:
+        return f"{title}, round 0, not pruned: {scores}, {size}"
     of = "" if asked.rounds is None else f" of {asked.rounds}"
     return f"{title}, round {of_round.number}{of}, naor {asked.naor}: {scores}, {size}"
 

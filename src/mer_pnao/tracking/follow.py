@@ -32,7 +32,8 @@ def follow_models(store: Store, project: Path) -> None:
         log_models(store, project)
     version = set_candidate(store, models)
     if version is not None and int(version.version) != before:
-        what = f"{version.tags['system']}, round {version.tags['round']}, naor {version.tags.get('naor', '?')}"
+        naor = f", naor {version.tags['naor']}" if "naor" in version.tags else ""
+        what = f"{version.tags['system']}, round {version.tags['round']}{naor}"
         print(f"candidate is version {version.version} now ({what}), the best of models/", file=sys.stderr)
 
 

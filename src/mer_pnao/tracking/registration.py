@@ -48,7 +48,7 @@ def _new_version(store: Store, run: Run, finished: Finished, lineage: Lineage) -
     tags = {
         "system": record.system,
         "round": record.round.number,
-        "naor": asked.naor,
+        "naor": asked.naor if record.round.number else None,  # round 0 is not pruned, and every NAOR shares it
         "alpha": asked.alpha,
         "seed": asked.seed,
         "com": record.com,

@@ -111,9 +111,9 @@ def test_the_list_fits_a_terminal(mer: Mer, shop: Path, registry_tools: SimpleNa
     assert max(map(len, out.splitlines())) <= 80
     lines = [words(line) for line in out.splitlines()]
     assert lines[0] == "V System Round NAOR \N{GREEK SMALL LETTER ALPHA} Tr&Val Test 95 % Parameters Registered"
-    assert lines[1].startswith("3 enf_pnao 0 0.05 0.0005 0.440 0.")
+    assert lines[1].startswith("3 enf_pnao 0 \N{EN DASH} 0.0005 0.440 0.")
     assert lines[2].startswith("2 pnao 1 0.05 0.0005 0.450 0.")
-    assert lines[3].startswith("1 pnao 0 0.05 0.0005 0.400 0.")
+    assert lines[3].startswith("1 pnao 0 \N{EN DASH} 0.0005 0.400 0.")
     assert lines[4:6] == ["version 2: candidate, champion", "version 1: previous"]
 
 
@@ -123,12 +123,12 @@ def test_the_list_holds_the_last_training_and_what_has_an_alias(
     registry_tools.stand(shop, champion=1)
     shutil.rmtree(shop / "models")
     for system in ("pnao", "enf_pnao"):
-        outs.write_round(shop / "models", system, 0, 0.6, best=True, naor=0.3, key=f"{len(system)}" * 64)
+        outs.write_round(shop / "models", system, 1, 0.6, best=True, naor=0.3, key=f"{len(system)}" * 64)
     code, out, err = mer("registry")
     assert code == 0
     assert err.splitlines() == [
         "models/ holds a training of pnao, enf_pnao that is not on record: tracking it",
-        "candidate is version 4 now (pnao, round 0, naor 0.3), the best of models/",
+        "candidate is version 4 now (pnao, round 1, naor 0.3), the best of models/",
     ]
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["5", "4", "1"]
     assert "2 of earlier trainings: --all." in words(out)

@@ -9,10 +9,12 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import REGISTERED
+from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.known import VERSION, find_run_of, rounds_of
+from mer_pnao.tracking.known import VERSION, find_run, find_run_of, rounds_of
 from mer_pnao.tracking.promotion.aliases import FORCED, GATES, PROMOTED, ROLLED_BACK, Repair, find_number, repair
 
 
@@ -22,10 +24,10 @@ class Row:
 
     version: int
     aliases: tuple[str, ...]
-    last: bool  # a round of the last training of its system
+    last: bool  # a round of its system's training in models/, or else of the latest one
     system: str | None
     round: int | None
-    naor: float | None
+    naor: float | None  # None for round 0, which every NAOR shares
     alpha: float | None
     trainval_com: float | None
     test_com: float | None
@@ -53,7 +55,7 @@ def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
         for alias, number in store.client.get_registered_model(NAME).aliases.items():
             aliases[int(number)].append(alias)
         versions = sorted(store.client.search_model_versions(f"name = '{NAME}'"), key=lambda each: -int(each.version))
-        last = _last_trainings(store)
+        last = _last_trainings(store, project / "models")
         return [
             _row(version, sorted(aliases[int(version.version)]), find_run_of(store, version), last)
             for version in versions
@@ -69,17 +71,19 @@ def read_card(project: Path, version: int) -> str:
         return found.description or f"Version {version} was registered without a card."
 
 
-def _last_trainings(store: Store) -> set[int]:
-    """The versions of the rounds of each system's latest training."""
+def _last_trainings(store: Store, models: Path) -> set[int]:
+    """The versions of the rounds of each system's training in `models/`, or else of its latest one."""
     numbers = set()
     for system in REGISTERED:
-        training = store.client.search_runs(
+        latest = store.client.search_runs(
             [store.experiment],
             f"tags.system = '{system}' AND tags.round IS NULL",
             order_by=["attributes.start_time DESC"],
         )
-        # A further seed's rounds have no versions.
-        for parent in training:
+        if folders := round_directories(models / system):
+            present = find_run(store, read_finished(folders[0]).training_identity())
+            latest = [present, *latest] if present else latest
+        for parent in latest:  # a further seed's rounds have no versions
             if rounds := [run.data.tags[VERSION] for run in rounds_of(store, parent) if VERSION in run.data.tags]:
                 numbers |= set(map(int, rounds))
                 break
