@@ -144,7 +144,6 @@ def make_seed(
                 "parameters": int(1_200_000 * left),
                 "parameters_ratio": left,
                 "key": f"{number}" * 64,
-                "latency_ms": 1.25,
                 "pruned_nodes": 0,
                 "nothing_pruned": number == 2,
                 "kept": {layer: [round(128 * left ** (1 + i % 5), 1), 128] for i, layer in enumerate(layers)},

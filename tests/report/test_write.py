@@ -160,7 +160,7 @@ def test_the_metrics_are_the_few_that_runs_are_compared_by(models, truth, skippe
 @pytest.mark.usefixtures("undrawn")
 def test_the_rounds_are_those_of_the_records(models, truth, skipped, tmp_path):
     rounds = pd.read_csv(report(models, truth, skipped, tmp_path / "out") / "rounds.csv")
-    assert ",".join(rounds) == "system,round,split,dis,dim,com,parameters,parameters_ratio,latency_ms,best"
+    assert ",".join(rounds) == "system,round,split,dis,dim,com,parameters,parameters_ratio,best"
     counts = rounds.groupby("system", sort=False)["round"].count().to_dict()
     assert counts == {"baseline": 2, "enf": 2, "pnao": 6, "enf_pnao": 6}
     assert rounds[rounds["best"]].groupby("system")["round"].unique().map(list).to_dict() == {

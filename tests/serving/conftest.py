@@ -129,7 +129,7 @@ def registered(demo_project: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     for number in (0, 1):
         scores = {key: {"dis": 0.5, "dim": 0.8, "com": 0.3 + number / 10} for key in ("trainval", "test")}
         record = {"system": "enf_pnao", "round": number, "best": number == 1, "key": f"{number}" * 64, "seed": 0}
-        record |= {"parameters": 100, "parameters_ratio": 1.0, "latency_ms": 1.0, "alpha": 0.1, "scores": scores}
+        record |= {"parameters": 100, "parameters_ratio": 1.0, "alpha": 0.1, "scores": scores}
         record |= {"profile": "demo", "kept": {}, "pruned_nodes": 0, "nothing_pruned": False}
         write_json(project / f"models/enf_pnao/round-{number:02d}/record.json", record | {"data_digest": "ab" * 32})
     initialise(project)

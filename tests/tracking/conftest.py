@@ -90,7 +90,6 @@ def write_finished_round(
         "round": number,
         "best": best,
         "key": f"{number}" * 64,
-        "latency_ms": 1.5 + number,
         "naor": 0.05,
         "alpha": 0.0005,
         "rewind": "learning_rate",

@@ -65,7 +65,7 @@ class Finished:
         return _digest([self.training_identity(), self.record.round.number, self.record.round.key])
 
     def metrics(self) -> dict[str, float]:
-        """Scores of each split (`trainval_com`), size, latency, nodes and parameters kept; unknown ones are left out.
+        """Scores of each split (`trainval_com`), size, nodes and parameters kept; unknown ones are left out.
 
         Of each prunable layer: `kept_nodes/<layer>` and `kept_parameters/<layer>`, means over the folds. Raises
         InputError when a file of weights is damaged.
@@ -79,7 +79,7 @@ class Finished:
         values |= {"parameters": record.parameters, "parameters_ratio": record.parameters_ratio}
         kept = of_round.kept if of_round else {}
         if of_round:
-            values |= {"latency_ms": of_round.latency_ms, "pruned_nodes": of_round.pruned_nodes}
+            values["pruned_nodes"] = of_round.pruned_nodes
         if kept:
             nodes, dense = map(sum, zip(*kept.values(), strict=True))
             values |= {"kept_nodes": nodes, "kept_nodes_ratio": nodes / dense}

@@ -61,7 +61,6 @@ class RoundOutcome(BaseModel):
     number: int = Field(alias="round")
     best: bool  # of its training, by Train&Val Com; known after the last round
     key: str  # of the round store
-    latency_ms: float  # the networks alone, for one clip
     kept: dict[str, tuple[float, int]]  # prunable layer -> nodes left (mean over the folds), nodes when dense
     pruned_nodes: int
     nothing_pruned: bool

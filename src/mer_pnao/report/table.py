@@ -122,7 +122,7 @@ def _seed_columns(over: OverSeeds) -> dict[str, float | None]:
 
 def rounds_table(evidence: Evidence) -> pd.DataFrame:
     """`reports/rounds.csv`: a row for each system, round and split, from the rounds' records."""
-    costs = ["parameters", "parameters_ratio", "latency_ms", "best"]
+    costs = ["parameters", "parameters_ratio", "best"]
     columns = ["system", "round", "split", "dis", "dim", "com", *costs]
     rows = [
         [
@@ -132,7 +132,6 @@ def rounds_table(evidence: Evidence) -> pd.DataFrame:
             *astuple(scores),
             each.parameters,
             each.parameters_ratio,
-            each.round.latency_ms,
             each.round.best,
         ]
         for name, system in evidence.systems.items()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.files import write_json
@@ -20,7 +19,7 @@ from mer_pnao.params.profile import Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.pruning.rounds import Round
-from mer_pnao.systems.cost import parameters, remembered_latency_ms
+from mer_pnao.systems.cost import parameters
 from mer_pnao.systems.dataset import UNLABELLED, Dataset
 
 
@@ -45,7 +44,6 @@ def write_round(
     decisions = {TRAINVAL: decisions_of(finished.out_of_fold)}
     decisions |= {split: model.decide(examples.tensors()) for split, examples in dataset.tests.items()}
     count = float(np.mean([parameters(network) for network in networks]))
-    first_clip = {name: torch.tensor(values[:1]) for name, values in dataset.test.features.items()}
     layers = finished.blueprint.config
     kept = {
         name: (float(np.mean([len(network.kept()[name]) for network in networks])), _dense_nodes(name, layers))
@@ -75,7 +73,6 @@ def write_round(
         round=finished.number,
         best=False,
         key=finished.key,
-        latency_ms=remembered_latency_ms(model, first_clip),
         kept=kept,
         pruned_nodes=finished.pruned,
         nothing_pruned=finished.number > 0 and finished.pruned == 0,
