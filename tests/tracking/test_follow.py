@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from mer_pnao.foundations.files import read_json, write_json
 from mer_pnao.tracking.connection import DATABASE, NAME, opened
 from mer_pnao.tracking.follow import follow_models
 from mer_pnao.tracking.lookup import find_registered
@@ -71,7 +72,7 @@ def test_whoever_asks_for_the_candidate_gets_that_of_models(
         ASKERS[asker](moved, patch)
     assert candidate_of(moved) == {"system": "enf_pnao", "naor": "0.05", "com": "0.51"}
     said = capsys.readouterr().err
-    assert "candidate is version 2 now (enf_pnao, round 1, naor 0.05), the best of models/" in said
+    assert "candidate is version 2 now (enf_pnao, round 1, naor 0.05), the best registered round of models/" in said
     with opened(moved) as store:
         follow_models(store, moved)
     assert capsys.readouterr().err == ""
@@ -122,3 +123,47 @@ def test_the_list_shows_the_training_that_models_holds_and_not_the_latest(moved:
     shutil.rmtree(moved / "models")
     rows, _ = list_versions(moved)
     assert {row.naor for row in rows if row.last} == {0.1}  # that of the latest training
+
+
+def test_a_shared_version_outlives_the_training_that_registered_it(moved: Path, outs: SimpleNamespace) -> None:
+    write_training(outs, moved, 0.05, 0.41)
+    for system in ("pnao", "enf_pnao"):  # asked for more rounds: another training, and the same networks
+        path = moved / f"models/{system}/round-01/record.json"
+        write_json(path, read_json(path) | {"rounds": 9})
+    track(moved)
+    client = MlflowClient(f"sqlite:///{moved / DATABASE}")
+    for run in client.search_runs(["1"], "params.`pnao.rounds` = '2' AND params.`pnao.naor` = '0.05'"):
+        client.delete_run(run.info.run_id)
+    track(moved)
+    assert candidate_of(moved) == {"system": "enf_pnao", "naor": "0.05", "com": "0.51"}
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 4
+
+
+def test_a_record_that_cannot_be_read_stops_nobody(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = moved / "models/pnao/round-01/record.json"
+    write_json(path, read_json(path) | {"latency_ms": 1.0})  # as an earlier version wrote it
+    rows, _ = list_versions(moved)
+    assert len(rows) == 4
+    assert candidate_of(moved)["naor"] == "0.1"
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "record.json is not the record of a finished round" in said
+    assert said.endswith(": the record stays as it is")
+
+
+def test_looking_closes_nobody_elses_training(moved: Path, outs: SimpleNamespace) -> None:
+    with opened(moved) as store:
+        tags = {"identity": "of another checkout", "system": "enf"}
+        running = store.client.create_run(store.experiment, tags=tags, run_name="enf").info.run_id
+    write_training(outs, moved, 0.7, 0.2)
+    list_versions(moved)
+    assert candidate_of(moved)["naor"] == "0.7"
+    assert MlflowClient(f"sqlite:///{moved / DATABASE}").get_run(running).info.status == "RUNNING"
+
+
+def test_a_training_that_a_kill_left_without_a_best_round_is_not_tracked_again_and_again(
+    moved: Path, outs: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outs.write_round(moved / "models", "enf", 0, 0.3)
+    for _ in range(2):
+        list_versions(moved)
+    assert "that is not on record" not in capsys.readouterr().err

@@ -529,6 +529,22 @@ def test_no_training_overwrites_another_ones_run(project: Path, outs: SimpleName
     assert len(versions) == 1 + 5 + 1 + 4 + 4
 
 
+def test_another_profiles_trainings_are_told_apart_among_themselves(project: Path, outs: SimpleNamespace) -> None:
+    models = project / "models"
+    first: dict[str, Any] = {}
+    others: list[dict[str, Any]] = [{}, {"seed": 1}, {"seed": 1, "alpha": 0.1}]
+    for changes in (first, *({"profile": "cremad", "data_digest": "cd" * 32, **other} for other in others)):
+        write_training(outs, models, [0.4], 2, **changes)
+        track(project)
+    parents = client_of(project).search_runs(["1"], "tags.system = 'pnao' AND tags.round IS NULL")
+    assert {run.info.run_name for run in parents} == {
+        "pnao naor 0.05",
+        "pnao naor 0.05 cremad",
+        "pnao naor 0.05 cremad seed 1",
+        "pnao naor 0.05 cremad alpha 0.1 seed 1",
+    }
+
+
 def test_what_has_nothing_to_tell_it_apart_gets_a_number(project: Path, outs: SimpleNamespace) -> None:
     models = project / "models"
     for com in (0.3, 0.4, 0.5):

@@ -194,9 +194,10 @@ def picture_pages(address: str, pictures: Path) -> None:
             page.goto(
                 f"{address}/#/experiments/1/runs/{parent.info.run_id}/model-metrics?workflowType=machine_learning"
             )
-            expect(page.locator(".js-plotly-plot").first).to_be_visible()
-            text = page.inner_text("main")
-            assert text.index("by_round/com_trainval") < text.index("kept_nodes")
+            com, kept = (page.get_by_text(name).first for name in ("by_round/com_trainval", "kept_nodes"))
+            expect(com).to_be_visible()
+            expect(kept).to_be_attached()
+            assert com.bounding_box()["y"] < kept.bounding_box()["y"]
             page.screenshot(path=pictures / "parent.png")
 
             ids = json.dumps([run.info.run_id for run in rounds])

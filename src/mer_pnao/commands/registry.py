@@ -96,6 +96,8 @@ def registry(
     from mer_pnao.tracking.promotion.listing import list_versions, read_card
 
     if version is not None:
+        if everything or as_json:
+            raise InputError("a version's card has neither --all nor --json")
         plain_console().print(Markdown(read_card(ROOT, version)))
         return
     found, repaired = list_versions(ROOT)

@@ -108,7 +108,7 @@ def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> I
     yield f"whose decisions are averaged; sparsity alpha {asked.alpha}, {asked.fusion} fusion, seed {asked.seed}."
     yield f"- **Features**: {', '.join((*(asked.acoustic or ()), *(asked.visual or ())))}, by {_encoders(finished)}."
     commit = f"`{lineage.git_commit[:12]}`{' and changes' if lineage.git_dirty else ''}" if lineage.git_commit else "no"
-    yield f"- **Made by** code `{asked.algorithm}`, git commit {commit}."
+    yield f"- **Made by** code `{asked.algorithm}`; registered at git commit {commit}."
     yield "- **Use**: `mer predict CLIP --model NUMBER`, `mer serve --model NUMBER`, or MLflow's `models:/` address."
     yield "- **Not for** judging single people, or clips unlike the training clips in language, camera, age or acting. "
     yield "In the EU, emotion recognition at work and in schools is forbidden but for medical or safety reasons "
@@ -126,12 +126,15 @@ def _share(record: Record) -> str:
 
 
 def synthesizes_clips(project: Path, profile: str | None = None) -> bool:
-    """Whether params.yaml, where it is of that profile, makes its clips by itself."""
-    try:
-        params = load_params(project / "params.yaml")
-    except InputError:
-        return False
-    return profile in (None, params.profile) and "clips" in params.synthesize
+    """Whether a profile makes its clips by itself, as params.yaml or profiles/ has it; None: that of params.yaml."""
+    for path in (project / "params.yaml", project / "profiles" / f"{profile}.yaml"):
+        try:
+            params = load_params(path)
+        except InputError:
+            continue
+        if profile in (None, params.profile):
+            return "clips" in params.synthesize
+    return False
 
 
 def _encoders(finished: Finished) -> str:

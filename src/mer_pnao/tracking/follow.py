@@ -7,6 +7,7 @@ nobody tells MLflow that `models/` holds another training.
 import sys
 from pathlib import Path
 
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import REGISTERED, SYSTEMS, further_seeds
 from mer_pnao.outs.record import Record, record_folders
@@ -19,8 +20,15 @@ from mer_pnao.tracking.versions import set_candidate
 def follow_models(store: Store, project: Path) -> None:
     """Log what of `models/` is not on record and point `candidate` at its best round; says on stderr what it did.
 
-    Nothing where tracking is off, or a training has not ended. Within `opened`. Raises InputError for a damaged record.
+    Nothing where tracking is off, or a training has not ended, or a record cannot be read. Within `opened`.
     """
+    try:
+        _follow(store, project)
+    except InputError as error:
+        print(f"{error}: the record stays as it is", file=sys.stderr)
+
+
+def _follow(store: Store, project: Path) -> None:
     models = project.resolve() / "models"
     if not tracking_wanted() or not all(_ended(models / system) for system in REGISTERED):
         return
@@ -34,7 +42,10 @@ def follow_models(store: Store, project: Path) -> None:
     if version is not None and int(version.version) != before:
         naor = f", naor {version.tags['naor']}" if "naor" in version.tags else ""
         what = f"{version.tags['system']}, round {version.tags['round']}{naor}"
-        print(f"candidate is version {version.version} now ({what}), the best of models/", file=sys.stderr)
+        print(
+            f"candidate is version {version.version} now ({what}), the best registered round of models/",
+            file=sys.stderr,
+        )
 
 
 def _ended(training: Path) -> bool:
@@ -47,7 +58,7 @@ def _on_record(store: Store, system: Path) -> bool:
     """Whether every finished training of the system has its run, closed, and every registered round a version."""
     for training in (system, *further_seeds(system).values()):
         rounds = [read_finished(folder) for folder in record_folders(training)]
-        if not rounds:
+        if not rounds or not (rounds[0].record.round is None or _ended(training)):
             continue
         run = find_run(store, rounds[0].training_identity())
         if run is None or run.info.status != "FINISHED":

@@ -38,6 +38,16 @@ def find_run_of(store: Store, version: ModelVersion) -> Run | None:
         return None
 
 
+def find_number(store: Store, number: int) -> ModelVersion | None:
+    """The version of that number; None when there is none, or none any more."""
+    try:
+        return store.client.get_model_version(NAME, str(number))
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            raise
+        return None
+
+
 def rounds_of(store: Store, parent: Run) -> list[Run]:
     """The runs of a training's rounds."""
     nested = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
@@ -53,7 +63,11 @@ def find_version(store: Store, finished: "Finished") -> ModelVersion | None:
     assert record.round is not None
     facts = {"system": record.system, "data_digest": record.data_digest, "round_key": record.round.key}
     same = " AND ".join(f"tags.{name} = '{value}'" for name, value in facts.items())
-    for run in store.client.search_runs([store.experiment], same):
-        if found := store.client.search_model_versions(f"name = '{NAME}' AND run_id = '{run.info.run_id}'"):
-            return found[0]
+    runs = store.client.search_runs([store.experiment], same, order_by=["attributes.start_time ASC"])
+    for run in runs:
+        if VERSION in run.data.tags and (found := find_number(store, int(run.data.tags[VERSION]))):
+            return found
+    for run in runs:  # a kill may have come between the version and the tag
+        if made := store.client.search_model_versions(f"name = '{NAME}' AND run_id = '{run.info.run_id}'"):
+            return made[0]
     return None

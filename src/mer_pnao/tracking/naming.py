@@ -14,9 +14,9 @@ _UNSAID = {"profile", "pnao.naor", "algorithm", "members"}  # said in another wa
 
 
 def training_name(store: Store, finished: Finished) -> str:
-    """The system, its NAOR, and what differs from the experiment's oldest training of it: `enf_pnao naor 0.1 seed 1`.
+    """The system, its NAOR, and what differs from the profile's oldest training of it: `enf_pnao naor 0.1 seed 1`.
 
-    A number follows where another training bears the name.
+    The profile follows where it is not the experiment's first one, and a number where another training bears the name.
     """
     system, settings = finished.record.system, finished.settings()
     others = store.client.search_runs(
@@ -27,8 +27,11 @@ def training_name(store: Store, finished: Finished) -> str:
     words = [system]
     if "pnao.naor" in settings:
         words.append(f"naor {settings['pnao.naor']}")
-    if others:
-        differences = list(_differences(finished, settings, others[0]))
+    if others and others[0].data.tags.get("profile") != settings["profile"]:
+        words.append(settings["profile"])
+    alike = [run for run in others if run.data.tags.get("profile") == settings["profile"]]
+    if alike:
+        differences = list(_differences(finished, settings, alike[0]))
         words += differences[:_MOST] + ["…"] * (len(differences) > _MOST)
     name = " ".join(words)
     taken = Counter(run.info.run_name for run in others)
@@ -37,9 +40,6 @@ def training_name(store: Store, finished: Finished) -> str:
 
 def _differences(finished: Finished, settings: Mapping[str, str], oldest: Run) -> Iterator[str]:
     before, tags = oldest.data.params, oldest.data.tags
-    if settings["profile"] != tags.get("profile"):
-        yield settings["profile"]  # then everything may differ
-        return
     for name, value in settings.items():
         if name not in _UNSAID and before.get(name) != value:
             yield shorten(f"{name.rpartition('.')[2]} {value}", 32, placeholder=" …")

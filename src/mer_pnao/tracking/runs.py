@@ -82,11 +82,11 @@ def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> No
     if not track_total(project):
         raise InputError(f"{models} holds no finished system: run `make run` or `dvc pull` first")
     with reached(project) as store:
-        log_models(store, project.resolve(), progress)
+        _close_abandoned(store, log_models(store, project.resolve(), progress))
 
 
-def log_models(store: Store, project: Path, progress: Callable[[int], None] = lambda _: None) -> None:
-    """`track`, within `opened`; the project is an absolute path."""
+def log_models(store: Store, project: Path, progress: Callable[[int], None] = lambda _: None) -> set[str]:
+    """Log everything in `models/`, within `opened`; returns the runs' ids."""
     lineage, models, present = read_lineage(project), project / "models", set[str]()
     lock = {} if lineage.dvc_lock is None else {"dvc_lock": lineage.dvc_lock}  # that of these outs, unlike a stage's
     for name in SYSTEMS:
@@ -98,8 +98,8 @@ def log_models(store: Store, project: Path, progress: Callable[[int], None] = la
             _set_tags(store, run, lock)
         for kind in _FIGURES:  # drawn from the first seed's rounds
             _log_artifact(store, runs[0], project / f"reports/figures/{kind}_{name}.png", "figures")
-    _close_abandoned(store, present)
     write_views(store, project)
+    return present
 
 
 def _trainings(system: Path) -> list[Path]:

@@ -128,7 +128,7 @@ def test_the_list_holds_the_last_training_and_what_has_an_alias(
     assert code == 0
     assert err.splitlines() == [
         "models/ holds a training of pnao, enf_pnao that is not on record: tracking it",
-        "candidate is version 4 now (pnao, round 1, naor 0.3), the best of models/",
+        "candidate is version 4 now (pnao, round 1, naor 0.3), the best registered round of models/",
     ]
     assert [line.split()[0] for line in out.splitlines()[1:4]] == ["5", "4", "1"]
     assert "2 of earlier trainings: --all." in words(out)

@@ -12,11 +12,9 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
 from mer_pnao.tracking.connection import NAME, Store
-from mer_pnao.tracking.known import CANDIDATE, CHAMPION, PREVIOUS, held
+from mer_pnao.tracking.known import CANDIDATE, CHAMPION, PREVIOUS, find_number
 
 PROMOTED, ROLLED_BACK, FORCED = "promoted", "rolled_back", "forced"  # tags of a version: when, when, and why
 GATES, GATES_REPORT = "gates", "gates_report"  # the last verdict, and where its report is among the run's artifacts
@@ -54,17 +52,8 @@ class Repair:
 
 def standing(store: Store) -> Standing:
     """Who holds the aliases now."""
-    return Standing(*(held(store, alias) for alias in (CANDIDATE, CHAMPION, PREVIOUS)))
-
-
-def find_number(store: Store, number: int) -> ModelVersion | None:
-    """The version of that number; None when there is none, or none any more."""
-    try:
-        return store.client.get_model_version(NAME, str(number))
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise
-        return None
+    aliases = store.client.get_registered_model(NAME).aliases
+    return Standing(*(int(aliases[name]) if name in aliases else None for name in (CANDIDATE, CHAMPION, PREVIOUS)))
 
 
 def title_of(version: ModelVersion) -> str:

@@ -1,6 +1,7 @@
 """`mer registry`: the registered versions with aliases, scores and cost."""
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,8 +15,8 @@ from mer_pnao.outs.names import REGISTERED
 from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.known import VERSION, find_run, find_run_of, rounds_of
-from mer_pnao.tracking.promotion.aliases import FORCED, GATES, PROMOTED, ROLLED_BACK, Repair, find_number, repair
+from mer_pnao.tracking.known import VERSION, find_number, find_run, find_run_of, rounds_of
+from mer_pnao.tracking.promotion.aliases import FORCED, GATES, PROMOTED, ROLLED_BACK, Repair, repair
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,19 @@ def _last_trainings(store: Store, models: Path) -> set[int]:
             f"tags.system = '{system}' AND tags.round IS NULL",
             order_by=["attributes.start_time DESC"],
         )
-        if folders := round_directories(models / system):
-            present = find_run(store, read_finished(folders[0]).training_identity())
-            latest = [present, *latest] if present else latest
+        with suppress(InputError):  # a record that cannot be read, as `follow_models` has said
+            present = [find_run(store, read_finished(folder).training_identity()) for folder in _first(models / system)]
+            latest = [run for run in present if run] + latest
         for parent in latest:  # a further seed's rounds have no versions
             if rounds := [run.data.tags[VERSION] for run in rounds_of(store, parent) if VERSION in run.data.tags]:
                 numbers |= set(map(int, rounds))
                 break
     return numbers
+
+
+def _first(training: Path) -> list[Path]:
+    """The folder of its first round, where it has one."""
+    return round_directories(training)[:1]
 
 
 def _row(version: ModelVersion, aliases: list[str], run: Run | None, last: set[int]) -> Row:

@@ -13,14 +13,13 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import Params, load_params
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.known import CANDIDATE
+from mer_pnao.tracking.known import CANDIDATE, find_number
 from mer_pnao.tracking.promotion.aliases import (
     GATES,
     GATES_REPORT,
     Change,
     Repair,
     change_champion,
-    find_number,
     repair,
     standing,
     title_of,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking.connection import NAME, reached
+from mer_pnao.tracking.known import find_number
 from mer_pnao.tracking.promotion.aliases import (
     Change,
     Repair,
     change_champion,
-    find_number,
     repair,
     standing,
     title_of,
