@@ -167,3 +167,18 @@ def test_a_training_that_a_kill_left_without_a_best_round_is_not_tracked_again_a
     for _ in range(2):
         list_versions(moved)
     assert "that is not on record" not in capsys.readouterr().err
+
+
+def test_the_same_training_from_another_processor_is_another_one(
+    moved: Path, outs: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_training(outs, moved, 0.05, 0.4100001)  # a colleague's, after `dvc pull`
+    list_versions(moved)
+    assert candidate_of(moved) == {"system": "enf_pnao", "naor": "0.05", "com": str(0.4100001 + 0.1)}
+    assert "models/ holds a training of pnao, enf_pnao that is not on record" in capsys.readouterr().err
+    client = MlflowClient(f"sqlite:///{moved / DATABASE}")
+    parents = client.search_runs(["1"], "tags.system = 'pnao' AND tags.round IS NULL AND params.`pnao.naor` = '0.05'")
+    assert {run.info.run_name: run.data.metrics["trainval_com"] for run in parents} == {
+        "pnao naor 0.05": 0.41,
+        "pnao naor 0.05 (2)": 0.4100001,
+    }

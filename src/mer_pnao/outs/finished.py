@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import CURVES, is_further_seed
-from mer_pnao.outs.record import Record
+from mer_pnao.outs.record import Record, round_directories
 
 _SECTIONS = dict.fromkeys(("naor", "alpha", "rewind", "scope", "min_nodes", "rounds"), "pnao.") | dict.fromkeys(
     ("acoustic", "visual", "gathered"), "features."
@@ -53,16 +53,22 @@ class Finished:
         return {f"{_SECTIONS.get(name, '')}{name}": str(value) for name, value in stated if value is not None}
 
     def training_identity(self) -> str:
-        """The same for all rounds of one training as asked for, with one seed, and for the next run of the same."""
+        """The same for all rounds of one training as asked for, with one seed, and for the next run of the same.
+
+        On another kind of processor the same settings give other last digits, and so another training: the first
+        round's scores tell.
+        """
         if self.record.round is None:
             return _digest(self.record.flat())
-        return _digest([self.record.system, self.record.data_digest, self.settings()])
+        first = Record.read(round_directories(self.directory.parent)[0])
+        scores = {split: asdict(each) for split, each in first.scores.items()}
+        return _digest([self.record.system, self.record.data_digest, self.settings(), scores])
 
     def identity(self) -> str:
-        """The same for the same round, whenever and wherever it was trained."""
+        """The same for the same round of a training."""
         if self.record.round is None:
             return self.training_identity()
-        return _digest([self.training_identity(), self.record.round.number, self.record.round.key])
+        return _digest([self.training_identity(), self.record.round.number, self.record.round.key, self.record.com])
 
     def metrics(self) -> dict[str, float]:
         """Scores of each split (`trainval_com`), size, nodes and parameters kept; unknown ones are left out.

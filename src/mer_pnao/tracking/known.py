@@ -57,13 +57,15 @@ def rounds_of(store: Store, parent: Run) -> list[Run]:
 def find_version(store: Store, finished: "Finished") -> ModelVersion | None:
     """The version of a round's networks, whichever training registered them; None when they have none.
 
-    Trainings with one alpha share the sparse one, and those with one NAOR all rounds that both have.
+    Trainings with one alpha share the sparse one, and those with one NAOR all rounds that both have. On another kind
+    of processor the same round has other last digits, and another version.
     """
     record = finished.record
     assert record.round is not None
     facts = {"system": record.system, "data_digest": record.data_digest, "round_key": record.round.key}
     same = " AND ".join(f"tags.{name} = '{value}'" for name, value in facts.items())
-    runs = store.client.search_runs([store.experiment], same, order_by=["attributes.start_time ASC"])
+    found_runs = store.client.search_runs([store.experiment], same, order_by=["attributes.start_time ASC"])
+    runs = [run for run in found_runs if run.data.metrics.get("trainval_com") == record.com]
     for run in runs:
         if VERSION in run.data.tags and (found := find_number(store, int(run.data.tags[VERSION]))):
             return found
