@@ -32,19 +32,12 @@ from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.naming import training_name
 from mer_pnao.tracking.registration import register_round
 from mer_pnao.tracking.versions import set_candidate
-from mer_pnao.tracking.views import write_views
+from mer_pnao.tracking.views import BY_ROUND, write_views
 
 _FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
 _FILES = (CONFIG, CURVES, WEIGHTS, PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
-# A round's figures that its parent bears, too, with the round as the step. By their names the parent's charts begin
-# with them, and a search for trainval_com does not find the last round's, which need not be the best.
-_BY_ROUND = {
-    "trainval_com": "by_round/com_trainval",
-    "test_com": "by_round/com_test",
-    "parameters_ratio": "by_round/parameters_ratio",
-}
 
 
 def log_round(directory: Path, lineage: Lineage) -> None:
@@ -176,7 +169,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
 def _log_series(store: Store, parent: Run, finished: Finished) -> None:
     """Log a round's figures into its parent, too, with the round as the step: the parent's charts show the rounds."""
     figures, start, step = finished.metrics(), parent.info.start_time, finished.record.number
-    metrics = [Metric(there, figures[here], start, step) for here, there in _BY_ROUND.items() if here in figures]
+    metrics = [Metric(there, figures[here], start, step) for here, there in BY_ROUND.items() if here in figures]
     store.client.log_batch(parent.info.run_id, metrics, _params(finished.settings()))
 
 

@@ -4,22 +4,21 @@ from pathlib import Path
 
 from mlflow.entities.model_registry import ModelVersion
 
-from mer_pnao.outs.finished import Finished, read_finished
+from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import REGISTERED
 from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import NAME, Store
 from mer_pnao.tracking.known import CANDIDATE, find_version, held
 
 
-def best_first(models: Path) -> list[Finished]:
-    """The finished rounds of the systems that are registered: by Train&Val Com, the smaller one first at a tie."""
-    rounds = [read_finished(folder) for system in REGISTERED for folder in round_directories(models / system)]
-    return sorted(rounds, key=lambda finished: (-finished.record.com, finished.record.parameters))
-
-
 def set_candidate(store: Store, models: Path) -> ModelVersion | None:
-    """Point `candidate` at the version of the best round that has one, and return it; None where none has."""
-    version = next(filter(None, (find_version(store, finished) for finished in best_first(models))), None)
+    """Point `candidate` at the version of the best round that has one, and return it; None where none has.
+
+    The best has the highest Train&Val Com, and the fewer parameters at a tie.
+    """
+    rounds = [read_finished(folder) for system in REGISTERED for folder in round_directories(models / system)]
+    best_first = sorted(rounds, key=lambda finished: (-finished.record.com, finished.record.parameters))
+    version = next(filter(None, (find_version(store, finished) for finished in best_first)), None)
     if version is not None and held(store, CANDIDATE) != int(version.version):
         store.client.set_registered_model_alias(NAME, CANDIDATE, version.version)
     return version

@@ -17,6 +17,13 @@ _TAG = "mlflow.sharedViewState."
 _NOTE = "mlflow.note.content"
 _SYSTEMS = "tags.system LIKE '%' AND tags.round IS NULL"
 _ROUNDS = "tags.round IS NOT NULL"
+# A round's figures that its parent bears, too, with the round as the step. By their names the parent's charts begin
+# with them, and a search for trainval_com does not find the last round's, which need not be the best.
+BY_ROUND = {
+    "trainval_com": "by_round/com_trainval",
+    "test_com": "by_round/com_test",
+    "parameters_ratio": "by_round/parameters_ratio",
+}
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,8 @@ VIEWS = (
         _TABLE,
         {
             "type": "LINE",
-            "metricKey": "by_round/com_trainval",
-            "selectedMetricKeys": ["by_round/com_trainval", "by_round/com_test"],
+            "metricKey": BY_ROUND["trainval_com"],
+            "selectedMetricKeys": [BY_ROUND["trainval_com"], BY_ROUND["test_com"]],
             "xAxisKey": "step",
             "selectedXAxisMetricKey": "",
             "xAxisScaleType": "linear",
