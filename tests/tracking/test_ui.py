@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -22,7 +23,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking import ui_watch
 from mer_pnao.tracking.connection import DATABASE, NAME
 from mer_pnao.tracking.ui import serve_ui
-from mer_pnao.tracking.views import VIEWS, first_view
+from mer_pnao.tracking.views import BY_ROUND, VIEWS, first_view
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SERVE = "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
@@ -149,14 +150,22 @@ def test_a_browser_shows_systems_rounds_and_versions(tracked: Path, tmp_path: Pa
         picture_pages(address, tmp_path)
 
 
+def top_of(locator: Any) -> float:
+    """Where something begins on the page, in pixels."""
+    box = locator.bounding_box()
+    assert box is not None
+    return float(box["y"])
+
+
 def picture_pages(address: str, pictures: Path) -> None:
     """Open the pages that people compare rounds on, and picture each."""
     from playwright.sync_api import expect, sync_playwright
 
     client = MlflowClient(address)
     every = client.search_runs(["1"], "tags.round LIKE '%'")
-    rounds = [run for run in every if run.data.tags["system"] == "enf_pnao"]
-    rounds = sorted(rounds, key=lambda run: run.info.run_name)[-2:]
+    of_enf_pnao = [run for run in every if run.data.tags["system"] == "enf_pnao"]
+    of_enf_pnao.sort(key=lambda run: int(run.data.tags["round"]))
+    rounds = of_enf_pnao[-2:]
     names = [run.info.run_name for run in rounds]
     options = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     more = "--disable-component-update --disable-sync"
@@ -186,8 +195,17 @@ def picture_pages(address: str, pictures: Path) -> None:
             page.screenshot(path=pictures / "rounds.png")
 
             page.goto(over_rounds)
-            drawn = "plot => plot !== null && plot.data.some(line => String(Array.from(line.y)) === '0.31,0.42,0.41')"
-            page.wait_for_function(f"() => ({drawn})(document.querySelector('.js-plotly-plot'))")
+            both = page.get_by_text(" vs ".join(BY_ROUND[name] for name in ("trainval_com", "test_com"))).first
+            expect(both).to_be_visible()
+            generated = page.get_by_text("by_round", exact=True).first
+            expect(generated).to_be_attached()
+            assert top_of(both) < top_of(generated)  # the view's own chart is the first
+            lines = [
+                ",".join(repr(run.data.metrics[name]) for run in of_enf_pnao) for name in ("trainval_com", "test_com")
+            ]
+            drawn = "plot => (plot.data || []).map(line => String(Array.from(line.y || [])))"
+            holds = f"plots => plots.some(plot => {json.dumps(lines)}.every(line => ({drawn})(plot).includes(line)))"
+            page.wait_for_function(f"() => ({holds})([...document.querySelectorAll('.js-plotly-plot')])")
             page.screenshot(path=pictures / "over_rounds.png")
 
             (parent,) = client.search_runs(["1"], "tags.system = 'enf_pnao' AND tags.round IS NULL")
@@ -197,7 +215,7 @@ def picture_pages(address: str, pictures: Path) -> None:
             com, kept = (page.get_by_text(name).first for name in ("by_round/com_trainval", "kept_nodes"))
             expect(com).to_be_visible()
             expect(kept).to_be_attached()
-            assert com.bounding_box()["y"] < kept.bounding_box()["y"]
+            assert top_of(com) < top_of(kept)
             page.screenshot(path=pictures / "parent.png")
 
             ids = json.dumps([run.info.run_id for run in rounds])
