@@ -9,9 +9,12 @@ import pytest
 import scipy.stats
 import torch
 
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
 from mer_pnao.outs.decisions import Decisions, predictions_table
 from mer_pnao.outs.networks import RoundModel, read_round, write_networks
+from mer_pnao.outs.trained_on import TrainedOn
+from mer_pnao.training.novelty import fit_novelty
 
 
 def confidence(*posteriors: list[float]) -> list[float]:
@@ -64,7 +67,12 @@ def test_a_model_decides_by_the_mean_of_its_folds(
 def test_a_round_comes_back_to_the_last_digit(blueprint: Blueprint, tmp_path: Path) -> None:
     torch.manual_seed(0)
     networks = tuple(EmotionNetwork(blueprint).eval() for _ in range(2))
-    model = RoundModel("enf", 3, blueprint, ("x", "y", "z"), networks)
+    vectors = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+    novelty = {
+        name: fit_novelty(vectors[:, :width], np.arange(40) % 4, 0.1) for name, width in blueprint.widths.items()
+    }
+    trained_on = TrainedOn(40, True, (-2.5, 3.0), novelty)
+    model = RoundModel("enf", 3, blueprint, ("x", "y", "z"), networks, trained_on)
     before = os.umask(0o022)
     try:
         write_networks(tmp_path / "round-03", model)
@@ -76,8 +84,22 @@ def test_a_round_comes_back_to_the_last_digit(blueprint: Blueprint, tmp_path: Pa
         want, got = network.state_dict(), again.state_dict()
         assert want.keys() == got.keys()
         assert all(torch.equal(got[name], value) for name, value in want.items())
+    again = read.trained_on
+    assert again is not None
+    assert (again.clips, again.drawn, again.valence) == (40, True, (-2.5, 3.0))
+    features = {name: vectors[:, :width] for name, width in blueprint.widths.items()}
+    for name, distance in trained_on.distances(features).items():
+        np.testing.assert_array_equal(again.distances(features)[name], distance)
     files = list((tmp_path / "round-03").iterdir())
     assert {path.stat().st_mode & 0o777 for path in files} == {0o644}, "a server of another user reads them"
+
+
+def test_a_damaged_file_is_named(blueprint: Blueprint, tmp_path: Path) -> None:
+    networks = (EmotionNetwork(blueprint).eval(),)
+    write_networks(tmp_path, RoundModel("enf", 3, blueprint, ("x", "y", "z"), networks, TrainedOn(4, True, None, {})))
+    (tmp_path / "novelty.safetensors").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"novelty.safetensors is not a model of this project"):
+        read_round(tmp_path)
 
 
 def test_rounding_takes_no_confidence_past_its_bounds() -> None:

@@ -69,7 +69,7 @@ def flattering(dataset: Dataset, predictions: Path) -> Dataset:
 def chosen(models: Path) -> tuple[dict[str, str], dict[str, bytes], str]:
     """Everything that was chosen or trained, and nothing that was measured on the test set."""
     best = {system: best_round_directory(models / system).name for system in MEMBERS}
-    networks = {str(path.relative_to(models)): path.read_bytes() for path in models.rglob("*.safetensors")}
+    networks = {str(path.relative_to(models)): path.read_bytes() for path in models.rglob("fold-*.safetensors")}
     return best, networks, (models / "final/config.json").read_text()
 
 
@@ -111,7 +111,7 @@ def test_the_weights_of_figure_4_are_those_of_the_saved_networks(
         values = np.concatenate(
             [
                 tensor.numpy().ravel()
-                for path in directory.glob("*.safetensors")
+                for path in directory.glob("fold-*.safetensors")
                 for name, tensor in load_file(path).items()
                 if name.endswith(".weight")
             ]

@@ -90,7 +90,7 @@ class Finished:
             nodes, dense = map(sum, zip(*kept.values(), strict=True))
             values |= {"kept_nodes": nodes, "kept_nodes_ratio": nodes / dense}
             values |= {f"kept_nodes/{layer}": left for layer, (left, _) in kept.items()}
-        if weights := sorted(self.directory.glob("*.safetensors")):
+        if weights := sorted(self.directory.glob("fold-*.safetensors")):
             sizes = [_layer_sizes(path, kept) for path in weights]
             values |= {f"kept_parameters/{layer}": fmean(size[layer] for size in sizes) for layer in sizes[0]}
             values["model_bytes"] = sum(path.stat().st_size for path in weights)

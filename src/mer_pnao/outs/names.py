@@ -35,6 +35,7 @@ REGISTERED = PRUNED  # whose rounds become versions
 RECORD = "record.json"  # settings and outcome of a round or of a system without rounds, the last file to be written
 CONFIG = "config.json"  # of the networks beside it, or of what the final system mixes
 ENCODERS = "encoders.json"  # what made the features that the networks read
+NOVELTY = "novelty.safetensors"  # what the training clips' features are like
 CURVES, WEIGHTS = "curves.csv", "weights.csv"  # the figures of every epoch; Figure 4's histogram
 PREDICTIONS, BRANCHES = "predictions.csv", "branches.csv"  # joint decisions, and the branches' posteriors beside them
 POSTERIOR, WEIGHT = "posterior_", "weight_"  # prefixes of predictions.csv's columns, before a label or a branch

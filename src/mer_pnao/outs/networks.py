@@ -23,7 +23,8 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json, write_json
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction, from_state
 from mer_pnao.outs.decisions import Decisions
-from mer_pnao.outs.names import CONFIG
+from mer_pnao.outs.names import CONFIG, NOVELTY
+from mer_pnao.outs.trained_on import TrainedOn
 from mer_pnao.training.fit import Epoch, predict
 
 _BINS = np.linspace(-0.5, 0.5, 101)  # of Figure 4, the same for every round
@@ -38,6 +39,7 @@ class RoundModel:
     blueprint: Blueprint
     labels: tuple[str, ...]
     networks: tuple[EmotionNetwork, ...]
+    trained_on: TrainedOn | None = None  # None of one that answers nobody
 
     def decide(self, features: Mapping[str, Tensor]) -> Decisions:
         """Average the folds' posteriors, valences, branch weights and branches for features (N, width) a set."""
@@ -57,7 +59,7 @@ def decisions_of(prediction: Prediction) -> Decisions:
 
 
 def write_networks(directory: Path, model: RoundModel) -> None:
-    """Write a round's networks and `config.json` into the directory, which is made."""
+    """Write a round's networks, `config.json` and what it was trained on into the directory, which is made."""
     directory.mkdir(parents=True, exist_ok=True)
     for fold, network in enumerate(model.networks):
         state = {name: value.contiguous() for name, value in network.state_dict().items()}
@@ -69,6 +71,7 @@ def write_networks(directory: Path, model: RoundModel) -> None:
         "labels": list(model.labels),
         "folds": len(model.networks),
         "blueprint": asdict(model.blueprint),
+        "trained_on": model.trained_on and model.trained_on.write(directory),
     }
     write_json(directory / CONFIG, config)
 
@@ -102,6 +105,9 @@ def read_round(directory: Path) -> RoundModel:
         for fold in range(config["folds"]):
             path = directory / f"fold-{fold}.safetensors"
             networks.append(from_state(blueprint, load_file(path)))
+        path = directory / NOVELTY
+        trained_on = TrainedOn.read(directory, config["trained_on"]) if config["trained_on"] else None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{path} is not a model of this project: {error}") from error
-    return RoundModel(config["system"], config["round"], blueprint, tuple(config["labels"]), tuple(networks))
+    labels = tuple(config["labels"])
+    return RoundModel(config["system"], config["round"], blueprint, labels, tuple(networks), trained_on)

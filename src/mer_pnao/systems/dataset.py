@@ -13,9 +13,13 @@ from mer_pnao.corpus.manifest import SPLITS, labels_of, read_manifest
 from mer_pnao.features.provenance import read_provenance
 from mer_pnao.features.sets import FeatureSet, load_sets
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.trained_on import TrainedOn
 from mer_pnao.params.profile import Params
+from mer_pnao.systems.optimisation import folds_of
 from mer_pnao.training.examples import Examples
+from mer_pnao.training.novelty import fit_novelty
 
+_FAR = 0.01  # share of further clips like the training clips that is called unlike them, at most
 UNLABELLED = -1  # the emotion of a clip that is predicted and never scored; only further test splits have such
 
 
@@ -77,6 +81,19 @@ def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Se
         raise InputError(f"{manifest} has no training clip with the label {labels[min(absent)]!r}")
     train, test = (splits.pop(split) for split in SPLITS)
     return Dataset(train, test, tuple(labels), splits, read_provenance(features, sets))
+
+
+def trained_on_of(dataset: Dataset, params: Params) -> TrainedOn:
+    """What answers are told with. Raises InputError when the training clips allow no folds."""
+    train = dataset.train
+    known = train.valence[np.isfinite(train.valence)]
+    folds, far = folds_of(train, params), _FAR / len(train.features)
+    return TrainedOn(
+        clips=len(train),
+        drawn="clips" in params.synthesize,
+        valence=(float(known.min()), float(known.max())) if len(known) else None,
+        novelty={name: fit_novelty(vectors, folds, far) for name, vectors in train.features.items()},
+    )
 
 
 def _examples(table: pd.DataFrame, sets: dict[str, FeatureSet], labels: Sequence[str]) -> Examples:

@@ -13,7 +13,7 @@ from mer_pnao.outs.record import Record, round_directories
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.pnao import optimise_in_step
 from mer_pnao.pruning.rounds import MapFolds, RoundStore, best_round
-from mer_pnao.systems.dataset import Dataset
+from mer_pnao.systems.dataset import Dataset, trained_on_of
 from mer_pnao.systems.optimisation import optimisation_of
 from mer_pnao.systems.write import write_round
 from mer_pnao.training.fit import DivergenceError
@@ -34,11 +34,12 @@ def run_systems(
         for place, seed in enumerate(params.seeds)
     ]
     optimisations = [optimisation_of(system, dataset.train, params, seed) for system, _, seed in jobs]
+    trained_on = trained_on_of(dataset, params)
     with as_input_error(DivergenceError):
         for place, finished in optimise_in_step(optimisations, store, run):
-            system, out, seed = jobs[place]
+            system, out, _ = jobs[place]
             directory = out / f"round-{finished.number:02d}"
-            yield write_round(directory, system, finished, dataset, params, optimisations[place].pnao, seed)
+            yield write_round(directory, system, finished, dataset, params, optimisations[place], trained_on)
     for _, out, _ in jobs:
         _mark_best(out)
 

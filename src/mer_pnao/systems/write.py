@@ -15,10 +15,10 @@ from mer_pnao.outs.decisions import Decisions, branches_table, predictions_table
 from mer_pnao.outs.names import BRANCHES, CURVES, ENCODERS, PREDICTIONS, TRAINVAL, WEIGHTS
 from mer_pnao.outs.networks import RoundModel, decisions_of, write_curves, write_networks, write_weights
 from mer_pnao.outs.record import Record, RoundOutcome, Settings
+from mer_pnao.outs.trained_on import TrainedOn
 from mer_pnao.params.profile import Params
-from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import algorithm_version
-from mer_pnao.pruning.rounds import Round
+from mer_pnao.pruning.rounds import Optimisation, Round
 from mer_pnao.systems.cost import parameters
 from mer_pnao.systems.dataset import UNLABELLED, Dataset
 
@@ -29,14 +29,14 @@ def write_round(
     finished: Round,
     dataset: Dataset,
     params: Params,
-    pnao: PnaoConfig,
-    seed: int,
+    asked: Optimisation,
+    trained_on: TrainedOn,
 ) -> Path:
     """Write one round's model, curves, weight distribution, predictions and record; the record comes last."""
     shutil.rmtree(directory, ignore_errors=True)
     dense = parameters(EmotionNetwork(finished.blueprint))
     networks = finished.networks()
-    model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks))
+    model = RoundModel(system, finished.number, finished.blueprint, dataset.labels, tuple(networks), trained_on)
     write_networks(directory, model)
     write_json(directory / ENCODERS, dataset.encoders)
     write_curves(directory / CURVES, [fold.curves for fold in finished.folds])
@@ -49,6 +49,7 @@ def write_round(
         name: (float(np.mean([len(network.kept()[name]) for network in networks])), _dense_nodes(name, layers))
         for name in networks[0].kept()
     }
+    pnao = asked.pnao
     pruned = pnao.rounds > 0
     settings = Settings(
         profile=params.profile,
@@ -63,7 +64,7 @@ def write_round(
         min_nodes=pnao.min_nodes if pruned else None,
         rounds=pnao.rounds if pruned else None,
         fusion=finished.blueprint.fusion,
-        seed=seed,
+        seed=asked.seed,
         fold_seed=params.seed,
         folds=params.folds,
         network=asdict(params.network),
