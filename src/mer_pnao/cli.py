@@ -39,8 +39,9 @@ app.add_typer(search.search, name="search")
 
 def main() -> None:
     """Entry point: wrong input is one sentence on stderr and exit code 2."""
-    if isinstance(sys.stdout, TextIOWrapper):  # as stderr does: a name that a terminal cannot show is no reason to stop
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):  # a name that a terminal cannot show is no reason to stop
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with input_errors():
         app()
 

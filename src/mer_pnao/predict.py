@@ -9,10 +9,9 @@ recorded. Legend of shapes: N clips, D the width of a set.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -45,11 +44,9 @@ class Prediction:
     confidence: float  # 1 - H / log C of the posteriors: 0 for uniform ones, 1 for a certain one
     weights: Mapping[str, float]  # of the branches in the joint decision
     model_version: str
-    remark: str = ""  # such as that no face was found
-
-    def answer(self) -> dict[str, Any]:
-        """What `mer predict --json` prints of it."""
-        return {name: value for name, value in asdict(self).items() if name != "remark"}
+    valence_range: tuple[float, float] | None  # of the training clips; None where it is not known
+    novelty: float | None  # distance to the training clips, in multiples of what is far, in the set where it is largest
+    warnings: tuple[str, ...] = ()  # what one should know before believing it, first of the model, then of the clip
 
 
 @dataclass(frozen=True)
@@ -95,7 +92,7 @@ class Predictor:
         than that are taken ahead.
 
         A clip that cannot be used is a Refusal, and the others go on. Without a face the whole frame is used, with a
-        remark.
+        warning.
         """
         at_once = _BATCHES * usable_cores() * max(encoder.batch for encoder in self.encoders.values())
         coming = iter(clips)
@@ -132,9 +129,7 @@ class Predictor:
         features = {key: np.array([one.vectors[key] for _, one in usable]) for key in self.model.blueprint.widths}
         made = iter(decide(self.model, self.version, [name for name, _ in usable], features))
         return [
-            Refusal(name, one.skipped)
-            if one.skipped
-            else replace(next(made), remark=_WHOLE_FRAME if one.whole_frame else "")
+            Refusal(name, one.skipped) if one.skipped else _seen_whole(next(made)) if one.whole_frame else next(made)
             for name, one in zip(names, found, strict=True)
         ]
 
@@ -193,6 +188,9 @@ def decide(
             )
     decided = model.decide({name: torch.from_numpy(features[name]) for name in model.blueprint.widths})
     branches, confidences = model.blueprint.branches(), decided.confidence()
+    known = model.trained_on
+    valence_range = known.valence if known else None
+    distances = known.distances(features) if known else {}
     return [
         Prediction(
             name=name,
@@ -202,6 +200,35 @@ def decide(
             confidence=float(confidences[i]),
             weights=dict(zip(branches, decided.weights[i].tolist(), strict=True)),
             model_version=version,
+            valence_range=valence_range,
+            novelty=max((float(distance[i]) for distance in distances.values()), default=None),
+            warnings=(
+                *caveats_of(model),
+                *_unlike(model, {key for key, distance in distances.items() if distance[i] > 1}),
+                *_beyond(float(decided.valence[i]), valence_range),
+            ),
         )
         for i, name in enumerate(names)
     ]
+
+
+def caveats_of(model: RoundModel) -> tuple[str, ...]:
+    """What holds for every answer of a model, as sentences without a full stop."""
+    return model.trained_on.caveats() if model.trained_on else ()
+
+
+def _unlike(model: RoundModel, far: set[str]) -> Iterator[str]:
+    """That a clip is unlike the training clips in some feature sets."""
+    for what, sets in (("sound", model.blueprint.acoustic), ("picture", model.blueprint.visual)):
+        if named := [name for name in sets if name in far]:
+            yield f"its {what} is unlike that of the training clips ({', '.join(named)}), so the answer is a guess"
+
+
+def _beyond(valence: float, known: tuple[float, float] | None) -> Iterator[str]:
+    """That a valence is none that a training clip had."""
+    if known and not known[0] <= valence <= known[1]:
+        yield f"its valence lies beyond that of the training clips, {known[0]:+.2f} to {known[1]:+.2f}"
+
+
+def _seen_whole(answer: Prediction) -> Prediction:
+    return replace(answer, warnings=(*answer.warnings, _WHOLE_FRAME))

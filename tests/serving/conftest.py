@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -35,6 +35,8 @@ from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkC
 from mer_pnao.outs.decisions import predictions_table
 from mer_pnao.outs.names import ENCODERS
 from mer_pnao.outs.networks import RoundModel, write_networks
+from mer_pnao.outs.trained_on import TrainedOn
+from mer_pnao.training.novelty import fit_novelty
 
 ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "media"
@@ -57,11 +59,15 @@ def write_model(project: Path, number: int, seed: int) -> Path:
         for name, part in features.items():
             network.zscore[name].mean.copy_(torch.from_numpy(part.vectors.mean(axis=0)))
             network.zscore[name].std.copy_(torch.from_numpy(part.vectors.std(axis=0) + 1e-3))
+    folds = np.arange(len(features["manet"].names))
+    novelty = {name: fit_novelty(part.vectors, folds, 0.01) for name, part in features.items()}
     model = RoundModel("enf_pnao", number, blueprint, LABELS, networks)
+    decided = model.decide({name: torch.from_numpy(part.vectors) for name, part in features.items()})
+    valence = (float(np.median(decided.valence)), 4.0)  # so that two of the five answers lie beyond
+    model = replace(model, trained_on=TrainedOn(len(folds), drawn=True, valence=valence, novelty=novelty))
     directory = project / f"models/enf_pnao/round-{number:02d}"
     write_networks(directory, model)
     write_json(directory / ENCODERS, read_provenance(project / "data/features", SETS))
-    decided = model.decide({name: torch.from_numpy(part.vectors) for name, part in features.items()})
     names = features["manet"].names
     predictions_table(names, "test", decided, LABELS, SETS[:2]).to_csv(directory / "predictions.csv", index=False)
     return directory
@@ -179,11 +185,11 @@ def recorded() -> Callable[[Path], dict[str, dict[str, float]]]:
 
 @pytest.fixture(scope="session")
 def assert_same() -> Callable[[dict[str, object], dict[str, float]], None]:
-    """Hold an answer of seven keys against a recorded row."""
+    """Hold an answer against a recorded row."""
 
     def check(answer: dict[str, object], row: dict[str, float]) -> None:
         keys = ["name", "emotion", "posteriors", "valence", "confidence", "weights", "model_version"]
-        assert list(answer) == keys
+        assert list(answer) == [*keys, "valence_range", "novelty", "warnings"]
         assert answer["emotion"] == row["discrete"]
         found = [answer["valence"], answer["confidence"], *answer["posteriors"].values(), *answer["weights"].values()]
         columns = ["valence", "confidence", *(f"posterior_{label}" for label in answer["posteriors"])]

@@ -6,12 +6,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mer_pnao.features.sets import load_sets
 
 MODEL = "models/enf_pnao/round-00"
 LONG = 300 * "a"
+DRAWN = "the model has learnt from drawn faces and synthetic voices, and knows nothing about people"
 
 
 def lines(out):
@@ -28,16 +30,72 @@ def test_folder_glob_and_file_as_json_lines(mer, demo_project, recorded, assert_
             assert_same(answer, rows[name])
 
 
-def test_the_table_shows_the_same(mer, demo_project, recorded):
-    code, out, _ = mer(demo_project, "predict", "data/clips", "--model", f"{MODEL}/")
+def share(value):
+    return f"{value:.2f}".removeprefix("0")
+
+
+@pytest.mark.parametrize("columns", ["80", "50"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_the_table_shows_the_same(mer, demo_project, recorded, monkeypatch, columns, wide):
+    monkeypatch.setenv("COLUMNS", columns)
+    code, out, err = mer(demo_project, "predict", "data/clips", "--model", f"{MODEL}/", *(["--wide"] if wide else []))
     assert code == 0
     assert "model enf_pnao/round-00" in out
-    assert "hubert-18, hubert-20" in out
+    low = np.median([row["valence"] for row in recorded(demo_project / MODEL).values()])
+    known = f"{low:+.2f} to +4.00"
+    assert " ".join(out.split()).endswith(f"valence: {known} in the training clips, * is beyond")
+    heading = " ".join(out.splitlines()[2].split())
+    rest = "neutral angry happy hubert-18 hubert-20" if wide else "next best"
+    assert heading == f"clip emotion conf. valence {rest}"
+    beyond = []
     for name, row in recorded(demo_project / MODEL).items():
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [name]]
-        shares = [row["confidence"], *(row[f"posterior_{label}"] for label in ("neutral", "angry", "happy"))]
-        assert line.split()[1] == row["discrete"]
-        assert all(f"{share:.2f}".removeprefix("0") in line for share in shares)
+        posteriors = {label: row[f"posterior_{label}"] for label in ("neutral", "angry", "happy")}
+        valence = f"{row['valence']:+.2f}" + ("*" if row["valence"] < low else "")
+        beyond += [name] if row["valence"] < low else []
+        last = [share(value) for value in (*posteriors.values(), row["weight_hubert-18"], row["weight_hubert-20"])]
+        second = sorted(posteriors, key=posteriors.get)[-2]
+        last = last if wide else [second, share(posteriors[second])]
+        assert line.split() == [name, row["discrete"], share(row["confidence"]), valence, *last]
+        assert wide or len(line) <= int(columns)
+    said = err.splitlines()
+    assert said[0] == f"warning: {DRAWN}"
+    assert len(beyond) == 2
+    assert said[1:] == [f"{', '.join(beyond)}: its valence lies beyond that of the training clips, {known}"]
+
+
+def test_all_answers_as_a_csv(mer, demo_project, recorded, tmp_path):
+    path = tmp_path / "new/answers.csv"
+    code, out, err = mer(demo_project, "predict", "data/clips", "--model", MODEL, "--csv", str(path))
+    assert (code, out) == (0, f"5 of 5 clips answered: {path}\n")
+    assert err.startswith(f"warning: {DRAWN}\n")
+    rows = recorded(demo_project / MODEL)
+    table = pd.read_csv(path).set_index("name")
+    assert list(table.index) == list(rows)
+    for name, row in table.iterrows():
+        want = rows[name]
+        assert row["emotion"] == want["discrete"]
+        same = ["confidence", "valence", *(column for column in table if column.startswith(("posterior_", "weight_")))]
+        assert len(same) == 7
+        assert row[same].tolist() == pytest.approx([want[column] for column in same], abs=1e-5)
+        assert (row["valence_high"], row["model_version"]) == (4, "enf_pnao/round-00")
+        assert row["warnings"].endswith("+4.00") == (row["valence"] < row["valence_low"])
+        assert row["novelty"] <= 1
+        assert row["warnings"].startswith(DRAWN)
+
+
+def test_a_csv_that_cannot_be_written_or_is_not_asked_for_alone_is_refused(mer, demo_project, tmp_path):
+    (tmp_path / "file").touch()
+    for options, sentence in (
+        (["--csv", str(tmp_path)], f"{tmp_path} is a folder, and --csv names a file"),
+        (["--csv", str(tmp_path / "file/a.csv")], f"{tmp_path / 'file/a.csv'} cannot be written: "),
+        (["--csv", str(tmp_path / "a.csv"), "--json"], "only one of --json, --wide and --csv can be asked for"),
+        (["--wide", "--json"], "only one of --json, --wide and --csv can be asked for"),
+    ):
+        code, out, err = mer(demo_project, "predict", "data/clips", "--model", MODEL, *options)
+        assert (code, out) == (2, "")
+        assert err.startswith(f"error: {sentence}")
+    assert not (tmp_path / "a.csv").exists()
 
 
 def test_a_name_is_printed_as_it_is(mer, demo_project, tmp_path):

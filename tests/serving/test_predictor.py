@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.predict import Prediction, Predictor, Refusal
 
 MODEL = "models/enf_pnao/round-00"
+DRAWN = "the model has learnt from drawn faces and synthetic voices, and knows nothing about people"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_clips_of_the_corpus_get_what_was_recorded(demo_project, predictor, reco
     assert [answer.name for answer in answers] == sorted(rows)
     assert len({round(answer.valence, 3) for answer in answers}) == len(rows)  # they do tell the clips apart
     for answer in answers:
-        assert_same(answer.answer(), rows[answer.name])
+        assert_same(asdict(answer), rows[answer.name])
         assert answer.model_version == "enf_pnao/round-00"
         assert sum(answer.posteriors.values()) == pytest.approx(1, abs=1e-5)
 
@@ -60,7 +61,7 @@ def test_bad_clips_keep_their_place_and_say_why(demo_project, predictor, damaged
     rows = recorded(demo_project / MODEL)
     for answer in answers:
         if isinstance(answer, Prediction):
-            assert_same(answer.answer(), rows[answer.name])
+            assert_same(asdict(answer), rows[answer.name])
 
 
 def test_clips_of_one_name_keep_their_own_answers(demo_project, predictor, damaged, tmp_path):
@@ -83,8 +84,21 @@ def test_only_bad_clips_and_no_clips(predictor, damaged):
 
 def test_a_clip_without_a_face_is_seen_whole_and_one_without_sound_refused(predictor, odd_clips):
     seen, refused = predictor.predict([odd_clips.no_face, odd_clips.no_audio])
-    assert seen.remark == "no face was found, so the whole frame was used"
+    assert seen.warnings[-1] == "no face was found, so the whole frame was used"
     assert refused == Refusal("no_audio", "has no audio track")
+
+
+def test_real_people_are_unlike_what_was_drawn(demo_project, predictor, real_clips):
+    """And the answer says what the model has learnt from, and which valences it knows."""
+    for answer in predictor.predict(clips_of(demo_project)):
+        assert answer.novelty <= 1
+        low, high = answer.valence_range
+        assert high == 4
+        beyond = f"its valence lies beyond that of the training clips, {low:+.2f} to +4.00"
+        assert answer.warnings == ((DRAWN, beyond) if answer.valence < low else (DRAWN,))
+    for answer in predictor.predict(real_clips[:4]):
+        assert answer.novelty > 1
+        assert [warning for warning in answer.warnings if "is unlike that of the training clips" in warning]
 
 
 def test_clips_are_read_a_few_batches_ahead_and_no_more(demo_project, predictor):

@@ -1,21 +1,19 @@
 """Commands that take clips to an answer."""
 
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 
 from mer_pnao.foundations.checks import between
-from mer_pnao.foundations.console import BAD_INPUT, ROOT, plain_console, progress
+from mer_pnao.foundations.console import BAD_INPUT, ROOT
 from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
+    from mer_pnao.outs.networks import RoundModel
     from mer_pnao.predict import Prediction, Refusal
 
 Model = Annotated[
@@ -30,26 +28,45 @@ def predict(
     ] = None,
     model: Model = "champion",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a clip.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Print all posteriors and weights.")] = False,
+    as_csv: Annotated[Path | None, typer.Option("--csv", help="Write all answers to this file.")] = None,
     features: Annotated[
         Path | None,
         typer.Option(help="Folder of ready features, as `mer extract` or MERTools leave them; no clip is decoded."),
     ] = None,
 ) -> None:
     """Say which emotion a clip shows, and how sure that is; exit code 2 when a clip could not be used."""
+    from mer_pnao.commands.answers import csv_writer, print_json, print_table, print_warnings, take_answers
     from mer_pnao.commands.clips import clip_name, clips_of
+    from mer_pnao.predict import Predictor, caveats_of, read_model
 
+    if as_json + wide + (as_csv is not None) > 1:
+        raise InputError("only one of --json, --wide and --csv can be asked for")
     if not clips and features is None:
         raise InputError("no clips are named: give clips, folders of clips or patterns")
     paths = clips_of(clips or []) if features is None else {}
     directory, version = find_model(model)
     if features is None:
-        from mer_pnao.predict import Predictor
-
-        answers, total = Predictor.load(directory, version, ROOT).predict(paths.values()), len(paths)
+        predictor = Predictor.load(directory, version, ROOT)
+        loaded, total = predictor.model, len(paths)
+        answers: Iterable[Prediction | Refusal] = predictor.predict(paths.values())
     else:
-        ready = _of_features(directory, version, features, list(map(clip_name, clips)) if clips else None)
-        answers, total = iter(ready), len(ready)
-    if not _show(answers, total, paths, as_json):
+        loaded = read_model(directory)
+        answers = ready = _of_features(loaded, version, features, list(map(clip_name, clips)) if clips else None)
+        total = len(ready)
+    found: list[Prediction] = []
+    with ExitStack() as open_files:
+        takers = [print_json if as_json else found.append]
+        if as_csv is not None:
+            takers.append(open_files.enter_context(csv_writer(as_csv)))
+        refused = take_answers(answers, total, paths, takers)
+    if found:
+        print_warnings(caveats_of(loaded), found)
+    if as_csv is not None:
+        print(f"{len(found)} of {total} clips answered: {as_csv}")
+    elif found:
+        print_table(found, wide)
+    if refused:
         raise typer.Exit(BAD_INPUT)
 
 
@@ -70,60 +87,15 @@ def _is_folder(reference: str) -> bool:
     return os.path.isdir(reference) or ("/" in reference and not reference.startswith("models:"))  # noqa: PTH112
 
 
-def _of_features(directory: Path, version: str, folder: Path, names: list[str] | None) -> "list[Prediction | Refusal]":
+def _of_features(
+    model: "RoundModel", version: str, folder: Path, names: list[str] | None
+) -> "list[Prediction | Refusal]":
     from mer_pnao.features.ready import read_ready
-    from mer_pnao.predict import Refusal, decide, read_model, version_of
+    from mer_pnao.predict import Refusal, decide, version_of
 
-    model = read_model(directory)
     ready = read_ready(folder, model.blueprint.widths, names)
     made = decide(model, version or version_of(model), ready.names, ready.vectors)
     return [*made, *(Refusal(name, f"is not in the feature set {lacking}") for name, lacking in ready.lacking.items())]
-
-
-def _show(answers: "Iterable[Prediction | Refusal]", total: int, files: dict[str, Path], as_json: bool) -> bool:
-    """Print every answer, JSON lines as they come; refusals and remarks go to stderr. Whether every clip was used."""
-    from mer_pnao.predict import Refusal
-
-    predictions, refused = [], 0
-    with progress("predicting", total) as done:
-        for answer in answers:
-            done(1)
-            if isinstance(answer, Refusal):
-                refused += 1
-                print(f"{files.get(answer.name, answer.name)}: {answer.reason}", file=sys.stderr)
-                continue
-            if answer.remark:
-                print(f"{files.get(answer.name, answer.name)}: {answer.remark}", file=sys.stderr)
-            if as_json:
-                print(json.dumps(answer.answer()), flush=True)
-            else:
-                predictions.append(answer)
-    if predictions:
-        plain_console().print(_table(predictions))
-    if refused:
-        print(f"{refused} of {total} clips could not be used", file=sys.stderr)
-    return not refused
-
-
-def _table(predictions: "list[Prediction]") -> Table:
-    first = predictions[0]
-    branches = ", ".join(first.weights)
-    table = Table(title=f"model {first.model_version}", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    table.caption, table.caption_justify = f"weights of the branches {branches}", "left"
-    table.add_column("clip", overflow="fold")
-    table.add_column("emotion")
-    for name in ("conf.", "valence", *first.posteriors):
-        table.add_column(name, justify="right", overflow="fold")
-    table.add_column("weights")
-    for one in predictions:
-        shares = [_share(value) for value in one.posteriors.values()]
-        weights = " ".join(_share(value) for value in one.weights.values())
-        table.add_row(one.name, one.emotion, _share(one.confidence), f"{one.valence:+.2f}", *shares, weights)
-    return table
-
-
-def _share(value: float) -> str:
-    return f"{value:.2f}".removeprefix("0")
 
 
 def serve(

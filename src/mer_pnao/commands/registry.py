@@ -156,6 +156,11 @@ def _print_versions(rows: "list[Row]", left_out: int) -> None:
     for row in rows:
         if said := ", ".join(_standing(row)):
             console.print(f"version {row.version}: {said}", highlight=False, soft_wrap=True)
+    if drawn := [str(row.version) for row in rows if row.drawn]:
+        from mer_pnao.outs.trained_on import DRAWN
+
+        which = "Every version here" if len(drawn) == len(rows) else f"Each of the versions {', '.join(drawn)}"
+        console.print(f"\n{which} {DRAWN}.", highlight=False)
     text = "\nTr&Val: Com out of fold. Test: Com with its interval. Registered: UTC."
     if left_out:
         text += f" {left_out} of earlier trainings: --all."
