@@ -80,12 +80,29 @@ def assert_shows(page, answer):
         assert {name: float(text.rstrip(" %")) / 100 for name, text in read(page, list_name).items()} == pytest.approx(
             shares, abs=0.0051
         )
-    assert f"Valence {answer['valence']:.2f};" in page.get_by_role("img").get_attribute("aria-label")
+    low, high = answer["valence_range"]
+    scale, beyond = (
+        f"Valence {answer['valence']:+.2f} on a scale from {low:+.2f} to {high:+.2f};",
+        answer["valence"] < low,
+    )
+    assert scale in page.get_by_role("img").get_attribute("aria-label")
+    assert [page.locator(f"#{end}").text_content() for end in ("low", "high")] == [f"{low:+.2f}", f"{high:+.2f}"]
+    number = f"{answer['valence']:+.2f}{', beyond the scale' if beyond else ''}"
+    assert page.locator("#number").inner_text() == number
+    assert page.locator("#beyond").is_visible() == beyond
+    ends = [page.locator(f"#{mark}").bounding_box() for mark in ("dot", "low", "high")]
+    dot, left, right = (box["x"] + box["width"] / 2 for box in ends)
+    place = max(0.0, (answer["valence"] - low) / (high - low))
+    assert (dot - left) / (right - left) == pytest.approx(place, abs=0.02)
+    said = [words.rstrip(".").lower() for words in page.locator("#warnings p").all_inner_texts()]
+    assert said == [words.lower() for words in answer["warnings"]]
+    assert page.locator("#caveats").is_hidden()
     assert page.locator("#version").inner_text() == f"Model version {answer['model_version']}"
 
 
 @pytest.mark.slow
 def test_a_chosen_clip_plays_beside_its_prediction(page, service, real_clips):
+    assert page.get_by_text("The model has learnt from drawn faces and synthetic voices").is_visible()
     answer = service.post(real_clips[2]).json()
     page.set_input_files("#file", real_clips[2])
     assert_shows(page, answer)

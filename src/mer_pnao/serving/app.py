@@ -23,7 +23,7 @@ from mer_pnao.extraction.clip_reader import DecodedClip
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.decode import SAMPLE_RATE, ClipError
-from mer_pnao.predict import Prediction, Predictor, Refusal
+from mer_pnao.predict import Prediction, Predictor, Refusal, caveats_of
 from mer_pnao.serving.admission import RECORD, Admission, too_large
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
@@ -61,6 +61,7 @@ class ModelSummary(BaseModel):
     labels: list[str]
     branches: list[str]
     encoders: dict[str, EncoderSummary]
+    warnings: list[str]  # that every answer bears
     max_bytes: int
     max_seconds: float
     max_pixels: int
@@ -190,6 +191,7 @@ def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
         labels=list(predictor.model.labels),
         branches=list(predictor.model.blueprint.branches()),
         encoders=encoders,
+        warnings=list(caveats_of(predictor.model)),
         max_bytes=limits.max_bytes,
         max_seconds=min(plan.max_seconds for plan in plans),
         max_pixels=min(plan.max_pixels for plan in plans),
