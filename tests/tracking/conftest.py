@@ -15,6 +15,7 @@ from mer_pnao.foundations.files import write_json
 from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
 from mer_pnao.outs.decisions import branches_table, predictions_table
 from mer_pnao.outs.networks import RoundModel, write_networks
+from mer_pnao.outs.trained_on import TrainedOn
 from mer_pnao.training.fit import Epoch
 
 LABELS = ("neutral", "angry", "happy")
@@ -36,7 +37,7 @@ def make_model(system: str, number: int) -> RoundModel:
     )
     torch.manual_seed(number)
     networks = tuple(EmotionNetwork(blueprint).eval() for _ in range(FOLDS))
-    return RoundModel(system, number, blueprint, LABELS, networks)
+    return RoundModel(system, number, blueprint, LABELS, networks, TrainedOn(80, True, (-1.5, 2.0), {}))
 
 
 def make_features(clips: int) -> dict[str, torch.Tensor]:

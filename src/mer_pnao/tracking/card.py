@@ -6,6 +6,7 @@ After Mitchell et al. 2019, "Model Cards for Model Reporting".
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,14 +16,12 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
 from mer_pnao.outs.decisions import read_table
 from mer_pnao.outs.finished import Finished
-from mer_pnao.outs.names import ENCODERS, PREDICTIONS, TITLES, TRAINVAL
+from mer_pnao.outs.names import CONFIG, ENCODERS, PREDICTIONS, TITLES, TRAINVAL
 from mer_pnao.outs.record import Record
+from mer_pnao.outs.trained_on import DRAWN
 from mer_pnao.params.profile import load_params
 from mer_pnao.tracking.lineage import Lineage
 
-DRAWN = (
-    "It has learnt from drawn faces and synthetic voices: it shows how the tool works, and knows nothing about people."
-)
 MODEL = """Emotion and valence of people in video clips, from sound and face: networks shrunk round by round (PNAO), a
 version a round. A version's own card tells its scores, its data and its limits.
 
@@ -77,6 +76,11 @@ def write_card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage)
     return "\n".join(_card(finished, clips, lineage))
 
 
+def trained_on_of(finished: Finished) -> dict[str, Any]:
+    """What a round's `config.json` says of the training clips."""
+    return read_json(finished.directory / CONFIG).get("trained_on") or {}
+
+
 def _headline(finished: Finished) -> str:
     record, of_round, asked = finished.record, finished.record.round, finished.record.settings
     assert of_round is not None
@@ -91,8 +95,9 @@ def _headline(finished: Finished) -> str:
 def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> Iterator[str]:
     record, asked = finished.record, finished.record.settings
     yield f"{_headline(finished)}\n"
-    if synthesizes_clips(lineage.project, asked.profile):
-        yield f"> {DRAWN}\n"
+    trained_on = trained_on_of(finished)
+    if trained_on.get("drawn"):
+        yield f"> It {DRAWN}.\n"
     yield "| split | clips | speakers | Dis | Dim | Com | 95 % |"
     yield "|---|---|---|---|---|---|---|"
     for split, scores in record.scores.items():
@@ -103,7 +108,7 @@ def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> I
         yield f"| {_split(split)} | {counts} | {scores.dis:.3f} | {dim} | {scores.com:.3f} | {interval} |"
     yield "\nDis: weighted F1. Dim: squared error of valence. Com = Dis - 0.25 Dim. Train&Val: out of fold. The rounds "
     yield "were compared by Train&Val alone; the interval holds the draw of the clips, not that of the seed.\n"
-    yield f"- **Data**: profile `{asked.profile}`, digest `{record.data_digest[:12]}`."
+    yield f"- **Data**: profile `{asked.profile}`, digest `{record.data_digest[:12]}`{_valence(trained_on)}."
     yield f"- **Network**: {record.parameters:,} parameters a network, mean of {asked.folds} (one a fold), "
     yield f"whose decisions are averaged; sparsity alpha {asked.alpha}, {asked.fusion} fusion, seed {asked.seed}."
     yield f"- **Features**: {', '.join((*(asked.acoustic or ()), *(asked.visual or ())))}, by {_encoders(finished)}."
@@ -116,6 +121,11 @@ def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> I
     yield "- **Promotion**: `mer promote NUMBER`, which measures gates first; an alias set by hand asks nobody."
 
 
+def _valence(trained_on: Mapping[str, Any]) -> str:
+    low, high = trained_on.get("valence") or (None, None)
+    return "" if low is None else f", valence from {low:+.2f} to {high:+.2f}"
+
+
 def _split(split: str) -> str:
     return "Train&Val" if split == TRAINVAL else split
 
@@ -123,18 +133,6 @@ def _split(split: str) -> str:
 def _share(record: Record) -> str:
     ratio = record.parameters_ratio
     return "of unknown share" if ratio is None else f"{ratio:.0%} of the parameters"
-
-
-def synthesizes_clips(project: Path, profile: str | None = None) -> bool:
-    """Whether a profile makes its clips by itself, as params.yaml or profiles/ has it; None: that of params.yaml."""
-    for path in (project / "params.yaml", project / "profiles" / f"{profile}.yaml"):
-        try:
-            params = load_params(path)
-        except InputError:
-            continue
-        if profile in (None, params.profile):
-            return "clips" in params.synthesize
-    return False
 
 
 def _encoders(finished: Finished) -> str:

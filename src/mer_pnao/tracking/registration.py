@@ -18,7 +18,7 @@ from mer_pnao.outs.finished import Finished
 from mer_pnao.outs.names import CONFIG, ENCODERS
 from mer_pnao.outs.networks import RoundModel, read_round
 from mer_pnao.tracking import packaged_model
-from mer_pnao.tracking.card import read_clips, write_card
+from mer_pnao.tracking.card import read_clips, trained_on_of, write_card
 from mer_pnao.tracking.connection import NAME, Store
 from mer_pnao.tracking.known import VERSION, find_version
 from mer_pnao.tracking.lineage import Lineage
@@ -54,6 +54,7 @@ def _new_version(store: Store, run: Run, finished: Finished, lineage: Lineage) -
         "com": record.com,
         "parameters": record.parameters,
         "profile": asked.profile,
+        "drawn": trained_on_of(finished).get("drawn") or None,
     }
     return store.client.create_model_version(
         NAME,
@@ -95,7 +96,7 @@ def _save(path: Path, directory: Path, description: Model) -> None:
     """Write the MLflow model into a new folder."""
     model = read_round(directory)
     files = {"config": directory / CONFIG}
-    files |= {file.stem: file for file in sorted([*directory.glob(ENCODERS), *directory.glob("fold-*.safetensors")])}
+    files |= {file.stem: file for file in sorted([*directory.glob(ENCODERS), *directory.glob("*.safetensors")])}
     example = {name: np.zeros((1, width), np.float32) for name, width in model.blueprint.widths.items()}
     with warnings.catch_warnings():  # MLflow trips over its own deprecations
         warnings.simplefilter("ignore")

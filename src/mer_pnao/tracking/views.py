@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mer_pnao.tracking.card import DRAWN, MODEL, synthesizes_clips
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.outs.trained_on import DRAWN
+from mer_pnao.params.profile import load_params
+from mer_pnao.tracking.card import MODEL
 from mer_pnao.tracking.connection import NAME, Store
 
 _TAG = "mlflow.sharedViewState."
@@ -138,7 +141,7 @@ def write_views(store: Store, project: Path) -> None:
     client = store.client
     experiment = client.get_experiment(store.experiment)
     made = int(experiment.creation_time or 0)
-    tags = {_NOTE: _note(store.experiment, synthesizes_clips(project))}
+    tags = {_NOTE: _note(store.experiment, _draws_clips(project))}
     for view in VIEWS:
         saved = {"name": view.name, "createdAt": made, "updatedAt": made, "state": json.dumps(view.state())}
         tags[f"{_TAG}{view.key}"] = json.dumps(saved)
@@ -149,10 +152,17 @@ def write_views(store: Store, project: Path) -> None:
         client.update_registered_model(NAME, MODEL)
 
 
+def _draws_clips(project: Path) -> bool:
+    try:
+        return "clips" in load_params(project / "params.yaml").synthesize
+    except InputError:
+        return False
+
+
 def _note(experiment: str, drawn: bool) -> str:
     links = " · ".join(f"[{view.name}]({view.address(experiment)})" for view in VIEWS)
     about = "\n".join(f"- {view.name}: {view.about}" for view in VIEWS)
-    warning = f"\n\n> {DRAWN}" if drawn else ""
+    warning = f"\n\n> What it trains {DRAWN}." if drawn else ""
     # The page shows the first line until it is opened.
     return f"""{"Demo, drawn faces. " if drawn else ""}Emotion and valence from sound and face: {links}{warning}
 

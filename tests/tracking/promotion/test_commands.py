@@ -115,6 +115,8 @@ def test_the_list_fits_a_terminal(mer: Mer, shop: Path, registry_tools: SimpleNa
     assert lines[2].startswith("2 pnao 1 0.05 0.0005 0.450 0.")
     assert lines[3].startswith("1 pnao 0 \N{EN DASH} 0.0005 0.400 0.")
     assert lines[4:6] == ["version 2: candidate, champion", "version 1: previous"]
+    drawn = "Every version here has learnt from drawn faces and synthetic voices, and knows nothing about people."
+    assert drawn in words(out)
 
 
 def test_the_list_holds_the_last_training_and_what_has_an_alias(
@@ -145,7 +147,14 @@ def test_a_versions_card_is_printed(mer: Mer) -> None:
     assert (code, err) == (0, "")
     first, text = out.splitlines()[0], words(out)
     assert first.startswith("PNAO, round 1 of 2, naor 0.05: Train&Val Com 0.450, test Com 0.")
-    for said in ("drawn faces", "80", "mer predict CLIP --model NUMBER", "Regulation 2024/1689", "mer promote NUMBER"):
+    for said in (
+        "It has learnt from drawn faces",
+        "valence from -1.50 to +2.00",
+        "80",
+        "mer predict CLIP --model NUMBER",
+        "Regulation 2024/1689",
+        "mer promote NUMBER",
+    ):
         assert said in text, said
     assert mer("registry", "9") == (2, "", "error: mer-pnao has no version 9: `mer registry --all` lists them\n")
 

@@ -37,6 +37,7 @@ class Row:
     parameters: int | None
     registered: str  # UTC, ISO 8601
     profile: str | None
+    drawn: bool  # it has learnt from the demo's clips, and knows nothing about people
     data_digest: str | None
     gates: str | None  # the last verdict: "passed", or "refused: " and the gates
     promoted: str | None
@@ -115,6 +116,7 @@ def _row(version: ModelVersion, aliases: list[str], run: Run | None, last: set[i
         parameters=None if parameters is None else int(parameters),
         registered=datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds"),
         profile=tags.get("profile"),
+        drawn="drawn" in tags,
         data_digest=run.data.tags.get("data_digest") if run else None,
         gates=tags.get(GATES),
         promoted=tags.get(PROMOTED),
