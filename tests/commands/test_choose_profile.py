@@ -1,6 +1,8 @@
 """Choosing a profile: what it copies and links, and that a refused choice changes nothing."""
 
 import shutil
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from mer_pnao.commands.choose_profile import choose_profile
 from mer_pnao.foundations.errors import InputError
 
 ROOT = Path(__file__).parents[2]
+Mer = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -28,12 +31,12 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_a_profile_is_copied_and_its_data_linked(project: Path, corpus: Path) -> None:
-    assert choose_profile(project, "ravdess", corpus).profile == "ravdess"
+    assert choose_profile(project, "ravdess", corpus)[0].profile == "ravdess"
     assert (project / "params.yaml").read_bytes() == (ROOT / "profiles/ravdess.yaml").read_bytes()
     assert (project / "data/ravdess/corpus").readlink() == corpus
     assert {path.name for path in project.iterdir()} == {"data", "params.yaml", "profiles"}
     choose_profile(project, "demo", None)
-    assert choose_profile(project, "ravdess", None).profile == "ravdess"  # the link is still there
+    assert choose_profile(project, "ravdess", None)[0].profile == "ravdess"  # the link is still there
 
 
 def test_the_link_follows_new_data_and_survives_its_own_name(project: Path, corpus: Path, tmp_path: Path) -> None:
@@ -53,6 +56,49 @@ def test_unchanged_params_are_not_touched(project: Path) -> None:
     assert (project / "params.yaml").stat().st_mtime_ns == before
 
 
+def test_an_edited_file_is_kept_once_under_a_name_of_its_own(project: Path, corpus: Path) -> None:
+    params, kept = project / "params.yaml", project / "params.edited-1.yaml"
+    first, second = (f"{params.read_text()}# edit {number}\n" for number in (1, 2))
+    for text, name, expected in [
+        (None, "ravdess", None),  # a profile that `mer profile` itself has written, with a link to data
+        (None, "demo", None),
+        (first, "demo", kept),
+        (second, "ravdess", project / "params.edited-2.yaml"),
+        (first, "ravdess", kept),  # as it was taken back from there
+        ("no: parameters\n", "demo", project / "params.edited-3.yaml"),
+    ]:
+        if text is not None:
+            params.write_text(text)
+        assert choose_profile(project, name, corpus if name == "ravdess" else None)[1] == expected
+        assert params.read_bytes() == (ROOT / f"profiles/{name}.yaml").read_bytes()
+        assert expected is None or expected.read_text() == text
+    params.write_text(second)
+    choose_profile(project, None, None)
+    assert params.read_text() == second
+    assert sorted(path.name for path in project.glob("params.*")) == [
+        *(f"params.edited-{number}.yaml" for number in (1, 2, 3)),
+        "params.yaml",
+    ]
+
+
+def test_a_choice_without_a_file_before_keeps_none(project: Path) -> None:
+    (project / "params.yaml").unlink()
+    assert choose_profile(project, "demo", None)[1] is None
+
+
+def test_the_command_says_where_edits_are_and_how_to_go_back(project: Path, corpus: Path, mer: Mer) -> None:
+    back = "To go back to the demo: make run PROFILE=demo\n"
+    with chdir(project):
+        assert "back" not in mer("profile", "--name", "demo")[1]
+        with Path("params.yaml").open("a") as params:
+            params.write("# mine\n")
+        _, out, _ = mer("profile", "--name", "ravdess", "--data", str(corpus))
+        kept = "Your edited params.yaml is kept. To take it back: cp params.edited-1.yaml params.yaml\n"
+        assert out.endswith(f"corpus data/ravdess/corpus\n{kept}{back}")
+        assert "back" not in mer("profile")[1]
+        assert mer("profile", "--name", "ravdess")[1].endswith(f"corpus\n{back}")
+
+
 def test_a_profile_that_makes_its_clips_takes_no_data(project: Path, corpus: Path) -> None:
     for root in ("data/demo/clips", "./data/demo/clips/"):  # one place, however it is written
         text = (ROOT / "profiles/demo.yaml").read_text().replace("root: data/demo/clips", f"root: {root}")
@@ -69,6 +115,8 @@ def test_an_unknown_profile_is_refused(project: Path, name: str) -> None:
 
 
 def test_a_refused_choice_leaves_params_as_they_were(project: Path, tmp_path: Path) -> None:
+    with (project / "params.yaml").open("a") as params:
+        params.write("# mine\n")
     before = (project / "params.yaml").read_bytes()
     (project / "profiles/faulty.yaml").write_text("profile: faulty\n")
     with pytest.raises(InputError, match=r"faulty\.yaml: seed is missing"):
@@ -78,6 +126,7 @@ def test_a_refused_choice_leaves_params_as_they_were(project: Path, tmp_path: Pa
     with pytest.raises(InputError, match="nowhere is not a folder"):
         choose_profile(project, "ravdess", tmp_path / "nowhere")
     assert (project / "params.yaml").read_bytes() == before
+    assert not [*project.glob("params.edited*")]
 
 
 def test_a_real_folder_is_not_replaced_by_a_link(project: Path, corpus: Path) -> None:

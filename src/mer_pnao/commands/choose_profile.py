@@ -1,5 +1,6 @@
 """Choosing a profile: its `params.yaml`, and the link to the data that it reads."""
 
+from itertools import count
 from pathlib import Path
 
 from mer_pnao.foundations.errors import InputError
@@ -7,10 +8,11 @@ from mer_pnao.foundations.files import write_bytes
 from mer_pnao.params.profile import Params, load_params
 
 
-def choose_profile(root: Path, name: str | None, data: Path | None) -> Params:
+def choose_profile(root: Path, name: str | None, data: Path | None) -> tuple[Params, Path | None]:
     """Copy `profiles/<name>.yaml` over `params.yaml` and link the corpus root to the data folder.
 
-    Without a name the present `params.yaml` stays as it is; without data the present link does.
+    Without a name the present `params.yaml` stays as it is; without data the present link does. Returns the parameters
+    and, where an edited `params.yaml` was replaced, which is one that is none of the profiles, the copy kept of it.
     Raises InputError for an unknown or faulty profile, a data folder that is none, a real folder in the link's
     place, and for a profile whose corpus is neither there nor made by the profile itself; `params.yaml` is then as
     it was.
@@ -34,9 +36,22 @@ def choose_profile(root: Path, name: str | None, data: Path | None) -> Params:
             f"the profile {params.profile} reads {params.corpus.root}, which is not there: name the folder that holds "
             f"the corpus, as in `make run PROFILE={params.profile} DATA=<folder>`"
         )
-    if not (params_file.is_file() and params_file.read_bytes() == chosen.read_bytes()):
-        write_bytes(params_file, chosen.read_bytes())
-    return params
+    before = params_file.read_bytes() if params_file.is_file() else None
+    if before == chosen.read_bytes():
+        return params, None
+    profiles = [path.read_bytes() for path in (root / "profiles").glob("*.yaml")]
+    kept = None if before is None or before in profiles else _keep(root, before)
+    write_bytes(params_file, chosen.read_bytes())
+    return params, kept
+
+
+def _keep(root: Path, edited: bytes) -> Path:
+    """Returns the file that holds the edited parameters: a new one, unless they have been kept before."""
+    names = (root / f"params.edited-{number}.yaml" for number in count(1))
+    kept = next(path for path in names if not path.exists() or path.read_bytes() == edited)
+    if not kept.exists():
+        write_bytes(kept, edited)
+    return kept
 
 
 def _link(link: Path, folder: Path) -> None:

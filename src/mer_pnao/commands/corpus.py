@@ -15,9 +15,13 @@ def profile(
     """Choose the profile that the pipeline runs; without options, check the present one."""
     from mer_pnao.commands.choose_profile import choose_profile
 
-    chosen = choose_profile(ROOT, name, data)
+    chosen, kept = choose_profile(ROOT, name, data)
     emotions = len(chosen.corpus.labels) or "the corpus's own"
     plain_console().print(f"profile {chosen.profile}: {emotions} emotions, corpus {chosen.corpus.root}")
+    if kept:
+        print(f"Your edited params.yaml is kept. To take it back: cp {kept} params.yaml")
+    if name not in (None, "demo"):
+        print("To go back to the demo: make run PROFILE=demo")
 
 
 def check(
