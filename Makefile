@@ -4,23 +4,36 @@ PYTHON ?= python3
 PROFILE ?=
 DATA ?=
 VENV := .venv
+INSTALL := python -m pip install --disable-pip-version-check
+FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip | sed 's/^\(torch==[0-9.]*\)+cpu/\1/'
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run controls search dashboard init env profile test check format images lock ui clean
+.PHONY: help run controls search dashboard init env dev clone profile test check format images lock ui clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
-env: $(VENV)/.complete  ## the environment in .venv, from the committed lock
+env: $(VENV)/.complete  ## what running needs, in .venv, from requirements.lock
+dev: $(VENV)/.complete-dev  ## and what tests, checks, Ray and PostgreSQL need, from requirements-dev.lock
 
-# Built beside a marker: an interrupted install is started again.
-$(VENV)/.complete: requirements.lock pyproject.toml
+# Before anything is installed: DVC works in a git repository alone, and the runs name its commit.
+clone:
+	@command -v git > /dev/null || { echo 'git is needed: install it, then run make again' >&2; exit 1; }
+	@git rev-parse --quiet --verify HEAD > /dev/null || { echo 'The project must be a git repository with a commit:' \
+		'clone it, or type here: git init && git add . && git commit -m "As downloaded"' >&2; exit 1; }
+
+# Built beside markers: an interrupted install is started again.
+$(VENV)/.complete: requirements.lock pyproject.toml | clone
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements.lock
-	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	$(VENV)/bin/$(INSTALL) --progress-bar on -r requirements.lock
+	$(VENV)/bin/$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.complete-dev: requirements-dev.lock $(VENV)/.complete
+	$(VENV)/bin/$(INSTALL) --progress-bar on -r requirements-dev.lock
 	@touch $@
 
 init:  ## the MLflow database, experiment and registered model
@@ -41,20 +54,20 @@ controls: env profile  ## PNAO against its controls: make controls [PROFILE=ravd
 search: env profile  ## NAOR, sparsity and rounds by Optuna: make search [PROFILE=ravdess DATA=folder]
 	dvc repro pipelines/search/dvc.yaml:search
 
-check: env  ## ruff, mypy, import-linter
+check: dev  ## ruff, mypy, import-linter
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 
 test: export OMP_NUM_THREADS := 1
-test: env  ## the checks and, beside them on two cores, all tests
+test: dev  ## the checks and, beside them on two cores, all tests
 	@said=$$(mktemp); trap 'rm -f $$said' EXIT; \
 	$(MAKE) --no-print-directory check > $$said 2>&1 & checks=$$!; \
 	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m 'slow or not slow'; tests=$$?; \
 	wait $$checks; checked=$$?; cat $$said; test $$tests -eq 0 && test $$checked -eq 0
 
-format: env  ## let ruff format and fix
+format: dev  ## let ruff format and fix
 	ruff format .
 	ruff check --fix .
 
@@ -64,14 +77,16 @@ ui: env  ## the MLflow UI on 127.0.0.1
 dashboard: env  ## optuna-dashboard over the searches, on 127.0.0.1
 	mer dashboard
 
-images:  ## the README's pictures, from the reports of the last run
+images: dev  ## the README's pictures, from the reports of the last run
 	python docs/images/draw.py
 
-lock:  ## resolve requirements.lock anew from pyproject.toml
+lock:  ## resolve requirements.lock and requirements-dev.lock anew from pyproject.toml
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/python -m pip install --quiet torch==2.13.0
-	.venv-lock/bin/python -m pip install --quiet '.[dev]' setuptools wheel
-	.venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip | sed 's/^\(torch==[0-9.]*\)+cpu/\1/' > requirements.lock
+	.venv-lock/bin/$(INSTALL) --quiet torch==2.13.0
+	.venv-lock/bin/$(INSTALL) --quiet . setuptools wheel
+	$(FREEZE) > requirements.lock
+	.venv-lock/bin/$(INSTALL) --quiet -c requirements.lock '.[dev]'
+	{ echo '-r requirements.lock'; $(FREEZE) | grep -vxFf requirements.lock; } > requirements-dev.lock
 	rm -rf .venv-lock
 
 clean:  ## forget what the pipeline made, keep the environment
