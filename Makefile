@@ -4,7 +4,9 @@ PYTHON ?= python3
 PROFILE ?=
 DATA ?=
 VENV := .venv
-INSTALL := python -m pip install --disable-pip-version-check
+INSTALL := python -m pip install --disable-pip-version-check --no-compile
+# On all cores, and without the packages' own tests: pip compiles one file after the other.
+COMPILE := python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
 FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip | sed 's/^\(torch==[0-9.]*\)+cpu/\1/'
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -30,10 +32,12 @@ $(VENV)/.complete: requirements.lock pyproject.toml | clone
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/$(INSTALL) --progress-bar on -r requirements.lock
 	$(VENV)/bin/$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	$(VENV)/bin/$(COMPILE)
 	@touch $@
 
 $(VENV)/.complete-dev: requirements-dev.lock $(VENV)/.complete
 	$(VENV)/bin/$(INSTALL) --progress-bar on -r requirements-dev.lock
+	$(VENV)/bin/$(COMPILE)
 	@touch $@
 
 init:  ## the MLflow database, experiment and registered model
