@@ -1,5 +1,5 @@
 # make run [PROFILE=demo] [DATA=folder]   make controls [PROFILE=demo] [DATA=folder]   make search [PROFILE=demo] [DATA=folder]
-# make test   make ui   make dashboard   make check   make format   make lock   make clean
+# make test   make ui   make dashboard   make check   make format   make dev   make lock   make clean
 PYTHON ?= python3
 PROFILE ?=
 DATA ?=
@@ -7,7 +7,8 @@ VENV := .venv
 INSTALL := python -m pip install --disable-pip-version-check --no-compile
 # On all cores, and without the packages' own tests: pip compiles one file after the other.
 COMPILE := python -m compileall -qq -j 0 -x /tests/ $(VENV)/lib || true
-FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip | sed 's/^\(torch==[0-9.]*\)+cpu/\1/'
+FREEZE := .venv-lock/bin/python -m pip freeze --all --exclude mer-pnao --exclude pip | \
+	sed -E -e 's/^(torch==[0-9.]+)\+.*/\1/' -e '/^(cuda|nvidia|triton)/d'  # the same for each build of torch
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 

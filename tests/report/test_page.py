@@ -101,6 +101,10 @@ def test_text_from_data_is_escaped(rendered):
     assert "&lt;script&gt;alert(1)" in rendered()
 
 
+def test_the_table_says_what_a_processor_does_to_it(rendered):
+    assert "Another kind of processor moves a score by as much as another seed does" in rendered()
+
+
 def test_only_the_demo_says_that_its_scores_mean_nothing(rendered):
     assert "say nothing about MER" in rendered(profile="demo")
     assert "say nothing about MER" not in rendered(profile="mer2023")

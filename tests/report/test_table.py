@@ -40,6 +40,7 @@ def test_the_table_fits_eighty_columns_and_keeps_its_numbers(tmp_path):
         "\N{EN DASH}", "0.830", "0.64…0.73", "0.91", "12.3k 38%",
     ]  # fmt: skip
     assert "Linear probe" not in text  # it was not trained
+    assert "Another kind of processor moves Com as another seed does" in text
 
 
 def test_low_scores_are_not_cut_either(tmp_path):
