@@ -16,7 +16,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 .PHONY: help run controls search dashboard init env dev clone profile test check format images lock ui clean
 
 help:  ## what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
 
 env: $(VENV)/.complete  ## what running needs, in .venv, from requirements.lock
 dev: $(VENV)/.complete-dev  ## and what tests, checks, Ray and PostgreSQL need, from requirements-dev.lock
