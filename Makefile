@@ -28,7 +28,7 @@ clone:
 		'clone it, or type here: git init && git add . && git commit -m "As downloaded"' >&2; exit 1; }
 
 # Built beside markers: an interrupted install is started again.
-$(VENV)/.complete: requirements.lock pyproject.toml | clone
+$(VENV)/.complete: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; name it with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/$(INSTALL) --progress-bar on -r requirements.lock
@@ -48,15 +48,15 @@ init:  ## the MLflow database, experiment and registered model
 profile: env
 	@mer profile $(if $(PROFILE),--name $(PROFILE)) $(if $(DATA),--data "$(DATA)")
 
-run: env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
+run: clone env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
 	dvc repro
 	@test "$$MER_TRACKING" = off || mer track
 	@mer table
 
-controls: env profile  ## PNAO against its controls: make controls [PROFILE=ravdess DATA=folder]
+controls: clone env profile  ## PNAO against its controls: make controls [PROFILE=ravdess DATA=folder]
 	dvc repro pipelines/controls/dvc.yaml:controls
 
-search: env profile  ## NAOR, sparsity and rounds by Optuna: make search [PROFILE=ravdess DATA=folder]
+search: clone env profile  ## NAOR, sparsity and rounds by Optuna: make search [PROFILE=ravdess DATA=folder]
 	dvc repro pipelines/search/dvc.yaml:search
 
 check: dev  ## ruff, mypy, import-linter
