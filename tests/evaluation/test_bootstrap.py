@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+from scipy.stats import permutation_test
 from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation import bootstrap
@@ -23,9 +24,12 @@ def corpus(clips: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray, dict[str,
     return emotion, valence, systems
 
 
-def slow(emotion, valence, systems, resamples, seed):
+def slow(emotion, valence, systems, resamples, seed, groups=None):
     """Com of every resample with scikit-learn, one at a time."""
-    drawn = np.random.default_rng(seed).integers(len(emotion), size=(resamples, len(emotion)))
+    names = np.arange(len(emotion)) if groups is None else np.asarray(groups)
+    units = [np.flatnonzero(names == unit) for unit in np.unique(names)]
+    taken = np.random.default_rng(seed).integers(len(units), size=(resamples, len(units)))
+    drawn = [np.concatenate([units[unit] for unit in each]) for each in taken]
     coms = {}
     for name, each in systems.items():
         emotion_pred, valence_pred = np.asarray(each.emotion), np.asarray(each.valence)
@@ -40,12 +44,14 @@ def slow(emotion, valence, systems, resamples, seed):
 
 @pytest.mark.parametrize("chunk", [1 << 20, 100, 7])
 @pytest.mark.parametrize("missing", [0.0, 0.5])
-def test_it_agrees_with_scikit_learn_on_every_resample(monkeypatch, chunk, missing):
+@pytest.mark.parametrize("speakers", [None, 7])
+def test_it_agrees_with_scikit_learn_on_every_resample(monkeypatch, chunk, missing, speakers):
     monkeypatch.setattr(bootstrap, "DRAWS_AT_ONCE", chunk)  # the chunks must not change the draws
     emotion, valence, systems = corpus(25)
     valence = np.where(np.random.default_rng(2).random(25) < missing, np.nan, valence)
-    found = paired_bootstrap(emotion, valence, systems, "baseline", resamples=150, seed=3)
-    coms = slow(emotion, valence, systems, 150, 3)
+    groups = speakers and [f"speaker{i}" for i in np.random.default_rng(4).integers(speakers, size=25)]
+    found = paired_bootstrap(emotion, valence, systems, "baseline", resamples=150, seed=3, groups=groups)
+    coms = slow(emotion, valence, systems, 150, 3, groups)
     for name, each in found.items():
         assert [each.com_low, each.com_high] == pytest.approx(np.percentile(coms[name], [2.5, 97.5]), abs=1e-12)
         gains = coms[name] - coms["baseline"]
@@ -134,6 +140,8 @@ def test_wrong_arguments_are_refused():
         paired_bootstrap(emotion, valence, systems, resamples=0)
     with pytest.raises(ValueError, match="one length"):
         paired_bootstrap(emotion[:-1], valence, systems)
+    with pytest.raises(ValueError, match="one length"):
+        paired_bootstrap(emotion, valence, systems, groups=["a", "b"])
 
 
 def test_resamples_without_any_of_the_rare_valences_are_left_out():
@@ -144,16 +152,69 @@ def test_resamples_without_any_of_the_rare_valences_are_left_out():
     assert (result.com_low, result.com_high) == (0.0, 0.0)
 
 
-def test_means_over_seeds_agree_with_scikit_learn_on_every_resample():
+def test_speakers_are_drawn_with_all_their_clips():
+    """Half of the speakers are read well and half badly: an interval over clips takes no notice, and is too narrow."""
+    groups = np.repeat([f"speaker{i}" for i in range(12)], 50)
+    truth = np.resize([0, 1], 600)
+    predicted = np.where(np.repeat(np.arange(12) % 2, 50), truth, 0)
+    system = {"one": Predicted(predicted, np.zeros(600))}
+    widths = []
+    for of in (None, groups):
+        (found,) = paired_bootstrap(truth, np.full(600, np.nan), system, groups=of).values()
+        widths.append(found.com_high - found.com_low)
+    assert widths[1] > 3 * widths[0]
+
+
+def test_a_single_speaker_is_no_sample_of_speakers_and_clips_are_drawn():
+    emotion, valence, systems = corpus(60)
+    one = paired_bootstrap(emotion, valence, systems, "baseline", 200, groups=["only"] * 60)
+    assert one == paired_bootstrap(emotion, valence, systems, "baseline", 200)
+
+
+@pytest.mark.parametrize("speakers", [2, 5, 9])
+def test_below_ten_speakers_their_differences_are_tested_exactly(speakers):
+    emotion, valence, systems = corpus(20 * speakers)
+    groups = np.resize([f"speaker{i}" for i in range(speakers)], len(emotion))
+    found = paired_bootstrap(emotion, valence, systems, "baseline", 100, groups=groups)
+
+    def coms(system):
+        rows = [np.flatnonzero(groups == name) for name in np.unique(groups)]
+        parts = [(emotion[i], np.asarray(system.emotion)[i], valence[i], np.asarray(system.valence)[i]) for i in rows]
+        return np.array([score(*part).com for part in parts])
+
+    for name in ("better", "worse"):
+        pairs = (coms(systems[name]), coms(systems["baseline"]))
+        want = permutation_test(
+            pairs, lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf, alternative="greater"
+        )
+        assert found[name].p_sign_flip == pytest.approx(want.pvalue)
+    assert found["baseline"].p_sign_flip == 1
+    wrong = Predicted(np.roll(LABELS, 1)[[list(LABELS).index(name) for name in emotion]], valence)
+    every = {"baseline": wrong, "right": Predicted(emotion, valence)}
+    found = paired_bootstrap(emotion, valence, every, "baseline", 100, groups=groups)
+    assert found["right"].p_sign_flip == 2**-speakers, "every speaker gains"
+
+
+def test_with_ten_speakers_or_unknown_ones_there_is_no_sign_flip_test():
+    emotion, valence, systems = corpus(100)
+    for groups in (None, [f"speaker{i % 10}" for i in range(100)]):
+        found = paired_bootstrap(emotion, valence, systems, "baseline", 50, groups=groups)
+        assert [each.p_sign_flip for each in found.values()] == [None] * 3
+
+
+def test_of_several_seeds_each_resample_takes_one_the_same_for_all_systems():
     emotion, valence, systems = corpus(25)
     _, _, more = corpus(25, seed=5)
     trained = {"baseline": [systems["baseline"], more["baseline"]], "better": [systems["better"], more["better"]]}
+    trained["probe"] = [systems["worse"]]  # which has no seed
     found = bootstrap_of_means(emotion, valence, trained, "baseline", resamples=150, seed=3)
-    one, two = (slow(emotion, valence, each, 150, 3) for each in (systems, more))
-    means = {name: (one[name] + two[name]) / 2 for name in trained}
+    first, second = (slow(emotion, valence, each, 150, 3) for each in (systems, more))
+    second_is_taken = np.random.default_rng([3, 1]).random(150) >= 0.5
+    taken = {name: np.where(second_is_taken, second[name], first[name]) for name in ("baseline", "better")}
+    taken["probe"] = first["worse"]
     for name, each in found.items():
-        assert [each.com_low, each.com_high] == pytest.approx(np.percentile(means[name], [2.5, 97.5]), abs=1e-12)
-        gains = means[name] - means["baseline"]
+        assert [each.com_low, each.com_high] == pytest.approx(np.percentile(taken[name], [2.5, 97.5]), abs=1e-12)
+        gains = taken[name] - taken["baseline"]
         assert [each.gain_low, each.gain_high] == pytest.approx(np.percentile(gains, [2.5, 97.5]), abs=1e-12)
         near = np.isclose(gains, 0, rtol=0, atol=1e-12)
         assert each.p_better == pytest.approx(np.mean((gains > 0) & ~near) + 0.5 * np.mean(near))

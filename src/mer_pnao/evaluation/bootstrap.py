@@ -1,12 +1,16 @@
-"""Paired bootstrap over clips: intervals of Com, and the probability that a system beats the baseline.
+"""Paired bootstrap over speakers: intervals of Com, and the probability that a system beats the baseline.
 
-Every system is scored on the same resamples, so what the draw of the clips does to all of them alike cancels
-in a comparison. Shapes: N clips, C classes, R resamples.
+Every system is scored on the same resamples, so what the draw of the speakers does to all of them alike cancels in a
+comparison. Clips of one speaker are alike, so where speakers are known, speakers are drawn with all their clips (the
+cluster bootstrap: Davison and Hinkley 1997, section 3.8; Field and Welsh 2007). With few of them its intervals are too
+narrow; below ten the exact sign-flip test (Fisher 1935) over the speakers' differences stands beside.
+Shapes: N clips, U units that are drawn, C classes, R resamples.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,8 +20,9 @@ from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, combine, score
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+FEW_SPEAKERS = 10  # below, the sign-flip test is given
 _TAILS = [50 * (1 - 0.95), 50 * (1 + 0.95)]  # percent, of 95 % intervals
-DRAWS_AT_ONCE = 1 << 20  # clips drawn before they are counted: bounds the memory at some tens of MB
+DRAWS_AT_ONCE = 1 << 20  # units drawn before they are counted: bounds the memory at some tens of MB
 
 
 class Predicted(NamedTuple):
@@ -38,6 +43,7 @@ class Comparison:
     gain_low: float | None
     gain_high: float | None
     p_better: float | None  # share of resamples with a higher Com than the baseline's, plus half of the ties
+    p_sign_flip: float | None = None  # one-sided, of a gain as large when no speaker gains; None from ten speakers on
 
 
 def paired_bootstrap(
@@ -47,15 +53,18 @@ def paired_bootstrap(
     baseline: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    *,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Comparison]:
-    """Compare systems on R resamples of the same N clips, drawn with replacement (Efron's percentile method).
+    """Compare systems on R resamples of the same speakers, drawn with replacement (Efron's percentile method).
 
-    Takes labels (N,) and valences (N,) with NaN where a clip has none. The draws depend on N, R and the seed
-    alone, the intervals cover 95 %. Raises ValueError when a length differs, a needed valence is not finite, the
-    baseline is not among the systems, or R is out of range.
+    Takes labels (N,) and valences (N,) with NaN where a clip has none, and each clip's speaker (N,); without groups, or
+    with a single one, clips are drawn. The draws depend on the number of units, R and the seed alone, the intervals
+    cover 95 %. Raises ValueError when a length differs, a needed valence is not finite, the baseline is not among the
+    systems, or R is out of range.
     """
     alone = {name: [each] for name, each in systems.items()}
-    return bootstrap_of_means(emotion_true, valence_true, alone, baseline, resamples, seed)
+    return bootstrap_of_means(emotion_true, valence_true, alone, baseline, resamples, seed, groups=groups)
 
 
 def bootstrap_of_means(
@@ -65,22 +74,32 @@ def bootstrap_of_means(
     baseline: str | None,
     resamples: int = 2000,
     seed: int = 0,
+    *,
+    groups: Sequence[str] | None = None,
 ) -> dict[str, Comparison]:
     """`paired_bootstrap` for systems that were trained with several seeds: the scores are means over their seeds.
 
-    A system is the list of its trainings. The interval holds the draw of the clips, not that of the seeds.
+    A system is the list of its trainings. Each resample draws a seed, too, the same one for all systems of as many, so
+    that interval and P hold what a training makes of chance.
     """
     if baseline is not None and baseline not in systems:
         raise ValueError(f"the baseline {baseline!r} is not among the systems {', '.join(systems)}")
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
-    keys = {name: [f"{name} {place}" for place in range(len(trainings))] for name, trainings in systems.items()}
-    single = {key: each for name in systems for key, each in zip(keys[name], systems[name], strict=True)}
-    scores = {key: score(emotion_true, each.emotion, valence_true, each.valence) for key, each in single.items()}
-    coms = _resampled_com(emotion_true, valence_true, single, resamples, seed)
-    points = {name: _mean([scores[key] for key in keys[name]]) for name in systems}
-    means = {name: np.mean([coms[key] for key in keys[name]], axis=0) for name in systems}
-    return {name: _compare(name, points, means, baseline) for name in systems}
+    points = {
+        name: _mean([score(emotion_true, each.emotion, valence_true, each.valence) for each in trainings])
+        for name, trainings in systems.items()
+    }
+    units = _units(groups, len(np.asarray(emotion_true)))
+    tallies = _tallies(emotion_true, valence_true, systems, units)
+    shown = np.random.default_rng([seed, 1]).random(resamples)  # which seed a resample takes, as a share of them
+    coms = {name: _resampled_com(each, shown, seed) for name, each in tallies.items()}
+    found = {name: _compare(name, points, coms, baseline) for name in systems}
+    count = len(tallies[next(iter(systems))][0].known)
+    if baseline is None or groups is None or not 1 < count < FEW_SPEAKERS:
+        return found
+    own = {name: np.mean([each.com(np.eye(count))[0] for each in tallies[name]], axis=0) for name in systems}
+    return {name: replace(found[name], p_sign_flip=_sign_flip(own[name] - own[baseline])) for name in systems}
 
 
 def _compare(name: str, points: Mapping[str, Scores], coms: Mapping[str, Floats], baseline: str | None) -> Comparison:
@@ -99,53 +118,82 @@ def _mean(scores: Sequence[Scores]) -> Scores:
     return combine(float(np.mean([each.dis for each in scores])), float(np.mean(dims)) if dims else None)
 
 
-def _resampled_com(
-    emotion_true: ArrayLike,
-    valence_true: ArrayLike,
-    systems: Mapping[str, Predicted],
-    resamples: int,
-    seed: int,
-) -> dict[str, Floats]:
-    """Com of every system on every resample, (R,) each."""
-    names = list(systems)
-    answers = [np.asarray(emotion_true), *(np.asarray(systems[name].emotion) for name in names)]
+def _sign_flip(differences: Floats) -> float:
+    """The share of all sign patterns of the differences (U,) whose mean is as large as theirs, or larger."""
+    signs = 1 - 2 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1)
+    return float(np.mean(signs @ differences >= differences.sum() - 1e-12))
+
+
+def _units(groups: Sequence[str] | None, clips: int) -> Integers:
+    """The unit that each clip is drawn with, (N,) in 0..U-1."""
+    if groups is None or len(set(groups)) < 2:
+        return np.arange(clips)
+    if len(groups) != clips:
+        raise ValueError(f"groups must be of one length with the clips, got {len(groups)} for {clips}")
+    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+
+
+class _Tally(NamedTuple):
+    """What a unit adds to a resample's score."""
+
+    confusions: Integers  # (U, C * C), true class first
+    errors: NDArray[Any]  # (U,) squared ones of valence
+    known: Integers  # (U,) clips with a valence
+
+    def com(self, drawn: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_]]:
+        """Com (R,) of resamples that take each unit so many times (R, U), and where there is one."""
+        classes = math.isqrt(self.confusions.shape[1])
+        dis = _weighted_f1((drawn @ self.confusions).reshape(-1, classes, classes))
+        known = drawn @ self.known
+        com = dis - DIM_WEIGHT * (drawn @ self.errors) / np.maximum(known, 1)
+        # Where valences are rare, a resample may draw none; its Com would be another quantity.
+        return com, (known > 0) | (not self.known.any())
+
+
+def _tallies(
+    emotion_true: ArrayLike, valence_true: ArrayLike, systems: Mapping[str, Sequence[Predicted]], units: Integers
+) -> dict[str, list[_Tally]]:
+    trainings = [each for name in systems for each in systems[name]]
+    answers = [np.asarray(emotion_true), *(np.asarray(each.emotion) for each in trainings)]
     labels, codes = np.unique(np.concatenate(answers), return_inverse=True)
     true, *predicted = codes.reshape(len(answers), -1).astype(np.int64)
     valence = np.asarray(valence_true, dtype=float)
-    known = np.isfinite(valence)
-    errors = {
-        name: np.where(known, np.asarray(systems[name].valence, dtype=float) - valence, 0.0) ** 2 for name in names
-    }
-    pairs = {name: true * len(labels) + each for name, each in zip(names, predicted, strict=True)}
-    parts: dict[str, list[Floats]] = {name: [] for name in names}
-    for drawn in _draws(len(true), resamples, seed):
-        clips_with_valence = known[drawn].sum(axis=1)
-        for name in names:
-            dis = _weighted_f1(_confusions(pairs[name][drawn], len(labels)))
-            dim = errors[name][drawn].sum(axis=1) / np.maximum(clips_with_valence, 1)
-            com = dis - DIM_WEIGHT * dim
-            # Where valences are rare, a resample may draw none; its Com would be another quantity.
-            parts[name].append(com[clips_with_valence > 0] if known.any() else com)
-    return {name: np.concatenate(each) for name, each in parts.items()}
+    clips_with_valence, count, cells = np.isfinite(valence), int(units.max()) + 1, len(labels) ** 2
+    known = np.bincount(units, clips_with_valence, count).astype(np.int64)
+
+    def tally(emotion: Integers, estimate: ArrayLike) -> _Tally:
+        pairs = np.bincount(units * cells + true * len(labels) + emotion, minlength=count * cells)
+        errors = np.where(clips_with_valence, np.asarray(estimate, dtype=float) - valence, 0.0) ** 2
+        return _Tally(pairs.reshape(count, cells), np.bincount(units, errors, count), known)
+
+    made = iter([tally(emotion, each.valence) for emotion, each in zip(predicted, trainings, strict=True)])
+    return {name: [next(made) for _ in systems[name]] for name in systems}
 
 
-def _draws(clips: int, resamples: int, seed: int) -> Iterator[Integers]:
-    """The clips of each resample, (R', N) at a time; the same stream as one draw of (R, N)."""
+def _resampled_com(trainings: Sequence[_Tally], shown: Floats, seed: int) -> Floats:
+    """Com of a system on every resample that has one, of the training whose turn it is, (R,)."""
+    turn, parts = (shown * len(trainings)).astype(np.int64), []
+    start = 0
+    for drawn in _draws(len(trainings[0].known), len(shown), seed):
+        each = [tally.com(drawn) for tally in trainings]
+        rows = np.arange(len(drawn))
+        coms = np.stack([com for com, _ in each])[turn[start : start + len(rows)], rows]
+        parts.append(coms[each[0][1]])
+        start += len(rows)
+    return np.concatenate(parts)
+
+
+def _draws(units: int, resamples: int, seed: int) -> Iterator[Floats]:
+    """How often each resample takes each unit, (R', U) at a time; the same stream as one draw of (R, U)."""
     generator = np.random.default_rng(seed)
-    rows = max(1, DRAWS_AT_ONCE // clips)
+    rows = max(1, DRAWS_AT_ONCE // units)
     for start in range(0, resamples, rows):
-        yield generator.integers(clips, size=(min(rows, resamples - start), clips))
+        drawn = generator.integers(units, size=(min(rows, resamples - start), units))
+        shifted = drawn + units * np.arange(len(drawn))[:, None]
+        yield np.bincount(shifted.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
 
 
-def _confusions(pairs: Integers, classes: int) -> Integers:
-    """Count (R', N) codes true * C + predicted into confusion matrices (R', C, C) with one bincount."""
-    cells = classes * classes
-    shifted = pairs + cells * np.arange(len(pairs))[:, None]
-    counts = np.bincount(shifted.ravel(), minlength=cells * len(pairs))
-    return counts.reshape(len(pairs), classes, classes)
-
-
-def _weighted_f1(confusions: Integers) -> Floats:
+def _weighted_f1(confusions: NDArray[Any]) -> Floats:
     """F1 = 2 TP / (true + predicted) of each class, averaged by the share of its true clips, (R',)."""
     hits = np.diagonal(confusions, axis1=1, axis2=2)
     support, chosen = confusions.sum(axis=2), confusions.sum(axis=1)
