@@ -1,4 +1,4 @@
-# make run [PROFILE=demo] [DATA=folder]   make controls [PROFILE=demo] [DATA=folder]   make search [PROFILE=demo] [DATA=folder]
+# make run [PROFILE=demo] [DATA=folder]   and so make controls, make nested, make search
 # make test   make ui   make dashboard   make check   make format   make dev   make lock   make clean
 PYTHON ?= python3
 PROFILE ?=
@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run controls search dashboard init env dev clone profile test check format images lock ui clean
+.PHONY: help run nested controls search dashboard init env dev clone profile test check format images lock ui clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
@@ -52,6 +52,9 @@ run: clone env profile init  ## the whole pipeline: make run [PROFILE=ravdess DA
 	dvc repro
 	@test "$$MER_TRACKING" = off || mer track
 	@mer table
+
+nested: clone env profile  ## nested cross-validation: make nested [PROFILE=ravdess DATA=folder]
+	dvc repro pipelines/nested/dvc.yaml:nested
 
 controls: clone env profile  ## PNAO against its controls: make controls [PROFILE=ravdess DATA=folder]
 	dvc repro pipelines/controls/dvc.yaml:controls

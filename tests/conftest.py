@@ -52,7 +52,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def examples() -> Examples:
     """120 clips of 3 classes: class means plus noise in every set; valence follows the class; 12 speakers."""
     rng, clips, classes = np.random.default_rng(0), 120, 3
@@ -73,7 +73,7 @@ def blueprint() -> Blueprint:
     return Blueprint(WIDTHS, ("a", "b"), ("v",), 3, "entropy", NetworkConfig(24, 12, 0.2))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_profile() -> Params:
     """The demo's profile for this corpus and for networks that train in a moment."""
     demo = load_params(Path(__file__).parents[1] / "profiles/demo.yaml")

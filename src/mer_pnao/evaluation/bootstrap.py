@@ -95,11 +95,25 @@ def bootstrap_of_means(
     shown = np.random.default_rng([seed, 1]).random(resamples)  # which seed a resample takes, as a share of them
     coms = {name: _resampled_com(each, shown, seed) for name, each in tallies.items()}
     found = {name: _compare(name, points, coms, baseline) for name in systems}
-    count = len(tallies[next(iter(systems))][0].known)
-    if baseline is None or groups is None or not 1 < count < FEW_SPEAKERS:
+    if baseline is None or groups is None or not 1 < len(set(groups)) < FEW_SPEAKERS:
         return found
-    own = {name: np.mean([each.com(np.eye(count))[0] for each in tallies[name]], axis=0) for name in systems}
-    return {name: replace(found[name], p_sign_flip=_sign_flip(own[name] - own[baseline])) for name in systems}
+    own = {name: com_by_group(emotion_true, valence_true, each, groups) for name, each in systems.items()}
+    gains = {name: np.array([own[name][group] - com for group, com in own[baseline].items()]) for name in systems}
+    return {name: replace(each, p_sign_flip=_sign_flip(gains[name])) for name, each in found.items()}
+
+
+def com_by_group(
+    emotion_true: ArrayLike, valence_true: ArrayLike, trainings: Sequence[Predicted], groups: Sequence[str]
+) -> dict[str, float]:
+    """The mean Com of a system's trainings on each speaker's clips; takes and raises what `paired_bootstrap` does."""
+    emotion, valence, of = np.asarray(emotion_true), np.asarray(valence_true), np.asarray(groups)
+    decided = [(np.asarray(each.emotion), np.asarray(each.valence)) for each in trainings]
+    coms = {}
+    for group in sorted(set(groups)):
+        here = of == group
+        each = [score(emotion[here], chosen[here], valence[here], estimate[here]).com for chosen, estimate in decided]
+        coms[group] = float(np.mean(each))
+    return coms
 
 
 def _compare(name: str, points: Mapping[str, Scores], coms: Mapping[str, Floats], baseline: str | None) -> Comparison:

@@ -45,3 +45,25 @@ def score(emotion_true: ArrayLike, emotion_pred: ArrayLike, valence_true: ArrayL
     if not np.isfinite(estimate[known]).all():
         raise ValueError("a predicted valence is not finite")
     return combine(dis, float(mean_squared_error(valence[known], estimate[known])))
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """How often emotions are recognised, in the measures by which corpora without valence are reported."""
+
+    uar: float  # unweighted average recall: the mean of the classes' recalls
+    wa: float  # weighted accuracy, the share of clips that are right
+    macro_f1: float
+
+
+def recognition(emotion_true: ArrayLike, emotion_pred: ArrayLike) -> Recognition:
+    """Score N decisions: labels (N,) of any kind. Classes without a clip do not count."""
+    from sklearn.metrics import accuracy_score, f1_score, recall_score
+
+    true, pred = np.asarray(emotion_true), np.asarray(emotion_pred)
+    there = np.unique(true)
+    return Recognition(
+        float(recall_score(true, pred, labels=there, average="macro", zero_division=0)),
+        float(accuracy_score(true, pred)),
+        float(f1_score(true, pred, labels=there, average="macro", zero_division=0)),
+    )

@@ -66,6 +66,16 @@ class ControlsConfig:
 
 
 @dataclass(frozen=True)
+class OuterConfig:
+    """The outer folds of the nested cross-validation. Raises ValueError naming key, value and range."""
+
+    folds: int = 6  # each leaves its speakers out
+
+    def __post_init__(self) -> None:
+        between("folds", self.folds, 2, 50)
+
+
+@dataclass(frozen=True)
 class EvaluationParams:
     """How results are compared."""
 
@@ -120,6 +130,7 @@ class Params(BaseModel):
     training: TrainingConfig
     pnao: PnaoConfig
     controls: ControlsConfig
+    outer: OuterConfig
     search: SearchConfig
     evaluation: EvaluationParams
     promotion: PromotionParams

@@ -49,6 +49,18 @@ class Examples:
             self.classes,
         )
 
+    def joined(self, other: "Examples") -> "Examples":
+        """These clips and then the others; speakers are known if both know theirs."""
+        known = self.speakers is not None and other.speakers is not None
+        return Examples(
+            (*self.names, *other.names),
+            {name: np.concatenate([values, other.features[name]]) for name, values in self.features.items()},
+            np.concatenate([self.emotion, other.emotion]),
+            np.concatenate([self.valence, other.valence]),
+            (*(self.speakers or ()), *(other.speakers or ())) if known else None,
+            self.classes,
+        )
+
     def tensors(self) -> dict[str, Tensor]:
         """The features as float32 tensors, set -> (N, width)."""
         return {name: torch.tensor(values, dtype=torch.float32) for name, values in self.features.items()}

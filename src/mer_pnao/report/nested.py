@@ -1,0 +1,191 @@
+"""Nested cross-validation: `reports/nested.csv`, a page with a dot per speaker, and a table for the terminal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means, com_by_group
+from mer_pnao.evaluation.scores import recognition
+from mer_pnao.foundations.console import narrow_table
+from mer_pnao.foundations.files import write_bytes, write_text
+from mer_pnao.nested.run import OuterResult
+from mer_pnao.outs.decisions import predictions_table
+from mer_pnao.outs.names import BASELINE, PROBE, SYSTEMS, TITLES
+from mer_pnao.report.nested_figure import speakers_figure
+from mer_pnao.report.templates import render
+from mer_pnao.report.words import NONE, probability
+from mer_pnao.training.examples import Examples
+
+MEAN = "mean"  # over the seeds, in the column `seed`
+_RIVALS = {BASELINE: "baseline", PROBE: "probe"}  # in the columns' names
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The outer folds' clips side by side, and every training's decisions for them."""
+
+    clips: Examples
+    decided: Mapping[str, Mapping[int | None, Predicted]]  # system -> seed -> its decisions
+    parameters: Mapping[str, float]  # of a system, mean over folds and seeds
+
+    def trainings(self, seed: int | None = None) -> dict[str, list[Predicted]]:
+        """Every system's trainings: all, or that of a seed, and of the probe the one it has."""
+        return {
+            system: [each for of, each in by_seed.items() if seed is None or of in (seed, None)]
+            for system, by_seed in self.decided.items()
+        }
+
+
+def pooled(tested: Sequence[OuterResult]) -> Pooled:
+    """Put the outer folds together, in their order."""
+    by_fold = {each.fold: each.clips for each in tested}
+    first, *others = (by_fold[fold] for fold in sorted(by_fold))
+    clips = first
+    for each in others:
+        clips = clips.joined(each)
+    decided: dict[str, dict[int | None, Predicted]] = {}
+    for system in SYSTEMS:
+        seeds = dict.fromkeys(each.seed for each in tested if each.system == system)
+        decided[system] = {seed: _joined(tested, system, seed) for seed in seeds}
+    sizes = {system: [each.parameters for each in tested if each.system == system] for system in SYSTEMS}
+    return Pooled(clips, decided, {system: float(np.mean(each)) for system, each in sizes.items()})
+
+
+def _joined(tested: Sequence[OuterResult], system: str, seed: int | None) -> Predicted:
+    parts = sorted((each for each in tested if (each.system, each.seed) == (system, seed)), key=lambda each: each.fold)
+    posterior = np.concatenate([each.decisions.posterior for each in parts])
+    return Predicted(posterior.argmax(axis=1), np.concatenate([each.decisions.valence for each in parts]))
+
+
+def nested_table(pool: Pooled, resamples: int, seed: int) -> pd.DataFrame:
+    """A row for each system and seed, and where there are several seeds one of their mean.
+
+    The intervals and probabilities draw speakers with all their clips, and for a mean also a seed, with each resample;
+    `speakers_won` counts the speakers on whose clips the system has a higher Com than the probe.
+    """
+    seeds = [each for each in pool.decided[BASELINE] if each is not None]
+    named: list[tuple[int | str, dict[str, list[Predicted]]]] = [(each, pool.trainings(each)) for each in seeds]
+    if len(seeds) > 1:
+        named.append((MEAN, pool.trainings()))
+    rows = [row for name, trainings in named for row in _rows(pool, name, trainings, resamples, seed)]
+    return pd.DataFrame(rows).astype({"dim": float, "p_sign_flip_over_probe": float})
+
+
+def _rows(
+    pool: Pooled, name: int | str, trainings: Mapping[str, Sequence[Predicted]], resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    clips, groups = pool.clips, pool.clips.speakers
+    truth = (clips.emotion, clips.valence)
+    against: dict[str, Mapping[str, Comparison]] = {
+        short: bootstrap_of_means(*truth, trainings, rival, resamples, seed, groups=groups)
+        for rival, short in _RIVALS.items()
+    }
+    own = {} if groups is None else {system: com_by_group(*truth, each, groups) for system, each in trainings.items()}
+
+    def row(system: str) -> dict[str, Any]:
+        over_probe = against["probe"][system]
+        each = [asdict(recognition(clips.emotion, training.emotion)) for training in trainings[system]]
+        won = None if groups is None else sum(com > own[PROBE][who] for who, com in own[system].items())
+        return {
+            "system": system,
+            "seed": name,
+            **asdict(over_probe.scores),
+            **{measure: float(np.mean([of[measure] for of in each])) for measure in each[0]},
+            "com_low": over_probe.com_low,
+            "com_high": over_probe.com_high,
+            "p_better_than_baseline": against["baseline"][system].p_better,
+            "p_better_than_probe": over_probe.p_better,
+            "p_sign_flip_over_probe": over_probe.p_sign_flip,
+            "gain_over_probe": over_probe.gain,
+            "gain_over_probe_low": over_probe.gain_low,
+            "gain_over_probe_high": over_probe.gain_high,
+            "speakers_won": won,
+            "speakers": None if groups is None else len(set(groups)),
+            "clips": len(clips),
+            "parameters": round(pool.parameters[system]),
+        }
+
+    return [row(system) for system in trainings]
+
+
+def write_nested(
+    tested: Sequence[OuterResult], labels: Sequence[str], profile: str, resamples: int, seed: int, out: Path
+) -> pd.DataFrame:
+    """Write `nested.csv`, and `nested/` with the page, its figure and all predictions; returns the table."""
+    pool = pooled(tested)
+    table = nested_table(pool, resamples, seed)
+    picture = speakers_figure(_gains(pool)) if pool.clips.speakers else None
+    write_text(out / "nested.csv", _csv(table))
+    write_text(out / "nested" / "predictions.csv", _csv(_predictions(tested, labels), "%.9g"))
+    if picture:
+        write_bytes(out / "nested" / "speakers.png", picture)
+    shown = table[table["seed"] == table["seed"].iloc[-1]]  # the mean where there is one
+    several = str(shown["seed"].iloc[0]) == MEAN
+    values = {"rows": shown.to_dict("records"), "profile": profile, "picture": picture, "several": several}
+    seeds = len(table["seed"].unique()) - several
+    folds = len({each.fold for each in tested})
+    values |= {"seeds": seeds, "folds": folds, "titles": TITLES, "has_valence": pool.clips.has_valence}
+    write_text(out / "nested" / "index.html", render("nested", values))
+    return table
+
+
+def _gains(pool: Pooled) -> dict[str, dict[str, float]]:
+    """Every other system's Com minus the probe's on each speaker's clips, mean over the seeds."""
+    clips, groups = pool.clips, pool.clips.speakers
+    assert groups is not None
+    own = {
+        system: com_by_group(clips.emotion, clips.valence, list(by_seed.values()), groups)
+        for system, by_seed in pool.decided.items()
+    }
+    return {
+        TITLES[system]: {who: com - own[PROBE][who] for who, com in coms.items()}
+        for system, coms in own.items()
+        if system != PROBE
+    }
+
+
+def _predictions(tested: Sequence[OuterResult], labels: Sequence[str]) -> pd.DataFrame:
+    """Every decision: the columns of `predictions_table`, and system, seed and speaker."""
+    tables = []
+    for each in tested:
+        table = predictions_table(each.clips.names, f"outer-{each.fold}", each.decisions, labels, ())
+        table.insert(0, "system", each.system)
+        table.insert(1, "seed", each.seed)
+        table.insert(3, "speaker", list(each.clips.speakers or [""] * len(each.clips)))
+        tables.append(table)
+    return pd.concat(tables).astype({"seed": "Int64"})
+
+
+def print_nested(table: pd.DataFrame, console: Console) -> None:
+    """Print the mean over the seeds, or the only seed's rows."""
+    name = table["seed"].iloc[-1]
+    shown = narrow_table(["System", "UAR", "WA", "Dis ↑", "Com ↑", "95 %", "P, base", "P, probe", "Won"])
+    block = table[table["seed"] == name]
+    for row in block.to_dict("records"):
+        shown.add_row(*_printed(row))
+    console.print(shown)
+    of = block.iloc[0]
+    units = f"{of['speakers']} speakers" if of["speakers"] else "clips, for the speakers are unknown"
+    trained = f"mean of {table['seed'].nunique() - 1} seeds" if name == MEAN else "one seed: these trained models alone"
+    console.print(
+        f"Nested cross-validation: {of['clips']} clips, each tested once; {trained}. Interval and P from resamples of "
+        f"{units}. P: better than the baseline, than the linear probe. Won: speakers with more Com than the probe's.",
+        style="dim",
+    )
+
+
+def _printed(row: Mapping[Any, Any]) -> list[str]:
+    p_base = NONE if row["system"] == BASELINE else probability(row["p_better_than_baseline"])
+    p_probe = NONE if row["system"] == PROBE else probability(row["p_better_than_probe"])
+    won = NONE if row["system"] == PROBE or not row["speakers"] else f"{row['speakers_won']}/{row['speakers']}"
+    scores = [f"{row[measure]:.3f}" for measure in ("uar", "wa", "dis", "com")]
+    return [TITLES[row["system"]], *scores, f"{row['com_low']:.2f}…{row['com_high']:.2f}", p_base, p_probe, won]
+
+
+def _csv(table: pd.DataFrame, number: str = "%.6f") -> str:
+    return str(table.to_csv(index=False, float_format=number, lineterminator="\n"))

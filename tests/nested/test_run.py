@@ -1,0 +1,120 @@
+"""Nested cross-validation: who is tested by whom, and that nothing of a tested speaker was seen before."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mer_pnao.evaluation.scores import score
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.nested.run import OuterResult, run_nested, total_rounds
+from mer_pnao.outs.names import PROBE, SYSTEMS
+from mer_pnao.params.profile import OuterConfig, Params
+from mer_pnao.pruning.config import PnaoConfig
+from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.report.nested import nested_table, pooled, write_nested
+from mer_pnao.systems.dataset import Dataset
+from mer_pnao.training.examples import Examples
+
+LABELS = ("angry", "neutral", "happy")
+
+
+@pytest.fixture(scope="module")
+def params(small_profile: Params) -> Params:
+    changes = {"folds": 2, "seeds": (0, 1), "outer": OuterConfig(3), "pnao": PnaoConfig(naor=0.7, alpha=1e-3, rounds=1)}
+    return small_profile.model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def dataset(examples: Examples) -> Dataset:
+    rows = np.arange(len(examples))
+    return Dataset(examples.select(rows[rows < 90]), examples.select(rows[rows >= 90]), LABELS)
+
+
+@pytest.fixture(scope="module")
+def run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], list[OuterResult]]:
+    """Runs that share what they have trained."""
+    folder = tmp_path_factory.mktemp("nested")
+    return lambda dataset: list(run_nested(dataset, params, DiskRoundStore(folder / "rounds"), folder / "work"))
+
+
+@pytest.fixture(scope="module")
+def tested(run: Callable[[Dataset], list[OuterResult]], dataset: Dataset) -> list[OuterResult]:
+    return run(dataset)
+
+
+def test_each_clip_is_tested_once_by_every_system_and_seed(tested: list[OuterResult], dataset: Dataset) -> None:
+    everyone = sorted((*dataset.train.names, *dataset.test.names))
+    for system in SYSTEMS:
+        for seed in (None,) if system == PROBE else (0, 1):
+            parts = [each for each in tested if (each.system, each.seed) == (system, seed)]
+            assert sorted(name for each in parts for name in each.clips.names) == everyone
+            speakers = [set(each.clips.speakers or ()) for each in parts]
+            assert not set.intersection(*speakers)
+            assert sum(map(len, speakers)) == len(set.union(*speakers))
+    assert len(tested) == 3 * (1 + 2 * 5)
+
+
+def test_what_a_tested_speaker_says_changes_nothing_that_tests_him(
+    tested: list[OuterResult], run: Callable[[Dataset], list[OuterResult]], dataset: Dataset
+) -> None:
+    """His labels turned round: the decisions of the fold that leaves him out are the same, those of the others not."""
+    victim = (dataset.train.speakers or ())[0]
+
+    def turned(part: Examples) -> Examples:
+        his = np.array([speaker == victim for speaker in part.speakers or ()])
+        return replace(part, valence=np.where(his, -part.valence, part.valence))
+
+    again = run(replace(dataset, train=turned(dataset.train), test=turned(dataset.test)))
+    changed = {True: 0, False: 0}
+    for before, after in zip(tested, again, strict=True):
+        assert before.clips.names == after.clips.names
+        of_victim = victim in (before.clips.speakers or ())
+        changed[of_victim] += not np.array_equal(before.decisions.valence, after.decisions.valence)
+    assert changed[True] == 0
+    assert changed[False] == 2 * (1 + 2 * 5)
+
+
+def test_scores_are_those_of_the_pooled_decisions(tested: list[OuterResult]) -> None:
+    table = nested_table(pooled(tested), 100, 0)
+    assert len(table) == 6 * 3  # two seeds and their mean
+    for system in SYSTEMS:
+        coms = []
+        for seed in (0, 1):
+            wanted = None if system == PROBE else seed
+            parts = [each for each in tested if (each.system, each.seed) == (system, wanted)]
+            truth = [np.concatenate([getattr(each.clips, key) for each in parts]) for key in ("emotion", "valence")]
+            chosen = np.concatenate([each.decisions.posterior.argmax(axis=1) for each in parts])
+            valence = np.concatenate([each.decisions.valence for each in parts])
+            (row,) = table[(table["system"] == system) & (table["seed"] == seed)].to_dict("records")
+            coms.append(score(truth[0], chosen, truth[1], valence).com)
+            assert row["com"] == pytest.approx(coms[-1])
+            assert row["wa"] == pytest.approx((chosen == truth[0]).mean())
+            recalls = [(chosen == truth[0])[truth[0] == label].mean() for label in np.unique(truth[0])]
+            assert row["uar"] == pytest.approx(np.mean(recalls))
+        (row,) = table[(table["system"] == system) & (table["seed"] == "mean")].to_dict("records")
+        assert row["com"] == pytest.approx(np.mean(coms))
+        assert 0 <= row["speakers_won"] <= row["speakers"]
+
+
+def test_what_is_written_says_how_it_came_about(tested: list[OuterResult], tmp_path: Path) -> None:
+    write_nested(tested, LABELS, "tiny", 100, 0, tmp_path)
+    page = (tmp_path / "nested/index.html").read_text()
+    assert "3 outer\n  folds leave speakers out in turn" in page
+    assert "means of 2 training seeds" in page
+    assert len((tmp_path / "nested/predictions.csv").read_text().splitlines()) == 1 + 120 * (1 + 2 * 5)
+    assert (tmp_path / "nested/speakers.png").read_bytes().startswith(b"\x89PNG")
+    alone = [each for each in tested if each.seed in (None, 0)]
+    write_nested(alone, LABELS, "tiny", 100, 0, tmp_path / "one")
+    assert "One training seed: this tells of these trained models" in (tmp_path / "one/nested/index.html").read_text()
+
+
+def test_progress_and_what_the_clips_do_not_allow(params: Params, dataset: Dataset, tmp_path: Path) -> None:
+    finished: list[int] = []
+    list(run_nested(dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path, done=finished.append))
+    assert sum(finished) == total_rounds(params) == 3 * 2 * (2 + 2 * 2)
+    many = params.model_copy(update={"outer": OuterConfig(40)})
+    with pytest.raises(InputError, match="40"):
+        next(run_nested(dataset, many, DiskRoundStore(tmp_path / "rounds"), tmp_path))
