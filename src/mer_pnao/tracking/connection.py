@@ -96,7 +96,7 @@ def _find_or_create_experiment(client: MlflowClient, location: Path | None) -> E
     """The project's experiment. Without a location, which is for a server, it has one of the server's choice."""
     if found := client.get_experiment_by_name(NAME):
         return found
-    with _existing_is_fine():
+    with passed_over(RESOURCE_ALREADY_EXISTS):  # on a server, somebody else may have been faster
         kind = {"mlflow.experimentKind": "custom_model_development"}
         client.create_experiment(NAME, location and location.as_posix(), kind)
     made = client.get_experiment_by_name(NAME)
@@ -107,17 +107,17 @@ def _find_or_create_experiment(client: MlflowClient, location: Path | None) -> E
 
 def _find_or_create_model(client: MlflowClient) -> None:
     if not client.search_registered_models(f"name = '{NAME}'"):
-        with _existing_is_fine():
+        with passed_over(RESOURCE_ALREADY_EXISTS):
             client.create_registered_model(NAME)
 
 
 @contextmanager
-def _existing_is_fine() -> Iterator[None]:
-    """On a server, somebody else may have been faster."""
+def passed_over(code: int) -> Iterator[None]:
+    """What MLflow says with this error code is no failure; the block ends there."""
     try:
         yield
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+        if error.error_code != ErrorCode.Name(code):
             raise
 
 

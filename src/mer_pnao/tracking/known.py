@@ -1,19 +1,22 @@
-"""What MLflow knows already: aliases, and the runs and versions of the outs. Imports MLflow and nothing slow."""
+"""What MLflow knows already, aliases, runs and versions, and what is told it once. Imports MLflow and nothing slow."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlflow.entities import Run
+from mlflow.entities import Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
-from mer_pnao.tracking.connection import NAME, Store
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.tracking.connection import NAME, Store, passed_over
 
 if TYPE_CHECKING:
     from mer_pnao.outs.finished import Finished
 
 CANDIDATE, CHAMPION, PREVIOUS = "candidate", "champion", "previous"  # aliases of versions
 VERSION = "registered_version"  # tag of a round's run: the version of its networks
+FINISHED = "FINISHED"  # status of a run that holds everything
+SOURCE = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}  # tags of every run
 
 
 def held(store: Store, alias: str) -> int | None:
@@ -28,24 +31,40 @@ def find_run(store: Store, identity: str) -> Run | None:
     return found[0] if found else None
 
 
+def find_or_create_run(
+    store: Store, identity: str, name: str, tags: Mapping[str, str], start: int | None = None
+) -> Run:
+    """The run with that tag `identity`, made with these tags where there is none; start: in ms, None: now."""
+    tags = {**tags, "identity": identity}
+    return find_run(store, identity) or store.client.create_run(store.experiment, start, tags, name)
+
+
+def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> None:
+    """Set the tags of a run that differ."""
+    changed = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
+    if changed:
+        store.client.log_batch(run.info.run_id, tags=changed)
+
+
 def find_run_of(store: Store, version: ModelVersion) -> Run | None:
     """The run of a version; None where it has none, or none any more."""
-    try:
+    with passed_over(RESOURCE_DOES_NOT_EXIST):
         return store.client.get_run(version.run_id) if version.run_id else None
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise
-        return None
+    return None
 
 
 def find_number(store: Store, number: int) -> ModelVersion | None:
     """The version of that number; None when there is none, or none any more."""
-    try:
+    with passed_over(RESOURCE_DOES_NOT_EXIST):
         return store.client.get_model_version(NAME, str(number))
-    except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
-            raise
-        return None
+    return None
+
+
+def get_number(store: Store, number: int) -> ModelVersion:
+    """The version of that number. Raises InputError when there is none."""
+    if found := find_number(store, number):
+        return found
+    raise InputError(f"{NAME} has no version {number}: `mer registry --all` lists them")
 
 
 def rounds_of(store: Store, parent: Run) -> list[Run]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.finished import Finished, read_finished
@@ -27,14 +27,13 @@ from mer_pnao.outs.names import (
 )
 from mer_pnao.outs.record import record_folders, round_directories
 from mer_pnao.tracking.connection import Store, opened, reached
-from mer_pnao.tracking.known import find_run, rounds_of
+from mer_pnao.tracking.known import FINISHED, SOURCE, find_or_create_run, find_run, rounds_of, set_tags
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.naming import training_name
 from mer_pnao.tracking.registration import register_round
 from mer_pnao.tracking.versions import set_candidate
 from mer_pnao.tracking.views import BY_ROUND, write_views
 
-_FINISHED = "FINISHED"
 _BATCH = 1000  # metrics in one request; MLflow takes no more
 _FILES = (CONFIG, CURVES, WEIGHTS, PREDICTIONS, BRANCHES)
 _FIGURES = ("confusion", "rounds", "weights")  # those of one system
@@ -88,7 +87,7 @@ def log_models(store: Store, project: Path, progress: Callable[[int], None] = la
         runs = _finish_system(store, models / name, lineage, progress)
         present |= {run.info.run_id for run in runs}
         for run in runs:
-            _set_tags(store, run, lock)
+            set_tags(store, run, lock)
         for kind in _FIGURES:  # drawn from the first seed's rounds
             _log_artifact(store, runs[0], project / f"reports/figures/{kind}_{name}.png", "figures")
     write_views(store, project)
@@ -111,11 +110,11 @@ def _log_round(store: Store, finished: Finished, lineage: Lineage) -> Run:
         "round_key": of_round.key,
     }
     identity, name = finished.identity(), f"{parent.info.run_name} round {of_round.number:02d}"
-    run = find_run(store, identity) or _create(store, identity, name, tags)
+    run = find_or_create_run(store, identity, name, tags)
     moved = run.data.tags.get("mlflow.parentRunId") != parent.info.run_id  # the former parent has been deleted
     if moved:
-        _set_tags(store, run, {"mlflow.parentRunId": parent.info.run_id})
-    if moved or not _complete(run):
+        set_tags(store, run, {"mlflow.parentRunId": parent.info.run_id})
+    if moved or run.info.status != FINISHED:
         _log_series(store, parent, finished)
     _fill(store, run, finished, {**finished.settings(), "round": str(of_round.number)})
     if finished.record.system in REGISTERED and finished.of_record:
@@ -149,18 +148,20 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     best = next((each for each in rounds if each.record.round and each.record.round.best), None)
     if best is None:  # the training has not ended
         return [parent, *runs]
-    _mark_best(store, parent, runs[rounds.index(best)])
-    _set_tags(store, parent, {"best_round": str(best.record.number), "rounds": str(len(rounds))})
+    best_run = runs[rounds.index(best)].info.run_id
+    for run in rounds_of(store, parent):  # which one is the best is known after the last one
+        set_tags(store, run, {"best": str(run.info.run_id == best_run).lower()})
+    set_tags(store, parent, {"best_round": str(best.record.number), "rounds": str(len(rounds))})
     # Another round may have become the best since: what has changed is one more point.
     whole = {name: value for name, value in best.metrics().items() if "/" not in name}  # not layer by layer
     changed = {name: value for name, value in whole.items() if parent.data.metrics.get(name) != value}
-    if changed or parent.info.status != _FINISHED:
+    if changed or parent.info.status != FINISHED:
         now = time.time_ns() // 1_000_000
         metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
         store.client.log_batch(parent.info.run_id, metrics)
         store.client.log_inputs(parent.info.run_id, [_dataset(best)])
-        ended = parent.info.end_time if parent.info.status == _FINISHED else None  # None: now
-        store.client.set_terminated(parent.info.run_id, _FINISHED, ended)
+        ended = parent.info.end_time if parent.info.status == FINISHED else None  # None: now
+        store.client.set_terminated(parent.info.run_id, FINISHED, ended)
     if best.record.system in REGISTERED and best.of_record:
         set_candidate(store, directory.parent)
     return [parent, *runs]
@@ -183,39 +184,24 @@ def _close_abandoned(store: Store, present: Container[str]) -> None:
             store.client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _mark_best(store: Store, parent: Run, best: Run) -> None:
-    """Tag the rounds: which one is the best is known after the last one."""
-    for run in rounds_of(store, parent):
-        _set_tags(store, run, {"best": str(run.info.run_id == best.info.run_id).lower()})
-
-
 def _system_tags(finished: Finished, lineage: Lineage) -> dict[str, str]:
-    source = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
     record = finished.record
     facts = {"system": record.system, "data_digest": record.data_digest, "profile": record.settings.profile}
     facts |= {} if record.settings.seed is None else {"seed": str(record.settings.seed)}  # the linear probe has none
-    return {**lineage.tags(), **source, **facts}
+    return {**lineage.tags(), **SOURCE, **facts}
 
 
 def _training_run(store: Store, finished: Finished, lineage: Lineage) -> Run:
     """The parent of a training's rounds, or the run of a system without rounds."""
     identity = finished.training_identity()
-    if known := find_run(store, identity):
+    if known := find_run(store, identity):  # without looking for a name, which takes all trainings
         return known
-    return _create(store, identity, training_name(store, finished), _system_tags(finished, lineage))
-
-
-def _create(store: Store, identity: str, name: str, tags: Mapping[str, str]) -> Run:
-    return store.client.create_run(store.experiment, tags={**tags, "identity": identity}, run_name=name)
-
-
-def _complete(run: Run) -> bool:
-    return bool(run.info.status == _FINISHED)
+    return find_or_create_run(store, identity, training_name(store, finished), _system_tags(finished, lineage))
 
 
 def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str]) -> None:
     """Log everything into a run that is not complete, and finish it."""
-    if _complete(run):
+    if run.info.status == FINISHED:
         return
     client, identity, start = store.client, run.info.run_id, run.info.start_time
     try:
@@ -234,7 +220,7 @@ def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str
         with suppress(Exception):  # the first failure is the one to tell
             client.set_terminated(identity, "FAILED")
         raise
-    client.set_terminated(identity, _FINISHED)
+    client.set_terminated(identity, FINISHED)
 
 
 def _log_artifact(store: Store, run: Run, path: Path, folder: str | None = None) -> None:
@@ -253,10 +239,3 @@ def _dataset(finished: Finished) -> DatasetInput:
     source = json.dumps({"uri": f"data/{profile}"})
     dataset = Dataset(profile, finished.record.data_digest[:16], "local", source)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
-
-
-def _set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> None:
-    """Set the tags that differ."""
-    changed = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
-    if changed:
-        store.client.log_batch(run.info.run_id, tags=changed)

@@ -5,16 +5,14 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param
 
 from mer_pnao.params.search_space import SECTIONS
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.tracking.connection import NAME, UNREACHABLE, Store, one_line, opened
+from mer_pnao.tracking.known import FINISHED, SOURCE, VERSION, find_or_create_run, set_tags
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.stage import tracking_wanted
-
-_FINISHED = "FINISHED"
-_SOURCE = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}
 
 
 def search_tracker() -> Callable[[StudyRecord], None]:
@@ -39,16 +37,16 @@ def track_search(record: StudyRecord, project: Path = Path()) -> None:
 def _log_study(store: Store, record: StudyRecord, lineage: Lineage) -> None:
     chosen = record.chosen
     facts = {"profile": record.profile, "data_digest": record.data_digest, "kind": "search", "study": record.name}
-    tags = {**lineage.tags(), **_SOURCE, **facts}
+    tags = {**lineage.tags(), **SOURCE, **facts}
     start = min(_start(trial) for trial in record.trials)
-    parent = _find_or_create(store, f"study {record.name}", f"search {record.name}", tags, start)
+    parent = find_or_create_run(store, f"study {record.name}", f"search {record.name}", tags, start)
     run, versions = parent.info.run_id, _versions(store)
     for trial in record.trials:
         state = {"state": "complete" if trial.complete else "pruned", "chosen": str(trial == chosen).lower()}
         if trial.replaces is not None:
             state["replaces"] = str(trial.replaces)
         if trial.best.key in versions:  # a registered round with the same key is the same model
-            state["registered_version"] = versions[trial.best.key]
+            state[VERSION] = versions[trial.best.key]
         _log_trial(store, record.name, trial, {**tags, "mlflow.parentRunId": run}, state)
     params = {f"search.{knob.name}": ", ".join(map(str, knob.grid)) for knob in record.knobs}
     params["objectives"] = ",".join(record.objectives)
@@ -59,16 +57,14 @@ def _log_study(store: Store, record: StudyRecord, lineage: Lineage) -> None:
     points = [Metric(key, value, now, count) for key, value in metrics.items() if before.metrics.get(key) != value]
     fresh = [Param(key, value) for key, value in params.items() if key not in before.params]
     store.client.log_batch(run, points, fresh)
-    store.client.set_terminated(run, _FINISHED, max(_end(trial) for trial in record.trials))
+    store.client.set_terminated(run, FINISHED, max(_end(trial) for trial in record.trials))
 
 
 def _log_trial(store: Store, study: str, trial: TrialRecord, tags: Mapping[str, str], state: Mapping[str, str]) -> None:
     start, best = _start(trial), trial.best
-    run = _find_or_create(store, f"study {study} trial {trial.number}", f"trial {trial.number:03d}", tags, start)
-    changed = [RunTag(key, value) for key, value in state.items() if run.data.tags.get(key) != value]
-    if run.info.status == _FINISHED:  # a version may have been registered since, and another trial chosen
-        if changed:
-            store.client.log_batch(run.info.run_id, tags=changed)
+    run = find_or_create_run(store, f"study {study} trial {trial.number}", f"trial {trial.number:03d}", tags, start)
+    set_tags(store, run, state)  # a version may have been registered since, and another trial chosen
+    if run.info.status == FINISHED:
         return
     metrics = {
         "trainval_com": best.com,
@@ -85,13 +81,8 @@ def _log_trial(store: Store, study: str, trial: TrialRecord, tags: Mapping[str, 
         points.append(Metric("round_com", each.com, start, number))
         points.append(Metric("round_parameters", float(each.parameters), start, number))
     params = [Param(f"{SECTIONS[name]}.{name}", str(value)) for name, value in trial.values.items()]
-    store.client.log_batch(run.info.run_id, points, params, changed)
-    store.client.set_terminated(run.info.run_id, _FINISHED, _end(trial))
-
-
-def _find_or_create(store: Store, identity: str, name: str, tags: Mapping[str, str], start: int) -> Run:
-    found = store.client.search_runs([store.experiment], f"tags.identity = '{identity}'", max_results=1)
-    return found[0] if found else store.client.create_run(store.experiment, start, {**tags, "identity": identity}, name)
+    store.client.log_batch(run.info.run_id, points, params)
+    store.client.set_terminated(run.info.run_id, FINISHED, _end(trial))
 
 
 def _start(trial: TrialRecord) -> int:

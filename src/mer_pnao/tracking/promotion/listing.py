@@ -15,7 +15,7 @@ from mer_pnao.outs.names import REGISTERED
 from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.known import VERSION, find_number, find_run, find_run_of, rounds_of
+from mer_pnao.tracking.known import VERSION, find_run, find_run_of, get_number, rounds_of
 from mer_pnao.tracking.promotion.aliases import FORCED, GATES, PROMOTED, ROLLED_BACK, Repair, repair
 
 
@@ -67,10 +67,7 @@ def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
 def read_card(project: Path, version: int) -> str:
     """The card of a version, its description in Markdown. Raises InputError when there is none, or no MLflow."""
     with reached(project) as store:
-        found = find_number(store, version)
-        if found is None:
-            raise InputError(f"{NAME} has no version {version}: `mer registry --all` lists them")
-        return found.description or f"Version {version} was registered without a card."
+        return get_number(store, version).description or f"Version {version} was registered without a card."
 
 
 def _last_trainings(store: Store, models: Path) -> set[int]:
@@ -83,18 +80,14 @@ def _last_trainings(store: Store, models: Path) -> set[int]:
             order_by=["attributes.start_time DESC"],
         )
         with suppress(InputError):  # a record that cannot be read, as `follow_models` has said
-            present = [find_run(store, read_finished(folder).training_identity()) for folder in _first(models / system)]
-            latest = [run for run in present if run] + latest
+            for first in round_directories(models / system)[:1]:
+                present = find_run(store, read_finished(first).training_identity())
+                latest = ([present] if present else []) + latest
         for parent in latest:  # a further seed's rounds have no versions
             if rounds := [run.data.tags[VERSION] for run in rounds_of(store, parent) if VERSION in run.data.tags]:
                 numbers |= set(map(int, rounds))
                 break
     return numbers
-
-
-def _first(training: Path) -> list[Path]:
-    """The folder of its first round, where it has one."""
-    return round_directories(training)[:1]
 
 
 def _row(version: ModelVersion, aliases: list[str], run: Run | None, last: set[int]) -> Row:

@@ -13,7 +13,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import Params, load_params
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.known import CANDIDATE, find_number
+from mer_pnao.tracking.known import CANDIDATE, find_number, get_number
 from mer_pnao.tracking.promotion.aliases import (
     GATES,
     GATES_REPORT,
@@ -77,14 +77,10 @@ def promote(
 
 
 def _chosen(store: Store, version: int | None, candidate: int | None) -> ModelVersion:
-    if version is None and candidate is None:
+    number = candidate if version is None else version
+    if number is None:
         raise InputError(f"{NAME} has no {CANDIDATE}: run `make run` or `mer register` first, or name a version")
-    number = version if version is not None else candidate
-    assert number is not None
-    found = find_number(store, number)
-    if found is None:
-        raise InputError(f"{NAME} has no version {number}: `mer registry --all` lists them")
-    return found
+    return get_number(store, number)
 
 
 def _record(
