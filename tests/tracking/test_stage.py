@@ -40,8 +40,7 @@ def closed_port() -> int:
 
 def wait_until_ready(tracker: StageTracker) -> None:
     assert tracker._process is not None
-    while tracker._answers.empty() and tracker._process.poll() is None:
-        time.sleep(0.05)
+    assert tracker._line.poll(60)
 
 
 def names_of(root: Path) -> set[str]:
@@ -157,7 +156,7 @@ def test_no_process_outlives_a_stopped_training(stop: signal.Signals, project: P
     code = (
         "import sys, time; from pathlib import Path; from mer_pnao.tracking.stage import CATCH_UP, StageTracker\n"
         "tracker = StageTracker(Path())\n"
-        "while tracker._answers.empty(): time.sleep(0.1)\n"
+        "tracker._line.poll(60)\n"
         "tracker.round(Path('models/enf/round-00'))\n"
         "print(tracker._process.pid, flush=True); time.sleep(60)"
     )

@@ -10,9 +10,9 @@ import sys
 import time
 import weakref
 from dataclasses import asdict, replace
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Thread
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking.lineage import read_lineage
@@ -37,28 +37,29 @@ class StageTracker:
         """Take the lineage of the project's root. Raises InputError when MER_TRACKING is neither on nor off."""
         # The dvc.lock that a stage meets tells of the outs before; `mer track` tags the one that DVC writes after it.
         self.lineage = replace(read_lineage(project), dvc_lock=None)
-        self._answers: SimpleQueue[str | None] = SimpleQueue()  # None: there will be no more
         self._due = 1  # answers that are still to come; the first says that the process is ready
         self._ready = self._failed = False
         self._said = ""
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         if not tracking_wanted():
             self._due, self._failed = 0, True
             return
-        command, pipe = [sys.executable, "-P", "-m", "mer_pnao.tracking.stage_worker"], subprocess.PIPE
-        try:
-            # In a session of its own: Ctrl-C ends the training, and the end of the training ends the process.
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
-        except OSError as error:
-            self._give_up(f"no process can be started that logs ({error.strerror})")
-            return
-        self._process = process
-        Thread(target=_read, args=(process, self._answers), daemon=True).start()
-        weakref.finalize(self, _end, process)
+        self._line, there = Pipe()
+        command = [sys.executable, "-P", "-m", "mer_pnao.tracking.stage_worker", str(there.fileno())]
+        with there:
+            try:
+                # In a session of its own: Ctrl-C ends the training, and the end of the training ends the process.
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=[there.fileno()], start_new_session=True
+                )
+            except OSError as error:
+                self._give_up(f"no process can be started that logs ({error.strerror})")
+                return
+        weakref.finalize(self, _end, self._process, self._line)
 
     def round(self, directory: Path) -> None:
         """A round is finished: `models/<system>/round-NN/` is written. Does not wait."""
-        while self._due and not self._answers.empty():
+        while self._due and self._line.poll():
             self._settle(0.0)
         if not self._failed:  # otherwise the end of the system sends what is missing, in one more attempt
             self._send("round", directory)
@@ -78,9 +79,8 @@ class StageTracker:
         if self._process is None:
             return
         job = [kind, str(directory.resolve()), {**asdict(self.lineage), "project": str(self.lineage.project)}]
-        assert self._process.stdin is not None
         try:
-            print(json.dumps(job), file=self._process.stdin, flush=True)
+            self._line.send_bytes(json.dumps(job).encode())
         except OSError:
             self._give_up("the process that logs is gone")
         else:
@@ -89,11 +89,11 @@ class StageTracker:
     def _settle(self, patience: float) -> bool:
         """Take the next answer and say what it has to say; returns whether it is a success."""
         try:
-            sentence = self._answers.get(timeout=patience)
-        except Empty:
-            self._give_up(f"MLflow does not answer within {_PATIENCE if self._ready else _READY:.0f} s")
-            return False
-        if sentence is None:
+            if not self._line.poll(patience):
+                self._give_up(f"MLflow does not answer within {_PATIENCE if self._ready else _READY:.0f} s")
+                return False
+            sentence = self._line.recv_bytes().decode()
+        except (EOFError, OSError):
             self._give_up("the process that logs is gone")
             return False
         self._due -= 1
@@ -115,21 +115,11 @@ class StageTracker:
             self._said = sentence
 
 
-def _read(process: "subprocess.Popen[str]", answers: "SimpleQueue[str | None]") -> None:
-    """Hand the process's answers on, as they come."""
-    assert process.stdout is not None
-    with process.stdout as lines:
-        for line in lines:
-            answers.put(json.loads(line))
-    answers.put(None)
-
-
-def _end(process: "subprocess.Popen[str]") -> None:
+def _end(process: "subprocess.Popen[bytes]", line: Connection) -> None:
     """Let the process log what it was sent, for a while, and end."""
-    assert process.stdin is not None
+    line.close()
     try:
-        process.stdin.close()
         process.wait(_PATIENCE)
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,8 +1,8 @@
 """The process beside a training that tells MLflow what the training has finished, see `stage`.
 
-It reads a job a line from stdin, a JSON list `[kind, directory, lineage]`, and answers each on stdout with a JSON
-string: empty, or the sentence about why it did not work. The first answer says that it is ready. It ends when its
-input does.
+Its argument is its end of a connection, over which jobs come, each a JSON list `[kind, directory, lineage]`. It answers
+each: nothing, or the sentence about why it did not work. The first answer says that it is ready. It ends when the
+training has, and no more jobs are left.
 """
 
 import json
@@ -10,6 +10,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from mer_pnao.foundations.files import work_folder
@@ -44,19 +46,17 @@ def attempt(kind: str, directory: Path, lineage: Lineage) -> str:
 
 
 def main() -> None:
-    """Take jobs until there are no more, or until nobody hears the answers."""
+    """Take jobs until there are no more."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    answers = os.dup(sys.stdout.fileno())
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
-    try:
-        os.write(answers, b'""\n')
-        for line in sys.stdin:
-            kind, directory, lineage = json.loads(line)
-            lineage = Lineage(**{**lineage, "project": Path(lineage["project"])})
-            os.write(answers, (json.dumps(attempt(kind, Path(directory), lineage)) + "\n").encode())
-    except BrokenPipeError:  # the training was killed
-        pass
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is not the training's
+    line, said = Connection(int(sys.argv[1])), ""
+    with suppress(EOFError, ConnectionResetError):
+        while True:
+            with suppress(BrokenPipeError):  # the training has ended; what it has sent is logged all the same
+                line.send_bytes(said.encode())
+            kind, directory, lineage = json.loads(line.recv_bytes())
+            said = attempt(kind, Path(directory), Lineage(**{**lineage, "project": Path(lineage["project"])}))
 
 
 if __name__ == "__main__":

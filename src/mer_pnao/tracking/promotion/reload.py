@@ -55,18 +55,14 @@ def reload(candidate: int, champion: int | None, features: Mapping[str, NDArray[
     with ExitStack() as stack:
         first = stack.enter_context(_process(candidate))
         second = None if champion is None else stack.enter_context(_process(champion))
+        step = "be loaded"
         try:
             first.answer()  # loaded; the other one has been loading meanwhile
+            step = "predict"
+            predictions = Unknown("there are no clips to predict") if features is None else first.predict(features)
         except _EndedError as error:
-            reason = Unknown(f"version {candidate} cannot be loaded in a fresh process: {error}")
+            reason = Unknown(f"version {candidate} cannot {step} in a fresh process: {error}")
             return Reloads(reason, None if second is None else reason)
-        predictions: pd.DataFrame | Unknown = Unknown("there are no clips to predict")
-        if features is not None:
-            try:
-                predictions = first.predict(features)
-            except _EndedError as error:
-                predictions = Unknown(f"version {candidate} cannot predict in a fresh process: {error}")
-                return Reloads(predictions, None if second is None else predictions)
         return Reloads(predictions, None if second is None else _latency(first, second, candidate, champion))
 
 
