@@ -40,7 +40,7 @@ def start_worker(study: Study, said: Path) -> tuple[int, int]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             os.close(writer)
             sys.stdin = os.fdopen(reader)
-            sys.argv = ["worker", "--study", study.study_name, "--objectives", COM, "--trials", "1000"]
+            sys.argv = ["worker", study.study_name, COM, "1000"]
             main()
             os.kill(os.getpid(), signal.SIGINT)  # as when its input is closed while it ends
             code = 0

@@ -16,7 +16,7 @@ from mer_pnao.pruning.rounds import Optimisation, Round
 from mer_pnao.search import trial as search_trial
 from mer_pnao.systems import train as stages
 from mer_pnao.systems.dataset import Dataset
-from mer_pnao.systems.optimisation import blueprint_of, folds_of, optimisation_of
+from mer_pnao.systems.optimisation import folds_of, optimisation_of
 from mer_pnao.training.examples import Examples
 
 
@@ -80,7 +80,7 @@ def test_stages_search_and_controls_ask_for_the_same_run(
 
 def test_what_shapes_the_network_is_code_that_its_stages_depend_on() -> None:
     """DVC tracks the values of params.yaml, not the code in params/: nothing in there may shape a network."""
-    assert "systems" in Path(inspect.getfile(blueprint_of)).parts
+    assert "systems" in Path(inspect.getfile(optimisation_of)).parts
     assert not [
         name for name, member in vars(Params).items() if "Blueprint" in str(getattr(member, "__annotations__", ""))
     ]

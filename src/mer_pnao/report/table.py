@@ -1,7 +1,7 @@
 """Table 1 with intervals, the rounds, and what DVC compares."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 import pandas as pd
@@ -99,9 +99,7 @@ def _rows(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> list[dic
         return {
             "system": name,
             "trainval_com": None if trainval is None else trainval.com,
-            "dis": comparison.scores.dis,
-            "dim": comparison.scores.dim,
-            "com": comparison.scores.com,
+            **asdict(comparison.scores),
             "com_low": comparison.com_low,
             "com_high": comparison.com_high,
             "p_better_than_baseline": comparison.p_better,
@@ -151,12 +149,10 @@ def system_figures(
     """`reports/systems.json`: the figures of each system; `<split>_com` for each further split."""
 
     def of(name: str, system: System) -> dict[str, float | None]:
-        trainval, scores = trainval_scores(evidence, system), comparisons[name].scores
+        trainval = trainval_scores(evidence, system)
         numbers = {
             "trainval_com": None if trainval is None else trainval.com,
-            "dis": scores.dis,
-            "dim": scores.dim,
-            "com": scores.com,
+            **asdict(comparisons[name].scores),
             "p_better_than_probe": against_probe[name].p_better,
             "parameters_ratio": system.best.parameters_ratio,
             **calibration_errors(evidence, system),

@@ -16,7 +16,7 @@ from mer_pnao.params.search_space import SECTIONS, Knob, Value
 from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.search.record import StudyRecord
 from mer_pnao.search.study import flat
-from mer_pnao.search.trial import load_task, settings_of
+from mer_pnao.search.trial import by_section, load_task, settings_of
 
 BEST = Path("best_params.yaml")
 _HEAD = """\
@@ -46,16 +46,13 @@ def write_best(record: StudyRecord, path: Path) -> None:
     chosen = record.chosen
     if chosen is None:
         raise InputError(f"the study {record.name} has no trial that ran to its end, and so nothing to write to {path}")
-    values: dict[str, dict[str, Value]] = {}
-    for name, value in chosen.values.items():
-        values.setdefault(SECTIONS[name], {})[name] = value
     content = BestParams(
         profile=record.profile,
         study=record.name,
         trial=chosen.number,
         trainval_com=round(chosen.best.com, 6),
         parameters=chosen.best.parameters,
-        values=values,
+        values=by_section(chosen.values),
         searched_with=json.loads(json.dumps(record.settings)),  # without tuples
         training_data=record.data_digest,
         code=algorithm_version(),

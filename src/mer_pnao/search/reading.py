@@ -56,11 +56,10 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
 
 
 def _importances(study: Study) -> dict[str, float]:
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len({cast(list[float], trial.values)[0] for trial in complete}) < _ENOUGH:
+    def com(trial: FrozenTrial) -> float:
+        return cast(list[float], trial.values)[0]
+
+    if len(set(map(com, study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))))) < _ENOUGH:
         return {}
-    with warnings.catch_warnings():  # about what Optuna may change one day
-        warnings.simplefilter("ignore")
-        return get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(), target=lambda trial: cast(list[float], trial.values)[0]
-        )
+    with warnings.catch_warnings(action="ignore"):  # about what Optuna may change one day
+        return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), target=com)

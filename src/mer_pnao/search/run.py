@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mer_pnao.params.profile import Params
 from mer_pnao.search.best_params import BEST, write_best
+from mer_pnao.search.reading import read_record
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.search.runner import open_search, run_workers
 from mer_pnao.search.storage_errors import failures_named
@@ -22,19 +23,15 @@ class Budget:
     storage: str | None = None  # a PostgreSQL URL; None: the project's journal
 
 
-def _nothing(_: object) -> None:
-    pass
-
-
 def search_profile(
     params: Params,
     objectives: tuple[str, ...],
     budget: Budget,
     *,
-    say: Callable[[str], None] = _nothing,
-    finished: Callable[[TrialRecord], None] = _nothing,
-    known: Callable[[int], None] = _nothing,
-    found: Callable[[StudyRecord], None] = _nothing,
+    say: Callable[[str], None] = lambda _: None,
+    finished: Callable[[TrialRecord], None] = lambda _: None,
+    known: Callable[[int], None] = lambda _: None,
+    found: Callable[[StudyRecord], None] = lambda _: None,
 ) -> StudyRecord:
     """Search until so many trials of the profile are finished, and write the chosen values to `best_params.yaml`.
 
@@ -51,7 +48,7 @@ def search_profile(
             if search.finished < budget.trials:
                 run_workers(search, budget.workers, finished)
         finally:
-            record = search.record()
+            record = read_record(search.study, task)
             if record.trials:
                 found(record)
     write_best(record, project / BEST)

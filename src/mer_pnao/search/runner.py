@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,11 @@ from optuna import Study
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.search import worker
-from mer_pnao.search.reading import read_record, read_trial
-from mer_pnao.search.record import StudyRecord, TrialRecord
+from mer_pnao.search.reading import read_trial
+from mer_pnao.search.record import TrialRecord
 from mer_pnao.search.storage import WorkerRegistry, open_storage
 from mer_pnao.search.storage_errors import shown
-from mer_pnao.search.study import FINISHED, OBJECTIVES, differences, find_or_create, finished_trials, requeue_lost
+from mer_pnao.search.study import FINISHED, differences, find_or_create, finished_trials, requeue_lost
 from mer_pnao.search.trial import OUTCOME, Task
 
 _POLL = 0.2  # seconds between two polls of the workers and the study
@@ -41,10 +41,6 @@ class Search:
     def finished(self) -> int:
         """How many trials count by now."""
         return finished_trials(self.study)
-
-    def record(self) -> StudyRecord:
-        """What was found by now."""
-        return read_record(self.study, self.task)
 
 
 def open_search(
@@ -126,15 +122,10 @@ def _watch(search: Search, workers: int, report: Callable[[], None]) -> None:
 
 def _start(search: Search) -> subprocess.Popen[bytes]:
     """A worker in a session of its own, so that Ctrl-C reaches this process alone."""
-    objectives = next(name for name, each in OBJECTIVES.items() if each == search.task.objectives)
-    command = [sys.executable, "-m", worker.__name__, "--study", search.study.study_name]
-    command += ["--objectives", objectives, "--trials", str(search.trials)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, env=_environment(search.url), start_new_session=True)
-
-
-def _environment(url: str | None) -> Mapping[str, str]:
-    without = {name: value for name, value in os.environ.items() if name != worker.STORAGE}
-    return {**without, "OMP_NUM_THREADS": "1", **({} if url is None else {worker.STORAGE: url})}
+    wanted = [search.study.study_name, ",".join(search.task.objectives), str(search.trials)]
+    command = [sys.executable, "-m", worker.__name__, *wanted]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", worker.STORAGE: search.url or ""}
+    return subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
 
 
 def _end(processes: Sequence[subprocess.Popen[bytes]]) -> None:

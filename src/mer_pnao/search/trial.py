@@ -75,12 +75,18 @@ def _suggest(trial: Trial | FixedTrial, knob: Knob) -> Value:
 
 def with_values(profile: Params, values: Mapping[str, Value]) -> Params:
     """The profile with these values in their sections."""
-    sections: dict[str, dict[str, Any]] = {}
+    changes: dict[str, dict[str, Any]] = by_section(values)
+    return profile.model_copy(
+        update={section: replace(getattr(profile, section), **changed) for section, changed in changes.items()}
+    )
+
+
+def by_section(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
+    """Drawn values, name -> value, as params.yaml has them: section -> name -> value."""
+    sections: dict[str, dict[str, Value]] = {}
     for name, value in values.items():
         sections.setdefault(SECTIONS[name], {})[name] = value
-    return profile.model_copy(
-        update={section: replace(getattr(profile, section), **changed) for section, changed in sections.items()}
-    )
+    return sections
 
 
 @as_input_error(DivergenceError)

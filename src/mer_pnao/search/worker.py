@@ -1,10 +1,9 @@
 """A worker: a process of one thread that takes trials until the study has enough of them.
 
-Started by `mer search` as `python -m mer_pnao.search.worker`; it ends when its standard input is closed, which also
-happens when the process that started it is killed.
+Started by `mer search` as `python -m mer_pnao.search.worker STUDY OBJECTIVES TRIALS`; it ends when its standard input
+is closed, which also happens when the process that started it is killed.
 """
 
-import argparse
 import os
 import signal
 import sys
@@ -70,23 +69,19 @@ def run_trial(study: Study, trial: Trial, task: Task, store: CountingStore) -> N
 
 def main() -> None:
     """Work in the project in the working directory, on the study of its params.yaml."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--study", required=True)
-    parser.add_argument("--objectives", required=True, choices=OBJECTIVES)
-    parser.add_argument("--trials", required=True, type=int)
-    wanted = parser.parse_args()
+    _, study, objectives, trials = sys.argv
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a script's `mer search &` has started it
     torch.set_num_threads(1)
     try:
         with input_errors(), suppress(KeyboardInterrupt):
             Thread(target=_end_with_input, daemon=True).start()
-            task = load_task(load_params(), OBJECTIVES[wanted.objectives])
-            if study_name(task) != wanted.study:
-                raise InputError(f"params.yaml or the data have changed since the study {wanted.study} was started")
-            url = os.environ.get(STORAGE)
+            task = load_task(load_params(), OBJECTIVES[objectives])
+            if study_name(task) != study:
+                raise InputError(f"params.yaml or the data have changed since the study {study} was started")
+            url = os.environ.get(STORAGE) or None
             storage, registry = open_storage(Path(), url)
             with failures_named(url):
-                work(open_study(storage, task), registry, wanted.trials, task, DiskRoundStore(work_folder() / "rounds"))
+                work(open_study(storage, task), registry, int(trials), task, DiskRoundStore(work_folder() / "rounds"))
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # its input may be closed while Python ends
 

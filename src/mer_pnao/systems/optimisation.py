@@ -1,6 +1,5 @@
 """From a profile to the run of Algorithm 1 that makes a system."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +9,6 @@ from mer_pnao.foundations.errors import as_input_error
 from mer_pnao.network.emotion_network import Blueprint
 from mer_pnao.outs.names import DENSE, FUSION
 from mer_pnao.params.profile import Params
-from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.rounds import Optimisation
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.folds import make_folds
@@ -21,35 +19,20 @@ def optimisation_of(system: str, examples: Examples, params: Params, seed: int |
 
     Whoever asks for the same run, a stage, a search or the controls, finds its rounds in the store.
     """
-    return Optimisation(
-        blueprint_of(
-            system, {name: values.shape[1] for name, values in examples.features.items()}, examples.classes, params
-        ),
-        examples,
-        folds_of(examples, params),
-        params.training,
-        pnao_of(system, params),
-        params.seeds[0] if seed is None else seed,
-    )
-
-
-def blueprint_of(system: str, widths: Mapping[str, int], classes: int, params: Params) -> Blueprint:
-    """The dense network of a system, for feature sets of these widths and so many emotions."""
     features = params.features
-    return Blueprint(
-        {name: widths[name] for name in features.sets},
+    blueprint = Blueprint(
+        {name: examples.features[name].shape[1] for name in features.sets},
         features.acoustic,
         features.visual,
-        classes,
+        examples.classes,
         FUSION[system],
         params.network,
         features.gathered,
     )
-
-
-def pnao_of(system: str, params: Params) -> PnaoConfig:
-    """The dense systems are trained without sparsity and not pruned."""
-    return replace(params.pnao, alpha=0.0, rounds=0) if system in DENSE else params.pnao
+    # The dense systems are trained without sparsity and not pruned.
+    pnao = replace(params.pnao, alpha=0.0, rounds=0) if system in DENSE else params.pnao
+    seed = params.seeds[0] if seed is None else seed
+    return Optimisation(blueprint, examples, folds_of(examples, params), params.training, pnao, seed)
 
 
 def folds_of(examples: Examples, params: Params) -> NDArray[np.int64]:

@@ -75,7 +75,9 @@ def opened(project: Path) -> Iterator[Store]:
         experiment = _find_or_create_experiment(client, ARTIFACTS if database else None)
         if database:
             keep_artifacts_relative(database, NAME, experiment.artifact_location, ARTIFACTS)
-        _find_or_create_model(client)
+        if not client.search_registered_models(f"name = '{NAME}'"):
+            with passed_over(RESOURCE_ALREADY_EXISTS):
+                client.create_registered_model(NAME)
         yield Store(client, str(experiment.experiment_id))
 
 
@@ -103,12 +105,6 @@ def _find_or_create_experiment(client: MlflowClient, location: Path | None) -> E
     if made is None or made.lifecycle_stage != "active":
         raise MlflowException(f"the experiment {NAME!r} cannot be created")
     return made
-
-
-def _find_or_create_model(client: MlflowClient) -> None:
-    if not client.search_registered_models(f"name = '{NAME}'"):
-        with passed_over(RESOURCE_ALREADY_EXISTS):
-            client.create_registered_model(NAME)
 
 
 @contextmanager

@@ -46,11 +46,8 @@ class PackagedModel(PythonModel):  # type: ignore[misc]
 
 def output_columns(labels: tuple[str, ...], branches: list[str]) -> list[str]:
     """The columns of a prediction, in order."""
-    posteriors, weights = (
-        [f"{POSTERIOR}{label}" for label in labels],
-        [f"{WEIGHT}{branch}" for branch in branches],
-    )
-    return ["emotion", *posteriors, "valence", "confidence", *weights]
+    posteriors = [f"{POSTERIOR}{label}" for label in labels]
+    return ["emotion", *posteriors, "valence", "confidence", *(f"{WEIGHT}{branch}" for branch in branches)]
 
 
 set_model(PackagedModel())

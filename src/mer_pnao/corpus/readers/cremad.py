@@ -30,13 +30,7 @@ def read_cremad(root: Path, labels: Sequence[str], intensities: Sequence[str] = 
     Raises CorpusError for what Git LFS has not fetched, too.
     """
     table = read_takes(root, parse, tuple(EMOTIONS.values()), labels, tuple(INTENSITIES.values()), intensities)
-    missing = [path for path in table["path"] if _is_pointer(root / path)]
-    if missing:
+    small = [path for path in table["path"] if (root / path).stat().st_size <= 1024]
+    if missing := [path for path in small if (root / path).read_bytes().startswith(_POINTER)]:
         raise CorpusError([f"{root / path} is a pointer and no clip: `git lfs pull` fetches it" for path in missing])
     return table
-
-
-def _is_pointer(path: Path) -> bool:
-    if path.stat().st_size > 1024:
-        return False
-    return path.read_bytes().startswith(_POINTER)
