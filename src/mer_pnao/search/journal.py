@@ -95,11 +95,8 @@ class _JournalLock:
 
 def _cut_torn_line(journal: Path) -> None:
     with journal.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        if not size:
-            return
-        file.seek(size - 1)
-        if file.read(1) == b"\n":
+        file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
+        if file.read(1) in (b"\n", b""):
             return
         file.seek(0)
         file.truncate(file.read().rfind(b"\n") + 1)

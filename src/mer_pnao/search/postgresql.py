@@ -1,7 +1,5 @@
 """A PostgreSQL server as the storage of a study, for workers on several machines."""
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -14,6 +12,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.search.storage_errors import failures_named, shown
 
 _DRIVER = "postgresql+psycopg"
+_KEY = "hashtextextended('mer-pnao search ' || :name, 0)"  # advisory locks have numbers for names
 _KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_keepalives_count": 3}  # seconds, times
 
 
@@ -47,12 +46,12 @@ class ServerRegistry:
     def is_alive(self, worker: str) -> bool:
         """See WorkerRegistry."""
         with self._session() as session:  # which gives the lock back when it ends
-            return not session.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _key(worker)}).scalar_one()
+            return not session.execute(text(f"SELECT pg_try_advisory_lock({_KEY})"), {"name": worker}).scalar_one()
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[Connection]:
         with self._session() as session:
-            session.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _key(name)})
+            session.execute(text(f"SELECT pg_advisory_lock({_KEY})"), {"name": name})
             yield session
 
     @contextmanager
@@ -81,9 +80,3 @@ def open_server(url: str) -> tuple[RDBStorage, ServerRegistry]:
             return RDBStorage(whole, engine_kwargs=options), registry
     except ModuleNotFoundError as error:
         raise InputError(f"{shown(url)} needs the package psycopg: pip install 'mer-pnao[postgresql]'") from error
-
-
-def _key(name: str) -> int:
-    """A key of 64 bits, signed, as PostgreSQL takes them."""
-    digest = hashlib.sha256(json.dumps(["mer-pnao search", name]).encode()).digest()
-    return int.from_bytes(digest[:8], signed=True)

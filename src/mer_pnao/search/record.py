@@ -1,6 +1,6 @@
 """What a search found, as plain values: for the report, for MLflow and for `best_params.yaml`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,8 +79,20 @@ class StudyRecord:
 
     @property
     def chosen(self) -> TrialRecord | None:
-        """The trial whose values are taken; None without a complete one."""
-        return choose([each for each in self.trials if each.complete], self.com_at_least if self.pareto else None)
+        """The trial of the highest Com, or with two objectives the smallest network of at least `com_at_least`.
+
+        At a tie the smaller network, then the fewer rounds, then the earlier trial; where none reaches it, the highest.
+        None without a complete trial.
+        """
+        complete = [each for each in self.trials if each.complete]
+        reaching = [each for each in complete if self.pareto and each.best.com >= self.com_at_least]
+        if reaching:
+            return min(reaching, key=lambda each: (each.best.parameters, -each.best.com, len(each.rounds), each.number))
+        return min(
+            complete,
+            key=lambda each: (-each.best.com, each.best.parameters, len(each.rounds), each.number),
+            default=None,
+        )
 
     @property
     def own(self) -> TrialRecord | None:
@@ -102,16 +114,3 @@ class StudyRecord:
         """The share of all the trials' rounds that were known."""
         asked = sum(each.hits + each.misses for each in self.trials)
         return sum(each.hits for each in self.trials) / asked if asked else 0.0
-
-
-def choose(complete: Sequence[TrialRecord], com_at_least: float | None) -> TrialRecord | None:
-    """The trial of the highest Com, or the smallest network of at least that Com.
-
-    At a tie the smaller network, then the fewer rounds, then the earlier trial; where none reaches it, the highest.
-    """
-    if not complete:
-        return None
-    reaching = [] if com_at_least is None else [each for each in complete if each.best.com >= com_at_least]
-    if reaching:
-        return min(reaching, key=lambda each: (each.best.parameters, -each.best.com, len(each.rounds), each.number))
-    return min(complete, key=lambda each: (-each.best.com, each.best.parameters, len(each.rounds), each.number))

@@ -37,12 +37,11 @@ class StageTracker:
         """Take the lineage of the project's root. Raises InputError when MER_TRACKING is neither on nor off."""
         # The dvc.lock that a stage meets tells of the outs before; `mer track` tags the one that DVC writes after it.
         self.lineage = replace(read_lineage(project), dvc_lock=None)
-        self._due = 1  # answers that are still to come; the first says that the process is ready
+        self._due = 0  # answers that are still to come; the first says that the process is ready
         self._ready = self._failed = False
         self._said = ""
         self._process: subprocess.Popen[bytes] | None = None
         if not tracking_wanted():
-            self._due, self._failed = 0, True
             return
         self._line, there = Pipe()
         command = [sys.executable, "-P", "-m", "mer_pnao.tracking.stage_worker", str(there.fileno())]
@@ -55,6 +54,7 @@ class StageTracker:
             except OSError as error:
                 self._give_up(f"no process can be started that logs ({error.strerror})")
                 return
+        self._due = 1
         weakref.finalize(self, _end, self._process, self._line)
 
     def round(self, directory: Path) -> None:
