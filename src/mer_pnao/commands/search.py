@@ -1,7 +1,6 @@
 """Commands that find what is best set in params.yaml, and set it."""
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,13 +17,6 @@ _STORAGE = typer.Option(
 search = typer.Typer(invoke_without_command=True)
 
 
-class Objectives(StrEnum):
-    """What is searched for."""
-
-    COM = "com"
-    BOTH = "com,parameters"
-
-
 @search.callback()
 def run(
     context: typer.Context,
@@ -37,8 +29,9 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a study, or join the workers at it.")] = False,
     storage: Annotated[str | None, _STORAGE] = None,
     objectives: Annotated[
-        Objectives, typer.Option(help="The highest Com, or the smallest network of at least search.com_at_least.")
-    ] = Objectives.COM,
+        Literal["com", "com,parameters"],
+        typer.Option(help="The highest Com, or the smallest network of at least search.com_at_least."),
+    ] = "com",
 ) -> None:
     """Search for NAOR, sparsity and rounds by out-of-fold Com, as `search` in params.yaml says."""
     if context.invoked_subcommand is not None:

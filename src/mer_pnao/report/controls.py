@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mer_pnao.controls.names import DENSE, METHODS, PNAO, TITLES
 from mer_pnao.controls.run import Outcome
-from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means
+from mer_pnao.evaluation.bootstrap import Predicted, bootstrap_of_means
 from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.files import write_bytes, write_text
@@ -33,7 +33,10 @@ def controls_table(
     rows = []
     for size in sorted({each.size for each in outcomes}):
         of_size = {name: [each for each in outcomes if (each.method, each.size) == (name, size)] for name in METHODS}
-        compared = {split: _compare(of_size, split, truth[split], resamples, seed) for split in truth}
+        compared = {}
+        for split, examples in truth.items():
+            decided = {method: [getattr(each, split) for each in trainings] for method, trainings in of_size.items()}
+            compared[split] = bootstrap_of_means(examples.emotion, examples.valence, decided, PNAO, resamples, seed)
         dense = np.mean([each.parameters for each in of_size[DENSE]])
         for method, trainings in of_size.items():
             trainval, test = compared["trainval"][method], compared["test"][method]
@@ -86,13 +89,6 @@ def print_controls(table: pd.DataFrame, console: Console) -> None:
         f"{short_count(dense['parameters'])} parameters.",
         style="dim",
     )
-
-
-def _compare(
-    of_size: Mapping[str, Sequence[Outcome]], split: str, examples: Examples, resamples: int, seed: int
-) -> dict[str, Comparison]:
-    systems = {method: [getattr(each, split) for each in outcomes] for method, outcomes in of_size.items()}
-    return bootstrap_of_means(examples.emotion, examples.valence, systems, PNAO, resamples, seed)
 
 
 def _std(outcomes: Sequence[Outcome], split: str, examples: Examples) -> float | None:

@@ -110,7 +110,11 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
     present = [name for name in SYSTEMS if (models / name).is_dir()]
     if not present:
         raise InputError(f"{models} holds none of the systems {', '.join(SYSTEMS)}")
-    systems = {name: _read_system(models / name, truth, labels) for name in present}
+    systems = {}
+    for name in present:
+        folders = [models / name, *further_seeds(models / name).values()]
+        of_record, *repeats = (_read_training(name, folder, truth, labels) for folder in folders)
+        systems[name] = replace(of_record, repeats=tuple(repeats))
     trainings = [training for system in systems.values() for training in system.trainings]
     first = trainings[0]
     for training in trainings:
@@ -140,12 +144,6 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
 def _truth_of(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
     columns = ["name", "discrete", "valence"]
     return truth.set_index("name", drop=False).loc[predictions["name"], columns].reset_index(drop=True)
-
-
-def _read_system(directory: Path, truth: pd.DataFrame, labels: Sequence[str]) -> System:
-    folders = [directory, *further_seeds(directory).values()]
-    of_record, *repeats = (_read_training(directory.name, folder, truth, labels) for folder in folders)
-    return replace(of_record, repeats=tuple(repeats))
 
 
 def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequence[str]) -> System:

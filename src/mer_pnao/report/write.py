@@ -12,7 +12,6 @@ from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
 from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table, system_figures
 
-SKIPPED_COLUMNS = ["name", "encoder", "action", "reason"]
 SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
 
 
@@ -37,7 +36,6 @@ def write_report(
     table, rounds = results_table(evidence, comparisons, further), rounds_table(evidence)
     numbers = system_figures(evidence, comparisons, compare(evidence, setting.resamples, setting.seed, PROBE), further)
     pictures = draw_figures(evidence)
-    skipped = skipped[SKIPPED_COLUMNS]
 
     write_bytes(out / "table.csv", _csv(table))
     write_bytes(out / "rounds.csv", _csv(rounds))
