@@ -23,7 +23,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking import ui_watch
 from mer_pnao.tracking.connection import DATABASE, NAME
 from mer_pnao.tracking.ui import serve_ui
-from mer_pnao.tracking.views import BY_ROUND, VIEWS, first_view
+from mer_pnao.tracking.views import BY_ROUND, VIEWS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SERVE = "import sys, pathlib; from mer_pnao.tracking import ui; ui.serve_ui(pathlib.Path(), int(sys.argv[1]))"
@@ -137,7 +137,7 @@ def test_the_ui_serves_runs_and_artifacts_until_it_is_stopped(stop: signal.Signa
         server.send_signal(stop)
         _, said = server.communicate(timeout=120)
     assert said.startswith("starting MLflow, which takes some seconds; Ctrl-C ends it\n")
-    assert f"MLflow answers now: {address}/{first_view('1')}\n" in said
+    assert f"MLflow answers now: {address}/{VIEWS[0].address('1')}\n" in said
     assert "Traceback" not in said
     assert processes_of(server.pid) == []
     assert not answers(f"{address}/health")

@@ -6,7 +6,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, TPESampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from mer_pnao.params.search_space import Knob
 from mer_pnao.pruning.keys import derived_seed
@@ -23,9 +23,6 @@ class OnGrid(BaseSampler):
         self.knobs = {knob.name: knob for knob in knobs}
         self.seed = seed
         self._tpe = TPESampler(seed=seed)
-
-    def reseed_rng(self) -> None:
-        """Nothing: threads are not used, and each trial has its seed."""
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Start the trial's own draws."""
@@ -48,7 +45,3 @@ class OnGrid(BaseSampler):
         """TPE's draw of one value, which is uniform in the first trials, on the grid."""
         drawn = self._tpe.sample_independent(study, trial, param_name, param_distribution)
         return self.knobs[param_name].nearest(drawn)
-
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """What TPE does with a finished trial."""
-        self._tpe.after_trial(study, trial, state, values)

@@ -20,7 +20,7 @@ from mer_pnao.tracking.connection import (
 )
 from mer_pnao.tracking.database import is_database
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.views import first_view, write_views
+from mer_pnao.tracking.views import VIEWS, write_views
 
 HOST = "127.0.0.1"  # the server has no log-in
 
@@ -41,7 +41,7 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
     with reached(project) as store:  # what is wrong with the database is a sentence here, and a traceback there
         follow_models(store, project)
         write_views(store, project)
-        page = f"http://{HOST}:{port}/{first_view(store.experiment)}"
+        page = f"http://{HOST}:{port}/{VIEWS[0].address(store.experiment)}"
     # One worker and no job execution: half the memory. Locations are relative to the root.
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--artifacts-destination", str(ARTIFACTS), "--uvicorn-opts", "--log-level warning"]

@@ -85,7 +85,7 @@ _TABLE = (  # as the page calls columns
     "params.`pnao.naor`",
     "params.`pnao.alpha`",
 )
-VIEWS = (
+VIEWS = (  # the one to begin with is the first
     _View("systems", "Systems by Com", "the systems by Train&Val Com, the best first", "TABLE", _SYSTEMS, _TABLE),
     _View(
         "rounds",
@@ -124,11 +124,6 @@ VIEWS = (
         },
     ),
 )
-
-
-def first_view(experiment: str) -> str:
-    """The address of the view to begin with, after the server's `/`."""
-    return VIEWS[0].address(experiment)
 
 
 def write_views(store: Store, project: Path) -> None:

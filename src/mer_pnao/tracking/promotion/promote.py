@@ -61,8 +61,11 @@ def promote(
         repaired = repair(store)
         follow_models(store, project)
         held = standing(store)
-        chosen = _chosen(store, version, held.candidate)
-        number, title = int(chosen.version), title_of(chosen)
+        number = held.candidate if version is None else version
+        if number is None:
+            raise InputError(f"{NAME} has no {CANDIDATE}: run `make run` or `mer register` first, or name a version")
+        chosen = get_number(store, number)
+        title = title_of(chosen)
         if held.champion == number:
             return Promotion(number, title, number, (), False, None, repaired)
         champion = None if held.champion is None else find_number(store, held.champion)
@@ -74,13 +77,6 @@ def promote(
         if passed or reason is not None:
             change_champion(store, Change("promotion", number, held.champion, held.previous, now, reason))
         return Promotion(number, title, held.champion, gates, passed or reason is not None, report, repaired)
-
-
-def _chosen(store: Store, version: int | None, candidate: int | None) -> ModelVersion:
-    number = candidate if version is None else version
-    if number is None:
-        raise InputError(f"{NAME} has no {CANDIDATE}: run `make run` or `mer register` first, or name a version")
-    return get_number(store, number)
 
 
 def _record(
