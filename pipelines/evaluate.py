@@ -16,7 +16,7 @@ def main() -> None:
     """Compare all systems and write `reports/`."""
     params = load_params()
     manifest = params.data / "manifest.csv"
-    truth = read_manifest(manifest)[["name", "split", "discrete", "valence"]]
+    truth = read_manifest(manifest)[["name", "speaker", "split", "discrete", "valence"]]
     lists = [params.data / "features" / name / "skipped.csv" for name in (*params.encoders, *params.imported)]
     skipped = pd.DataFrame(
         [entry for path in lists for entry in read_remarks(path)],

@@ -28,7 +28,9 @@ def make_truth(clips: int, valence: bool, labels: Sequence[str] = LABELS, seed: 
     values = np.where(r.random(clips) < 0.1, np.nan, r.normal(0, 1.7, clips)) if valence else np.full(clips, np.nan)
     split = ["test" if i % 3 == 0 else "train" for i in range(clips)]
     names = [f"clip_{i:05d}" for i in range(clips)]
-    return pd.DataFrame({"name": names, "split": split, "discrete": emotion, "valence": values})
+    speakers = [f"speaker-{i % 36:02d}" for i in range(clips)]  # twelve of them in test
+    columns = {"name": names, "speaker": speakers, "split": split, "discrete": emotion, "valence": values}
+    return pd.DataFrame(columns)
 
 
 BRANCHES = ("hubert-18", "hubert-19", "hubert-20")

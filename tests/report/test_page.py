@@ -1,3 +1,4 @@
+import dataclasses
 import html
 import re
 from dataclasses import replace
@@ -12,7 +13,7 @@ from mer_pnao.report import page as page_module
 from mer_pnao.report.calibration import _verdict, calibration
 from mer_pnao.report.evidence import read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.table import compare, verdict
+from mer_pnao.report.table import compare, compare_methods, results_table, verdict
 from mer_pnao.report.words import number, percent, probability, signed
 
 RESAMPLES = 200
@@ -42,8 +43,9 @@ class Structure(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evidence(build, truth_of, tmp_path_factory):
+    """Of three seeds: what a verdict asks for."""
     truth = truth_of(240, valence=True)
-    return read_evidence(build(tmp_path_factory.mktemp("page") / "models", truth), truth, LABELS)
+    return read_evidence(build(tmp_path_factory.mktemp("page") / "models", truth, seeds=(0, 1, 2)), truth, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +53,26 @@ def compared(evidence):
     return compare(evidence, RESAMPLES, 0)
 
 
+@pytest.fixture(scope="module")
+def methods(evidence):
+    return compare_methods(evidence, RESAMPLES, 0)
+
+
 @pytest.fixture
-def rendered(evidence, compared, skipped):
-    def render(profile="mer2023", **changes):
+def rendered(evidence, compared, methods, skipped):
+    def render(profile="mer2023", seeds=3, **changes):
         comparisons = compared | changes
+        table = results_table(evidence, comparisons, compared)
         names = [f"{kind}_{name}" for kind in ("confusion", "rounds", "weights") for name in evidence.systems]
         pictures = dict.fromkeys([*names, "reliability"], b"\x89PNG")
         return page(
             evidence,
             comparisons,
+            table,
             skipped,
             pictures,
             Setting(profile, RESAMPLES, 0),
+            methods=methods | changes if seeds == 3 else {},
         )
 
     return render
@@ -127,6 +137,31 @@ def test_the_headline_does_not_claim_more_than_the_interval(rendered, final, wor
     assert claims == [words]
     heading = re.search("<h1>(.*?)</h1>", rendered(final=final), re.DOTALL).group(1)
     assert f"0.020 {'above' if final.gain > 0 else 'below'} the baseline" in " ".join(heading.split())
+
+
+def test_one_seed_tells_of_these_models_and_gives_no_verdict(rendered):
+    text = rendered(seeds=1, final=comparison(0.02, 0.001, 0.044, 0.98))
+    lead = " ".join(re.search(r'<p class="lead">(.*?)</p>', text, re.DOTALL).group(1).split())
+    assert lead.startswith("On 80 test clips of 12 speakers <strong>these two trained models</strong> differ by a gain")
+    assert "only three seeds or more" in lead
+    assert "Against baseline" not in text
+    assert "Against baseline" in rendered()
+
+
+def test_methods_are_compared_from_three_seeds_of_every_network_on(evidence):
+    assert set(compare_methods(evidence, 50, 0)) == set(evidence.systems)
+    for kept in (0, 1):
+        pnao = evidence.systems["pnao"]
+        systems = evidence.systems | {"pnao": dataclasses.replace(pnao, repeats=pnao.repeats[:kept])}
+        assert compare_methods(dataclasses.replace(evidence, systems=systems), 50, 0) == {}
+
+
+def test_of_few_speakers_the_sign_flip_test_is_told(rendered):
+    few = dataclasses.replace(comparison(0.02, 0.001, 0.044, 0.98), p_sign_flip=0.0625)
+    words = "With so few speakers such intervals are too narrow; the exact sign-flip test"
+    for seeds in (1, 3):
+        assert words in " ".join(rendered(seeds=seeds, final=few).split())
+        assert words not in " ".join(rendered(seeds=seeds).split())
 
 
 def test_a_probe_that_wins_is_told(rendered):

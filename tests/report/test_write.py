@@ -194,7 +194,7 @@ def test_without_valence_there_is_no_dim(build, truth_of, skipped, tmp_path):
 
 @pytest.mark.usefixtures("undrawn")
 def test_clips_that_no_system_could_read_are_left_out(models, truth, skipped, tmp_path):
-    extra = pd.DataFrame([["broken", "test", "sad", 0.0]], columns=["name", "split", "discrete", "valence"])
+    extra = pd.DataFrame([["broken", "speaker-00", "test", "sad", 0.0]], columns=list(truth))
     out = report(models, pd.concat([extra, truth], ignore_index=True), skipped, tmp_path / "out")
     assert (out / "table.csv").read_bytes() == (
         report(models, truth, skipped, tmp_path / "without") / "table.csv"

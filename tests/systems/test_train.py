@@ -239,6 +239,7 @@ def test_seeds_differ_in_the_networks_and_share_the_folds(
     truth = pd.DataFrame(
         {
             "name": [*dataset.train.names, *dataset.test.names],
+            "speaker": [*(dataset.train.speakers or ()), *(dataset.test.speakers or ())],
             "split": ["train"] * len(dataset.train) + ["test"] * len(dataset.test),
             "discrete": [LABELS[i] for part in (dataset.train, dataset.test) for i in part.emotion],
             "valence": np.concatenate([dataset.train.valence, dataset.test.valence]),

@@ -85,7 +85,7 @@ def test_scores_and_figures_are_the_records(tracked: Path) -> None:
         assert metrics[name] == record[name]
     assert metrics["kept_nodes"] == 7.5
     assert metrics["kept_nodes_ratio"] == 0.75
-    weights = (tracked / "models/enf_pnao/round-01").glob("*.safetensors")
+    weights = (tracked / "models/enf_pnao/round-01").glob("fold-*.safetensors")
     assert metrics["model_bytes"] == sum(path.stat().st_size for path in weights)
 
 

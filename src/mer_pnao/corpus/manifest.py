@@ -36,6 +36,17 @@ def faults_of(error: InputError) -> tuple[str, ...]:
     return error.faults if isinstance(error, CorpusError) else (str(error),)
 
 
+def speakers_of(table: pd.DataFrame) -> tuple[str, ...] | None:
+    """Who speaks in each clip of a manifest's rows; None where no speaker is known.
+
+    A clip of an unknown speaker among known ones is a speaker of its own.
+    """
+    if not table["speaker"].any():
+        return None
+    pairs = zip(table["speaker"], table["name"], strict=True)
+    return tuple(speaker or f"unknown speaker of {name}" for speaker, name in pairs)
+
+
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a CSV file in UTF-8 as text: each cell a str, "" where empty; row i of the table is row i + 2 of the file.
 

@@ -36,7 +36,9 @@ def controls_table(
         compared = {}
         for split, examples in truth.items():
             decided = {method: [getattr(each, split) for each in trainings] for method, trainings in of_size.items()}
-            compared[split] = bootstrap_of_means(examples.emotion, examples.valence, decided, PNAO, resamples, seed)
+            compared[split] = bootstrap_of_means(
+                examples.emotion, examples.valence, decided, PNAO, resamples, seed, groups=examples.speakers
+            )
         dense = np.mean([each.parameters for each in of_size[DENSE]])
         for method, trainings in of_size.items():
             trainval, test = compared["trainval"][method], compared["test"][method]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.decisions import read_predictions, read_table
 from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, SYSTEMS, TITLES, TRAINVAL, WEIGHTS, further_seeds
@@ -62,7 +63,7 @@ class Evidence:
 
     labels: tuple[str, ...]
     systems: dict[str, System]  # in the order of Table 1
-    trainval: pd.DataFrame  # name, discrete, valence
+    trainval: pd.DataFrame  # name, speaker, discrete, valence
     test: pd.DataFrame
     data_digest: str
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # further splits, with "" for no emotion
@@ -72,6 +73,11 @@ class Evidence:
     def branches(self) -> list[str]:
         """The branches of all systems."""
         return list(dict.fromkeys(branch for system in self.systems.values() for branch in system.branches))
+
+    @property
+    def speakers(self) -> int:
+        """How many speak in the test clips; 0 where nobody is known."""
+        return len(set(speakers_of(self.test) or ()))
 
     @property
     def has_valence(self) -> bool:
@@ -101,7 +107,7 @@ class Evidence:
 
 
 def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> Evidence:
-    """Read the systems that exist under `models`, for a truth with columns name, split, discrete, valence.
+    """Read the systems that exist under `models`, for a truth with columns name, speaker, split, discrete, valence.
 
     The emotion of a clip in a further split may be "". Clips of the truth that no system predicts (skipped ones) are
     left out. Raises InputError naming the file when a record or a prediction is missing or does not fit, or when two
@@ -142,7 +148,7 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
 
 
 def _truth_of(truth: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    columns = ["name", "discrete", "valence"]
+    columns = ["name", "speaker", "discrete", "valence"]
     return truth.set_index("name", drop=False).loc[predictions["name"], columns].reset_index(drop=True)
 
 

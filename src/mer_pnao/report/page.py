@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -31,12 +32,18 @@ class Setting:
 def page(
     evidence: Evidence,
     comparisons: Mapping[str, Comparison],
+    table: pd.DataFrame,
     skipped: pd.DataFrame,
     pictures: Mapping[str, bytes],
     setting: Setting,
     further: Sequence[FurtherSplit] = (),
+    methods: Mapping[str, Comparison] = MappingProxyType({}),
 ) -> str:
-    """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded."""
+    """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded.
+
+    Takes the models of record's comparisons with the baseline's, `results_table`'s table, and the comparisons of the
+    methods over several seeds, by which alone there are verdicts.
+    """
     systems = list(evidence.systems.values())
     values = {
         "evidence": evidence,
@@ -45,12 +52,14 @@ def page(
         "absent": [TITLES[name] for name in SYSTEMS if name not in evidence.systems],
         "headline": _headline_system(evidence),
         "comparisons": comparisons,
-        "verdicts": _verdicts(comparisons),
+        "methods": methods,
+        "rows": {row["system"]: row for row in table[: len(SYSTEMS)].to_dict("records")},
+        "verdicts": _verdicts(methods),
         "weighed": [system for system in systems if f"weights_{system.name}" in pictures],
         "trainval": {system.name: trainval_scores(evidence, system) for system in systems},
         "over": over_seeds(evidence),
         "further": further,
-        "further_verdicts": {each.name: _verdicts(each.comparisons) for each in further},
+        "further_verdicts": {each.name: _verdicts(each.methods) for each in further},
         "emotions": _by_emotion(evidence),
         "calibrations": [(system, calibration(evidence, system, setting.seed)) for system in systems],
         "ece_headings": [f"ECE,|{branch}" for branch in evidence.branches],

@@ -6,12 +6,15 @@ from typing import Any
 
 import pandas as pd
 
-from mer_pnao.evaluation.bootstrap import Comparison, Predicted, paired_bootstrap
-from mer_pnao.outs.names import BASELINE, FINAL, PRUNED, SYSTEMS
+from mer_pnao.corpus.manifest import speakers_of
+from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means, paired_bootstrap
+from mer_pnao.evaluation.scores import recognition
+from mer_pnao.outs.names import BASELINE, FINAL, PROBE, PRUNED, SYSTEMS
 from mer_pnao.report.calibration import calibration_errors
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import SEED_COLUMNS, OverSeeds, over_seeds, trainval_scores
 
+SEEDS = 3  # trainings of each system that a verdict asks for at least: one tells of one trained model
 CONFIDENT = 0.95  # the P that a verdict of better or worse asks for; promotion has a limit of its own
 COLUMNS = [
     "system",
@@ -24,6 +27,13 @@ COLUMNS = [
     "p_better_than_baseline",
     "parameters",
     "parameters_ratio",
+    "p_better_than_probe",
+    "p_sign_flip",  # over the baseline, of fewer than ten speakers
+    "uar",
+    "wa",
+    "macro_f1",
+    "clips",
+    "speakers",  # 0: not known, so clips were drawn
 ]
 SPLIT = "split"  # the last column, where there are further splits
 
@@ -36,6 +46,8 @@ class FurtherSplit:
     clips: int  # that were predicted
     evidence: Evidence  # with the split's labelled clips as its test clips
     comparisons: Mapping[str, Comparison]  # empty where no clip has a label
+    against_probe: Mapping[str, Comparison]
+    methods: Mapping[str, Comparison]  # see `compare_methods`
 
 
 def further_splits(evidence: Evidence, resamples: int, seed: int) -> list[FurtherSplit]:
@@ -43,19 +55,35 @@ def further_splits(evidence: Evidence, resamples: int, seed: int) -> list[Furthe
     found = []
     for split, truth in evidence.others.items():
         here = evidence.on(split)
-        compared = {} if here.test.empty else compare(here, resamples, seed)
-        found.append(FurtherSplit(split, len(truth), here, compared))
+        scored = [] if here.test.empty else [compare(here, resamples, seed), compare(here, resamples, seed, PROBE)]
+        compared, against_probe = scored or ({}, {})
+        methods = compare_methods(here, resamples, seed) if scored else {}
+        found.append(FurtherSplit(split, len(truth), here, compared, against_probe, methods))
     return found
 
 
 def compare(evidence: Evidence, resamples: int, seed: int, rival: str = BASELINE) -> dict[str, Comparison]:
-    """Every system's test scores, interval and gain over the rival, on the same resamples."""
+    """Every model of record's test scores, interval and gain over the rival, on the same resamples."""
     systems = {
         name: Predicted(system.test["discrete"], system.test["valence"]) for name, system in evidence.systems.items()
     }
     truth = evidence.test
     against = rival if rival in systems else None
-    return paired_bootstrap(truth["discrete"], truth["valence"], systems, against, resamples, seed)
+    groups = speakers_of(truth)
+    return paired_bootstrap(truth["discrete"], truth["valence"], systems, against, resamples, seed, groups=groups)
+
+
+def compare_methods(evidence: Evidence, resamples: int, seed: int) -> dict[str, Comparison]:
+    """The same of the systems' means over their seeds and over the baseline; empty when one has fewer than `SEEDS`."""
+    trainings = {name: system.trainings for name, system in evidence.systems.items()}
+    if BASELINE not in trainings or any(len(each) < SEEDS for name, each in trainings.items() if name != PROBE):
+        return {}
+    systems = {
+        name: [Predicted(one.test["discrete"], one.test["valence"]) for one in each] for name, each in trainings.items()
+    }
+    truth = evidence.test
+    groups = speakers_of(truth)
+    return bootstrap_of_means(truth["discrete"], truth["valence"], systems, BASELINE, resamples, seed, groups=groups)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -69,7 +97,10 @@ def verdict(comparison: Comparison) -> str:
 
 
 def results_table(
-    evidence: Evidence, comparisons: Mapping[str, Comparison], further: Sequence[FurtherSplit] = ()
+    evidence: Evidence,
+    comparisons: Mapping[str, Comparison],
+    against_probe: Mapping[str, Comparison],
+    further: Sequence[FurtherSplit] = (),
 ) -> pd.DataFrame:
     """`reports/table.csv`: a row for each of the six systems, empty but for its name when untrained.
 
@@ -77,7 +108,8 @@ def results_table(
     seeds, mean and sample standard deviation over them follow. Where there are further splits, the column `split`
     follows and six rows for each of them, empty but for the names where no clip of it has a label.
     """
-    blocks = [_rows(evidence, comparisons), *(_rows(each.evidence, each.comparisons) for each in further)]
+    blocks = [_rows(evidence, comparisons, against_probe)]
+    blocks += [_rows(each.evidence, each.comparisons, each.against_probe) for each in further]
     columns = [*COLUMNS, *(SEED_COLUMNS if any("seeds" in row for row in blocks[0]) else [])]
     if further:
         columns.append(SPLIT)
@@ -87,7 +119,9 @@ def results_table(
     return _typed(pd.DataFrame([row for rows in blocks for row in rows], columns=columns))
 
 
-def _rows(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> list[dict[str, Any]]:
+def _rows(
+    evidence: Evidence, comparisons: Mapping[str, Comparison], against_probe: Mapping[str, Comparison]
+) -> list[dict[str, Any]]:
     """The six rows of one split."""
     spreads = over_seeds(evidence) if comparisons else {}
 
@@ -105,6 +139,11 @@ def _rows(evidence: Evidence, comparisons: Mapping[str, Comparison]) -> list[dic
             "p_better_than_baseline": comparison.p_better,
             "parameters": system.best.parameters,
             "parameters_ratio": system.best.parameters_ratio,
+            "p_better_than_probe": against_probe[name].p_better,
+            "p_sign_flip": comparison.p_sign_flip,
+            **asdict(recognition(evidence.test["discrete"], system.test["discrete"])),
+            "clips": len(evidence.test),
+            "speakers": evidence.speakers,
             **(_seed_columns(spreads[name]) if name in spreads else {}),
         }
 
@@ -175,6 +214,6 @@ def metrics(figures: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """Whole parameters although some are missing; floats although a whole column is."""
-    counts = {"parameters": "Int64"} | ({"seeds": "Int64"} if "seeds" in table else {})
+    counts = {name: "Int64" for name in ("parameters", "clips", "speakers", "seeds") if name in table}
     numbers = [column for column in table if column not in ("system", "round", "split", "best", *counts)]
     return table.astype(counts | {str(column): float for column in numbers})

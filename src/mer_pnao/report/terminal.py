@@ -30,8 +30,12 @@ def print_table(path: Path, console: Console) -> None:
         scored = rows[rows["com"].notna()]
         if len(scored) or not split:
             _print_scores(scored, split, console)
-    where = "its split" if SPLIT in table else "the test split"
-    console.print(f"Com = Dis - 0.25 Dim on {where}; P: probability to be better than the baseline.", style="dim")
+    known = table.dropna(subset=["com"]).iloc[0]
+    speakers = f" of {known['speakers']:.0f} speakers" if known["speakers"] else ""
+    where = "its split" if SPLIT in table else f"{known['clips']:.0f} test clips{speakers}"
+    drawn = "speakers" if speakers else "clips"
+    console.print(f"Com = Dis - 0.25 Dim on {where}. Interval and P (better than the", style="dim")
+    console.print(f"baseline) from resamples of {drawn}. Of one seed they tell of these trained models.", style="dim")
     console.print("Another kind of processor moves Com as another seed does: by about .03 on the demo.", style="dim")
     if "seeds" in table:
         for split, rows in blocks.items():

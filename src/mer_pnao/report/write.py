@@ -10,7 +10,15 @@ from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.report import figures
 from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.table import compare, further_splits, metrics, results_table, rounds_table, system_figures
+from mer_pnao.report.table import (
+    compare,
+    compare_methods,
+    further_splits,
+    metrics,
+    results_table,
+    rounds_table,
+    system_figures,
+)
 
 SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
 
@@ -25,7 +33,7 @@ def write_report(
 ) -> None:
     """Write tables, predictions, metrics, figures, the page and a submission for each test split into `out`.
 
-    Takes the truth with columns name, split, discrete ("" for a clip of a further split that has no label),
+    Takes the truth with columns name, speaker, split, discrete ("" for a clip of a further split that has no label),
     valence (NaN where missing), the emotions in their order, and the skipped clips with columns name, encoder,
     action, reason. Each file is written whole or not at all, and the same inputs give the same bytes. Raises
     InputError naming the file when `models` does not fit.
@@ -33,8 +41,10 @@ def write_report(
     evidence = read_evidence(models, truth, labels)
     comparisons = compare(evidence, setting.resamples, setting.seed)
     further = further_splits(evidence, setting.resamples, setting.seed)
-    table, rounds = results_table(evidence, comparisons, further), rounds_table(evidence)
-    numbers = system_figures(evidence, comparisons, compare(evidence, setting.resamples, setting.seed, PROBE), further)
+    against_probe = compare(evidence, setting.resamples, setting.seed, PROBE)
+    methods = compare_methods(evidence, setting.resamples, setting.seed)
+    table, rounds = results_table(evidence, comparisons, against_probe, further), rounds_table(evidence)
+    numbers = system_figures(evidence, comparisons, against_probe, further)
     pictures = draw_figures(evidence)
 
     write_bytes(out / "table.csv", _csv(table))
@@ -50,7 +60,8 @@ def write_report(
             write_bytes(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
     for name, picture in pictures.items():
         write_bytes(out / "figures" / f"{name}.png", picture)
-    write_bytes(out / "index.html", page(evidence, comparisons, skipped, pictures, setting, further).encode())
+    html = page(evidence, comparisons, table, skipped, pictures, setting, further=further, methods=methods)
+    write_bytes(out / "index.html", html.encode())
 
 
 def draw_figures(evidence: Evidence) -> dict[str, bytes]:

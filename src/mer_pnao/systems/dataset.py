@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mer_pnao.corpus.manifest import SPLITS, labels_of, read_manifest
+from mer_pnao.corpus.manifest import SPLITS, labels_of, read_manifest, speakers_of
 from mer_pnao.features.provenance import read_provenance
 from mer_pnao.features.sets import FeatureSet, load_sets
 from mer_pnao.foundations.errors import InputError
@@ -44,11 +44,6 @@ class Dataset:
         further = [f"{split}={examples.digest()}" for split, examples in self.others.items()]
         text = "\0".join([self.train.digest(), self.test.digest(), *self.labels, *further])
         return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def widths(self) -> dict[str, int]:
-        """Feature set -> its width."""
-        return {name: values.shape[1] for name, values in self.train.features.items()}
 
 
 def dataset_of(params: Params) -> Dataset:
@@ -99,15 +94,11 @@ def trained_on_of(dataset: Dataset, params: Params) -> TrainedOn:
 def _examples(table: pd.DataFrame, sets: dict[str, FeatureSet], labels: Sequence[str]) -> Examples:
     names = tuple(table["name"])
     rows = {key: {name: i for i, name in enumerate(part.names)} for key, part in sets.items()}
-    # A clip of an unknown speaker is a group of its own; without any speaker there are no groups.
-    speakers = tuple(
-        speaker or f"unknown speaker of {name}" for speaker, name in zip(table["speaker"], names, strict=True)
-    )
     return Examples(
         names,
         {key: part.vectors[[rows[key][name] for name in names]] for key, part in sets.items()},
         np.array([labels.index(label) if label else UNLABELLED for label in table["discrete"]], dtype=np.int64),
         table["valence"].to_numpy(np.float32),
-        speakers if table["speaker"].any() else None,
+        speakers_of(table),
         len(labels),
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from mer_pnao.corpus.manifest import read_manifest
+from mer_pnao.corpus.manifest import read_manifest, speakers_of
 from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
@@ -63,7 +63,9 @@ def _clips(finished: Finished, split: str, rows: pd.DataFrame, here: pd.DataFram
     count, speakers = len(here), len(set(here["speaker"]) - {""})
     try:
         predicted = {split: Predicted(rows["discrete"], rows["valence"])}
-        compared = paired_bootstrap(here["discrete"], here["valence"], predicted, None, resamples, seed)[split]
+        truth = (here["discrete"], here["valence"])
+        groups = speakers_of(here.reset_index())
+        compared = paired_bootstrap(*truth, predicted, None, resamples, seed, groups=groups)[split]
     except ValueError:  # there are none, or a valence was not recorded
         return Clips(count, speakers, None, None)
     # The manifest may be of another day; then this would be another quantity.
@@ -107,7 +109,8 @@ def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> I
         dim = "" if scores.dim is None else f"{scores.dim:.3f}"
         yield f"| {_split(split)} | {counts} | {scores.dis:.3f} | {dim} | {scores.com:.3f} | {interval} |"
     yield "\nDis: weighted F1. Dim: squared error of valence. Com = Dis - 0.25 Dim. Train&Val: out of fold. The rounds "
-    yield "were compared by Train&Val alone; the interval holds the draw of the clips, not that of the seed.\n"
+    yield "were compared by Train&Val alone; the interval holds the draw of the speakers (of the clips, where none is "
+    yield "known) and not that of the seed.\n"
     yield f"- **Data**: profile `{asked.profile}`, digest `{record.data_digest[:12]}`{_valence(trained_on)}."
     yield f"- **Network**: {record.parameters:,} parameters a network, mean of {asked.folds} (one a fold), "
     yield f"whose decisions are averaged; sparsity alpha {asked.alpha}, {asked.fusion} fusion, seed {asked.seed}."

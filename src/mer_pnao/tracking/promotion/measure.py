@@ -157,6 +157,7 @@ def _compare(
             "rival",
             params.evaluation.resamples,
             params.seed,
+            groups=test.speakers,
         )
     except ValueError as error:
         return Unknown(f"the recorded predictions cannot be scored: {error}")
