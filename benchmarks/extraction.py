@@ -45,7 +45,8 @@ from mer_pnao.extraction.ray_engine import on_ray
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.parallel import usable_cores
-from mer_pnao.foundations.precision import Precision, number_type
+from mer_pnao.foundations.placement import number_type
+from mer_pnao.foundations.precision import Precision
 from mer_pnao.media.decode import MediaLimits, choose_frames, read_frames, read_sound
 from mer_pnao.media.face_reader import FaceReader
 from mer_pnao.media.faces import HAAR, cut_along, follow_face

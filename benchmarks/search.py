@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from optuna.pruners import NopPruner
 
-from mer_pnao.network.emotion_network import NetworkConfig
+from mer_pnao.network.blueprint import NetworkConfig
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.pruning.rounds import FoldResult
@@ -24,8 +24,8 @@ from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import find_or_create, open_study
 from mer_pnao.search.trial import COM, CountingStore, Task
 from mer_pnao.search.worker import work
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
 CLIPS, CLASSES, WIDTH = 300, 6, 32

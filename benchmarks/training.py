@@ -29,13 +29,16 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from mer_pnao.foundations.parallel import parallel_map, usable_cores
-from mer_pnao.foundations.precision import Precision, number_type
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.foundations.placement import number_type
+from mer_pnao.foundations.precision import Precision
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import optimise_in_step
 from mer_pnao.pruning.rounds import FoldResult, MapFolds, Optimisation, Round
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig, fit, score_of, warm_cosine
+from mer_pnao.training.fit import fit, score_of, warm_cosine
 from mer_pnao.training.folds import make_folds
 from mer_pnao.training.objective import UncertaintyWeights, emotion_loss, uncertainty_weighted, valence_loss
 

@@ -13,10 +13,10 @@ import torch
 
 from mer_pnao.cli import main
 from mer_pnao.demo.checkpoints import write_demo_checkpoints
-from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.params.profile import Params, load_params
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig
 
 torch.set_num_threads(1)
 # A shell starts its background jobs with Ctrl-C ignored, and so would the processes be that tests interrupt.

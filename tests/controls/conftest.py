@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from mer_pnao.controls.comparison import Contender, Trial, compare_methods
-from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.pruning.rounds import Optimisation
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig
 from mer_pnao.training.folds import make_folds
 
 torch.set_num_threads(1)

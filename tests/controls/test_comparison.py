@@ -16,7 +16,7 @@ from mer_pnao.params.profile import ControlsConfig
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import optimise_architecture
 from mer_pnao.systems.cost import parameters
-from mer_pnao.training.fit import TrainingConfig
+from mer_pnao.training.config import TrainingConfig
 
 Contenders = dict[tuple[str, int], Contender]
 SIZES = (1, 2)

@@ -8,13 +8,13 @@ import numpy as np
 from mer_pnao.controls.names import METHODS
 from mer_pnao.controls.run import run_controls, total_segments
 from mer_pnao.evaluation.scores import score
-from mer_pnao.network.emotion_network import NetworkConfig
+from mer_pnao.network.blueprint import NetworkConfig
 from mer_pnao.params.profile import ControlsConfig, load_params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.systems.dataset import Dataset
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig
 
 
 def test_every_method_size_and_seed_is_there_once(examples: Examples, tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import torch_pruning as tp
 
 from mer_pnao.controls.group_norm import GroupNorm
 from mer_pnao.controls.selection import drawn_at_random, masks_of_size, most_important, nonzero_parameters
-from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import FUSIONS, EmotionNetwork
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.pruning.importance import importances
 from mer_pnao.pruning.mask import node_masks

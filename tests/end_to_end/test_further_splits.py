@@ -18,7 +18,7 @@ from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import DENSE, MEMBERS
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.report.table import COLUMNS
+from mer_pnao.report.columns import COLUMNS
 from mer_pnao.report.terminal import print_table
 from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.final import combine_final

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from mer_pnao.network.blueprint import GATHERED, OUTPUTS, Blueprint, NetworkConfig
 from mer_pnao.network.decoding import JointDecoder
-from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig, from_state
+from mer_pnao.network.emotion_network import FUSIONS, EmotionNetwork, from_state
 from mer_pnao.network.gathering import SCORERS
-from mer_pnao.network.modality import OUTPUTS, ModalityMLP
+from mer_pnao.network.modality import ModalityMLP
 
 PlainForward = Callable[[Blueprint, dict[str, np.ndarray], dict[str, np.ndarray]], dict[str, np.ndarray]]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.network.gathering import SCORERS, AttentionGathering
 from mer_pnao.network.modality import ModalityMLP
 

@@ -10,7 +10,8 @@ import scipy.stats
 import torch
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.decisions import Decisions, predictions_table
 from mer_pnao.outs.networks import RoundModel, read_round, write_networks
 from mer_pnao.outs.trained_on import TrainedOn

@@ -14,13 +14,15 @@ import torch
 from sklearn.metrics import f1_score, mean_squared_error
 from torch import Tensor
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, from_state
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import EmotionNetwork, from_state
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import optimise_architecture, optimise_fold
 from mer_pnao.pruning.rounds import FoldResult, FoldTask, Optimisation, Round, best_round
 from mer_pnao.pruning.surgery import compact, keep_only
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig, fit, predict
+from mer_pnao.training.fit import fit, predict
 from mer_pnao.training.folds import make_folds
 
 FOLDS = 2

@@ -6,9 +6,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import EmotionNetwork
+from mer_pnao.pruning.config import SCOPES
 from mer_pnao.pruning.importance import importances, node_importance
-from mer_pnao.pruning.mask import SCOPES, node_masks
+from mer_pnao.pruning.mask import node_masks
 
 
 def test_importance_is_the_mean_absolute_incoming_weight() -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.network.emotion_network import Blueprint, from_state
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import from_state
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.pnao import optimise_architecture
 from mer_pnao.pruning.rounds import FoldResult, Optimisation, Round
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig, predict
+from mer_pnao.training.fit import predict
 from mer_pnao.training.folds import make_folds
 
 FOLDS = 3

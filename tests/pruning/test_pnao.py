@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import EmotionNetwork, from_state
 from mer_pnao.pruning import pnao as algorithm
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.importance import importances
@@ -18,8 +19,9 @@ from mer_pnao.pruning.pnao import optimise_architecture, optimise_fold, optimise
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.pruning.rounds import FoldTask, Optimisation, Round, best_round
 from mer_pnao.systems.cost import parameters
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import TrainingConfig, predict
+from mer_pnao.training.fit import predict
 from mer_pnao.training.folds import make_folds
 
 TRAINING = TrainingConfig(epochs=4, batch=16, learning_rate=5e-3, patience=4)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from mer_pnao.controls.group_norm import GroupNorm
-from mer_pnao.network.emotion_network import FUSIONS, GATHERED, Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.network.blueprint import GATHERED, OUTPUTS, Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import FUSIONS, EmotionNetwork
 from mer_pnao.network.gathering import SCORERS, Sizes
-from mer_pnao.network.modality import OUTPUTS
 from mer_pnao.pruning.surgery import compact, keep_only
 from mer_pnao.systems.cost import parameters
 

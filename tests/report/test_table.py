@@ -7,7 +7,8 @@ from rich.console import Console
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.scores import combine
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.report.table import COLUMNS, verdict
+from mer_pnao.report.columns import COLUMNS
+from mer_pnao.report.table import verdict
 from mer_pnao.report.terminal import print_table
 from mer_pnao.report.words import short_count
 

@@ -10,7 +10,7 @@ import pytest
 
 from mer_pnao.controls import comparison
 from mer_pnao.controls.run import run_controls
-from mer_pnao.network.emotion_network import Blueprint
+from mer_pnao.network.blueprint import Blueprint
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.rounds import Optimisation, Round
 from mer_pnao.search import trial as search_trial

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from mer_pnao.foundations.files import write_json
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.decisions import branches_table, predictions_table
 from mer_pnao.outs.networks import RoundModel, write_networks
 from mer_pnao.outs.trained_on import TrainedOn

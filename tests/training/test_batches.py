@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.training.batches import Batch, batches, drop_sets, exchange, mixup, standardized
 from mer_pnao.training.examples import Examples
 

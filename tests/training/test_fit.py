@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import EmotionNetwork, from_state
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import DivergenceError, Epoch, Fitted, TrainingConfig, fit, predict, score_of
+from mer_pnao.training.fit import DivergenceError, Epoch, Fitted, fit, predict, score_of
 
 CONFIG = TrainingConfig(epochs=12, batch=16, learning_rate=5e-3, patience=4)
 

@@ -13,9 +13,11 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, mean_squared_error
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import EmotionNetwork, from_state
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import DivergenceError, TrainingConfig, fit, predict, score_of
+from mer_pnao.training.fit import DivergenceError, fit, predict, score_of
 
 CONFIG = TrainingConfig(epochs=8, batch=90, learning_rate=0.01, warmup=0.25, floor=0.1, weight_decay=0.1, patience=8)
 ALPHA = 3e-3

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from mer_pnao.network.emotion_network import FUSIONS, Blueprint, EmotionNetwork, NetworkConfig, Prediction
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import FUSIONS, EmotionNetwork, Prediction
 from mer_pnao.network.fusion import EntropyFusion, weighted_decision
 from mer_pnao.network.gathering import SCORERS
 from mer_pnao.training.objective import (

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from mer_pnao.training.fit import TrainingConfig, constant_floor, warm_cosine
+from mer_pnao.training.config import TrainingConfig
+from mer_pnao.training.fit import constant_floor, warm_cosine
 from mer_pnao.training.schedule import learning_rate
 
 

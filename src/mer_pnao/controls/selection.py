@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, from_state
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import EmotionNetwork, from_state
 from mer_pnao.pruning.mask import node_masks
 from mer_pnao.pruning.surgery import compact
 

@@ -19,7 +19,8 @@ from mer_pnao.encoders.hub import resolve
 from mer_pnao.encoders.speech_frontend import SpeechFrontEnd
 from mer_pnao.encoders.speech_models import FAMILIES, frame_geometry, load_speech_model
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.precision import Precision, placement
+from mer_pnao.foundations.placement import placement
+from mer_pnao.foundations.precision import Precision
 
 SAMPLE_RATE = 16_000
 
@@ -42,7 +43,7 @@ class HubertLayers:
     Args:
         checkpoint: folder in the layout of transformers, or `organisation/name@revision` in the hub's local cache.
         layers: the layers wanted.
-        precision: see `mer_pnao.foundations.precision.placement`.
+        precision: see `mer_pnao.foundations.placement.placement`.
         window_seconds: longer clips are cut into even stretches of at most so much, which do not hear each other,
             and averaged over all their frames; 0 never cuts. Attention costs grow with the square of a stretch.
         batch_seconds: sound in one pass at most, padding included, stretches of like length together; 0 puts all that

@@ -22,7 +22,7 @@ from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPla
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import digest
 from mer_pnao.foundations.parallel import usable_cores
-from mer_pnao.foundations.precision import placement
+from mer_pnao.foundations.placement import placement
 from mer_pnao.media.decode import MediaLimits
 
 # Whatever the number of frames a clip: a full-width MA-Net then needs under a GB on a CPU, and a GPU is kept busy.

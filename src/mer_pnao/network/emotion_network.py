@@ -4,71 +4,16 @@ Shapes: M branches, B clips, C classes, P fused positions of a branch.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from mer_pnao.foundations.checks import at_least, between, one_of
+from mer_pnao.network.blueprint import Blueprint
 from mer_pnao.network.decoding import JointDecoder
 from mer_pnao.network.fusion import FUSIONS, weighted_decision
-from mer_pnao.network.gathering import SCORERS, AttentionGathering
-from mer_pnao.network.modality import OUTPUTS, ModalityMLP
-
-GATHERED = ("own", "all")
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The dense network's size. Raises ValueError naming key, value and range."""
-
-    hidden: int = 256  # the official baseline's inner width a modality
-    width: int = 128  # D, the official baseline's fused width
-    dropout: float = 0.3  # inside the modality MLPs; the corpora are small
-    scorer: str = "tanh"  # tanh: additive attention, linear: softmax of a map, mlp: the official baseline's, mean: none
-    temperature: float = 1.0  # divides the scores: above 1 attention stays softer, which small corpora need
-    output: str = "relu"  # of the modality MLPs; linear: h_m keeps its sign, for features that a linear map reads best
-
-    def __post_init__(self) -> None:
-        between("hidden", self.hidden, 1, 65_536)
-        between("width", self.width, 1, 65_536)
-        between("dropout", self.dropout, 0, 0.95)
-        one_of("scorer", self.scorer, SCORERS)
-        between("temperature", self.temperature, 0.01, 1000)
-        one_of("output", self.output, OUTPUTS)
-
-
-@dataclass(frozen=True)
-class Blueprint:
-    """Everything but the weights that determines the dense network. Raises ValueError naming what does not fit."""
-
-    widths: Mapping[str, int]  # feature set -> its width
-    acoustic: tuple[str, ...]  # one branch each
-    visual: tuple[str, ...]  # in every branch
-    classes: int
-    fusion: str  # entropy: eq. 5-7; attention: the former strategy
-    config: NetworkConfig = field(default_factory=NetworkConfig)
-    gathered: str = "own"  # own: a branch reads its acoustic set and the visual ones; all: every set, its own first
-
-    def __post_init__(self) -> None:
-        one_of("fusion", self.fusion, FUSIONS)
-        one_of("gathered", self.gathered, GATHERED)
-        at_least("classes", self.classes, 2)
-        at_least("number of acoustic sets", len(self.acoustic), 1)
-        for name in (*self.acoustic, *self.visual):
-            if name not in self.widths:
-                raise ValueError(f"feature set {name!r} has no width")
-        taken = nn.ModuleDict()  # the networks keep a set's modules under its name
-        for name, width in self.widths.items():
-            if not name or "." in name or hasattr(taken, name):
-                raise ValueError(f"feature set {name!r} bears a name that torch uses itself, an empty one or a dot")
-            at_least(f"width of feature set {name}", width, 1)
-
-    def branches(self) -> dict[str, tuple[str, ...]]:
-        """The sets of each branch, its acoustic one first; a branch bears its acoustic set's name."""
-        others = self.acoustic if self.gathered == "all" else ()
-        return {own: (own, *(name for name in others if name != own), *self.visual) for own in self.acoustic}
+from mer_pnao.network.gathering import AttentionGathering
+from mer_pnao.network.modality import ModalityMLP
 
 
 class Prediction(NamedTuple):

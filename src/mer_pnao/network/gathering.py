@@ -1,7 +1,7 @@
 """Attention-guided feature gathering (AFG): the sets of one branch become one fused vector.
 
 The paper names the block and points to its references without a formula; `docs/paper.md` gives the ruling.
-A scorer is a class here and its entry in SCORERS.
+A scorer is a class here, its entry in SCORERS and its name in network/blueprint.py.
 
 Shapes: B clips, n modalities, D' nodes that an h_m has left, D fused width, P fused positions that some modality feeds.
 """

@@ -6,8 +6,6 @@ Shapes: B clips, H' and D' nodes that the inner and the outer layer have left.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-OUTPUTS = ("relu", "linear")
-
 
 class ModalityMLP(nn.Module):
     """h_m = out(W_2 dropout(ReLU(W_1 f_m))), the two prunable layers of one modality; dropout follows h_m, too.

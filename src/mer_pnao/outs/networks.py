@@ -21,7 +21,8 @@ from torch import Tensor
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json, write_json
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, NetworkConfig, Prediction, from_state
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
+from mer_pnao.network.emotion_network import EmotionNetwork, Prediction, from_state
 from mer_pnao.outs.decisions import Decisions
 from mer_pnao.outs.names import CONFIG, NOVELTY
 from mer_pnao.outs.trained_on import TrainedOn

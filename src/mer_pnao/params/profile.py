@@ -20,11 +20,11 @@ from mer_pnao.foundations.checks import above, at_least, bare_name, between, low
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.corruption import SPEECH, CorruptionConfig
 from mer_pnao.media.decode import MediaLimits
-from mer_pnao.network.emotion_network import Blueprint, NetworkConfig
+from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.search_space import SearchConfig
 from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.training.fit import TrainingConfig
+from mer_pnao.training.config import TrainingConfig
 
 _SYNTHESIZED = ("clips", "checkpoints")
 _LAST_SEED = 2**32 - 1  # of NumPy and scikit-learn

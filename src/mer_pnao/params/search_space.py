@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mer_pnao.foundations.checks import above, at_least, between
-from mer_pnao.network.emotion_network import NetworkConfig
+from mer_pnao.network.blueprint import NetworkConfig
 from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.training.fit import TrainingConfig
+from mer_pnao.training.config import TrainingConfig
 
 SECTIONS = {  # where an open value stands in params.yaml
     "naor": "pnao",

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from mer_pnao.foundations.checks import at_least, between, one_of
-from mer_pnao.pruning.mask import SCOPES
 
+SCOPES = ("network", "layer")
 REWINDS = ("learning_rate", "weights", "none")
 
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from mer_pnao.foundations.checks import at_least, between, one_of
-
-SCOPES = ("network", "layer")
+from mer_pnao.pruning.config import SCOPES
 
 
 def node_masks(

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mer_pnao.evaluation.scores import Scores, score
-from mer_pnao.network.emotion_network import Blueprint, EmotionNetwork, Prediction, from_state
+from mer_pnao.network.blueprint import Blueprint
+from mer_pnao.network.emotion_network import EmotionNetwork, Prediction, from_state
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.keys import derived_seed, hash_of
+from mer_pnao.training.config import TrainingConfig
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import Epoch, TrainingConfig
+from mer_pnao.training.fit import Epoch
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,6 @@ import pandas as pd
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.report.evidence import Evidence, System
 
-MEASURES = ("trainval_com", "dis", "dim", "com")
-SEED_COLUMNS = ["seeds", *(f"{measure}_{what}" for measure in MEASURES for what in ("mean", "std"))]
-
 
 class Spread(NamedTuple):
     """A score over the seeds."""

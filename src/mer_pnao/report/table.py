@@ -11,31 +11,12 @@ from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_me
 from mer_pnao.evaluation.scores import recognition
 from mer_pnao.outs.names import BASELINE, FINAL, PROBE, PRUNED, SYSTEMS
 from mer_pnao.report.calibration import calibration_errors
+from mer_pnao.report.columns import COLUMNS, SEED_COLUMNS, SPLIT
 from mer_pnao.report.evidence import Evidence, System
-from mer_pnao.report.seeds import SEED_COLUMNS, OverSeeds, over_seeds, trainval_scores
+from mer_pnao.report.seeds import OverSeeds, over_seeds, trainval_scores
 
 SEEDS = 3  # trainings of each system that a verdict asks for at least: one tells of one trained model
 CONFIDENT = 0.95  # the P that a verdict of better or worse asks for; promotion has a limit of its own
-COLUMNS = [
-    "system",
-    "trainval_com",
-    "dis",
-    "dim",
-    "com",
-    "com_low",
-    "com_high",
-    "p_better_than_baseline",
-    "parameters",
-    "parameters_ratio",
-    "p_better_than_probe",
-    "p_sign_flip",  # over the baseline, of fewer than ten speakers
-    "uar",
-    "wa",
-    "macro_f1",
-    "clips",
-    "speakers",  # 0: not known, so clips were drawn
-]
-SPLIT = "split"  # the last column, where there are further splits
 
 
 @dataclass(frozen=True)

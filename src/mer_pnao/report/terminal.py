@@ -11,8 +11,7 @@ from rich.table import Table
 from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import BASELINE, TITLES
-from mer_pnao.report.seeds import MEASURES, SEED_COLUMNS
-from mer_pnao.report.table import COLUMNS, SPLIT
+from mer_pnao.report.columns import COLUMNS, MEASURES, SEED_COLUMNS, SPLIT
 from mer_pnao.report.words import NONE, plus_minus, probability, short_count
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import as_input_error
-from mer_pnao.network.emotion_network import Blueprint
+from mer_pnao.network.blueprint import Blueprint
 from mer_pnao.outs.names import DENSE, FUSION
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.rounds import Optimisation

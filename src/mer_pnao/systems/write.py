@@ -10,7 +10,8 @@ import pandas as pd
 
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.files import write_json
-from mer_pnao.network.emotion_network import EmotionNetwork, NetworkConfig
+from mer_pnao.network.blueprint import NetworkConfig
+from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.decisions import Decisions, branches_table, predictions_table
 from mer_pnao.outs.names import BRANCHES, CURVES, ENCODERS, PREDICTIONS, TRAINVAL, WEIGHTS
 from mer_pnao.outs.networks import RoundModel, decisions_of, write_curves, write_networks, write_weights

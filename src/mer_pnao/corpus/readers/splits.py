@@ -7,7 +7,6 @@ from itertools import islice
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold
 
 from mer_pnao.foundations.errors import InputError
 
@@ -50,6 +49,9 @@ def with_splits(table: pd.DataFrame, test_share: float, test_speakers: Sequence[
 
 
 def _by_speaker(clips: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool_]:
+    # Not at the top: it takes longer to import than a corpus to be read, and most corpora need no division.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     # A clip of an unknown speaker is a group of its own, as it is in the folds.
     pairs = zip(clips["speaker"], clips["name"], strict=True)
     groups = [speaker or f"unknown speaker of {name}" for speaker, name in pairs]
