@@ -47,7 +47,8 @@ from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.placement import number_type
 from mer_pnao.foundations.precision import Precision
-from mer_pnao.media.decode import MediaLimits, choose_frames, read_frames, read_sound
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import choose_frames, read_frames, read_sound
 from mer_pnao.media.face_reader import FaceReader
 from mer_pnao.media.faces import HAAR, cut_along, follow_face
 

@@ -15,7 +15,7 @@ from mer_pnao.commands.corpus_check import CorpusReport, check_corpus
 from mer_pnao.commands.corpus_figure import draw_report
 from mer_pnao.commands.corpus_report import print_report
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.corruption import CorruptionConfig
+from mer_pnao.media.config import CorruptionConfig
 from mer_pnao.params.profile import Params, load_params
 
 ROOT = Path(__file__).parents[2]

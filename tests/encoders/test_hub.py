@@ -7,7 +7,8 @@ import huggingface_hub.constants
 import pytest
 
 from mer_pnao.encoders import hub
-from mer_pnao.encoders.hub import fetch, hub_name, resolve
+from mer_pnao.encoders.hub import fetch, resolve
+from mer_pnao.encoders.hub_name import hub_name
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.foundations.errors import InputError
 

@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 from transformers import HubertConfig, HubertModel
 
 from mer_pnao.encoders.hubert import HubertLayers
-from mer_pnao.media.decode import MediaLimits, read_sound
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import read_sound
 
 CLIPS = Path(__file__).parents[3] / "shared" / "data" / "media" / "clips"
 

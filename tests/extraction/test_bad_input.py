@@ -20,7 +20,8 @@ from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.remarks import Remark
 from mer_pnao.features.sets import load_sets
-from mer_pnao.media.decode import ClipError, MediaLimits, read_sound
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import ClipError, read_sound
 from mer_pnao.media.face_reader import FaceReader
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media" / "clips"
@@ -252,7 +253,8 @@ def test_each_clip_has_a_vector_or_the_reason_why_not(extracted, case):
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from mer_pnao.media.decode import ClipError, MediaLimits, choose_frames, read_frames, read_sound
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import ClipError, choose_frames, read_frames, read_sound
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for decode in (read_sound, lambda path, limits: list(read_frames(path, choose_frames(path, 8, limits), limits))):
     try:

@@ -22,7 +22,8 @@ from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media import face_reader
-from mer_pnao.media.decode import MediaLimits, read_sound
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import read_sound
 from mer_pnao.media.face_reader import OnDemand
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"

@@ -13,8 +13,9 @@ from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.sets import read_set
 from mer_pnao.foundations.files import digest
-from mer_pnao.media.corruption import CorruptionConfig, corruption_of
-from mer_pnao.media.decode import MediaLimits, read_sound
+from mer_pnao.media.config import CorruptionConfig, MediaLimits
+from mer_pnao.media.corruption import corruption_of
+from mer_pnao.media.decode import read_sound
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 FACES = EncoderConfig("manet", "manet.safetensors", precision="fp32", frames=3)

@@ -200,7 +200,7 @@ from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.extract import extract
 from mer_pnao.extraction.ray_engine import on_ray
 from mer_pnao.extraction.shards import Clip
-from mer_pnao.media.decode import MediaLimits
+from mer_pnao.media.config import MediaLimits
 
 if __name__ == "__main__":
     clips = [Clip(path.stem, path) for path in map(Path, json.loads(sys.argv[3]))]

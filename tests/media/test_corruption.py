@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.corruption import CorruptionConfig, blurred, corruption_of, mix, noise_files
+from mer_pnao.media.config import CorruptionConfig
+from mer_pnao.media.corruption import blurred, corruption_of, mix, noise_files
 from mer_pnao.media.decode import ClipError
 
 

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.media.decode import ClipError, MediaLimits, check_clip, choose_frames, read_frames, read_sound
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import ClipError, check_clip, choose_frames, read_frames, read_sound
 
 LIMITS = MediaLimits()
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mer_pnao.media.decode import MediaLimits
+from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.face_reader import ClipFaces, FaceReader
 from mer_pnao.media.faces import HAAR, Detector, Detectors, cut_along, follow_face
 

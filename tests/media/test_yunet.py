@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.decode import MediaLimits, read_frames
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import read_frames
 from mer_pnao.media.face_reader import FaceReader
 from mer_pnao.media.faces import HAAR, follow_face
 from mer_pnao.media.yunet import yunet

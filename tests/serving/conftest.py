@@ -30,7 +30,7 @@ from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.provenance import read_provenance, write_settings
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.files import write_json
-from mer_pnao.media.decode import MediaLimits
+from mer_pnao.media.config import MediaLimits
 from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.decisions import predictions_table

@@ -50,7 +50,8 @@ def fetch(
     ] = None,
 ) -> None:
     """Download checkpoints from the Hugging Face hub: the one command that does."""
-    from mer_pnao.encoders.hub import fetch, hub_name
+    from mer_pnao.encoders.hub import fetch
+    from mer_pnao.encoders.hub_name import hub_name
     from mer_pnao.params.profile import load_params
 
     if not names:

@@ -13,11 +13,12 @@ from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.readers.labelled_folder import clip_folder, clips_in
 from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.encoders.config import SPEECH_KINDS
-from mer_pnao.encoders.hub import hub_name
+from mer_pnao.encoders.hub_name import hub_name
 from mer_pnao.features.mertools import missing_vectors
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.corruption import SPEECH, noise_files
-from mer_pnao.media.decode import ClipError, MediaLimits, check_clip
+from mer_pnao.media.config import SPEECH, MediaLimits
+from mer_pnao.media.corruption import noise_files
+from mer_pnao.media.decode import ClipError, check_clip
 from mer_pnao.media.face_reader import face_reader
 from mer_pnao.params.profile import Params
 

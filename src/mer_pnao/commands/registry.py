@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.table import Table
 from rich.text import Text
 
@@ -98,6 +97,8 @@ def registry(
     if version is not None:
         if everything or as_json:
             raise InputError("a version's card has neither --all nor --json")
+        from rich.markdown import Markdown
+
         plain_console().print(Markdown(read_card(ROOT, version)))
         return
     found, repaired = list_versions(ROOT)

@@ -5,37 +5,19 @@ the files, for DVC follows files only.
 """
 
 import os
-import re
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from mer_pnao.encoders.hub_name import HubName, hub_name
 from mer_pnao.encoders.model_folder import CONFIG, PREPROCESSOR, WEIGHTS, loaded_files
 from mer_pnao.foundations.errors import InputError
 
-_NAME = re.compile(r"(?:(?P<folder>.+)/)?(?P<repository>[\w.-]+/[\w.-]+)@(?P<revision>[\w./-]+)", re.ASCII)
 # Either kind of weights, never the same ones again for other frameworks.
 _SAFE = [CONFIG, PREPROCESSOR, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
 _PICKLED = [CONFIG, PREPROCESSOR, "pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
-
-
-class HubName(NamedTuple):
-    """A checkpoint on the hub."""
-
-    repository: str  # organisation/name
-    revision: str  # a commit, a tag or a branch; only a commit can never move
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.revision}"
-
-
-def hub_name(checkpoint: str) -> HubName | None:
-    """The name that a checkpoint is or ends in, if any."""
-    found = _NAME.fullmatch(checkpoint)
-    return HubName(found["repository"], found["revision"]) if found else None
 
 
 def resolve(checkpoint: Path | str, root: Path = Path()) -> Path:

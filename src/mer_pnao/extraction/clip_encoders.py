@@ -23,7 +23,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import digest
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.placement import placement
-from mer_pnao.media.decode import MediaLimits
+from mer_pnao.media.config import MediaLimits
 
 # Whatever the number of frames a clip: a full-width MA-Net then needs under a GB on a CPU, and a GPU is kept busy.
 _IMAGES_AT_ONCE = {"cpu": 32, "cuda": 256}
@@ -74,7 +74,8 @@ def checkpoint_path(name: str, checkpoint: str, root: Path = Path()) -> Path:
     path = root / checkpoint
     if path.exists():
         return path
-    from mer_pnao.encoders.hub import hub_name, resolve
+    from mer_pnao.encoders.hub import resolve
+    from mer_pnao.encoders.hub_name import hub_name
 
     if hub_name(checkpoint) is None:
         raise InputError(

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.corruption import ClipCorruption
-from mer_pnao.media.decode import MediaLimits, read_sound
+from mer_pnao.media.decode import read_sound
 from mer_pnao.media.face_reader import OnDemand, face_reader
 
 

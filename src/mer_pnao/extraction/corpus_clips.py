@@ -5,7 +5,8 @@ from pathlib import Path
 from mer_pnao.corpus.manifest import read_manifest
 from mer_pnao.corpus.noisy_twins import noisy_split
 from mer_pnao.extraction.shards import Clip
-from mer_pnao.media.corruption import SPEECH, ClipCorruption, CorruptionConfig, corruption_of, noise_files
+from mer_pnao.media.config import SPEECH, CorruptionConfig
+from mer_pnao.media.corruption import ClipCorruption, corruption_of, noise_files
 
 
 def clips_of_manifest(manifest: Path, root: Path, corruptions: dict[str, CorruptionConfig]) -> list[Clip]:

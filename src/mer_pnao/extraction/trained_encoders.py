@@ -10,7 +10,7 @@ from mer_pnao.extraction.clip_encoders import ClipEncoder, build_encoder, checkp
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
 from mer_pnao.foundations.precision import Precision
-from mer_pnao.media.decode import MediaLimits
+from mer_pnao.media.config import MediaLimits
 from mer_pnao.outs.names import ENCODERS
 
 _READY = "give ready features with --features"

@@ -10,38 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.foundations.checks import between, sub_path
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.media.config import CorruptionConfig
 from mer_pnao.media.decode import ClipError, mono, reasons
 
-SPEECH = "speech"
 SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 _MOST_SECONDS = 600  # that are read of one noise file: the recordings of noise collections last minutes
 _TRIES = 5  # noise files drawn for a clip, should some be silent or damaged
 _FAINTEST = 1e-4  # root mean square of usable noise: raised to the level of speech, less would be only rounding
-
-
-@dataclass(frozen=True)
-class CorruptionConfig:
-    """How the noisy twin of a test split is made; a value out of range raises ValueError naming it."""
-
-    noise: str = SPEECH  # what training clips say, or a folder of sound files below corpus.root
-    snr_low: float = 5.0  # dB; each clip's signal-to-noise ratio is drawn from here
-    snr_high: float = 10.0  # to here
-    blur: tuple[int, ...] = (1, 2, 4)  # by one of which a clip's frames are shrunk and grown again
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.noise != SPEECH:
-            sub_path("noise", self.noise)
-        between("snr_low", self.snr_low, -60, 60)
-        between("snr_high", self.snr_high, self.snr_low, 60)
-        if not self.blur:
-            raise ValueError("blur must name at least one factor, got ()")
-        for factor in self.blur:
-            if factor not in (1, 2, 4, 8, 16):
-                raise ValueError(f"blur must hold powers of two from 1 to 16, got {factor!r}")
-        between("seed", self.seed, 0, 2**32 - 1)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from mer_pnao.foundations.checks import between, sub_path
+from mer_pnao.media.config import MediaLimits
 
 SAMPLE_RATE = 16_000  # what HuBERT was trained on
 _MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more only burns time
@@ -49,36 +49,6 @@ def reasons() -> Iterator[None]:
     except _FAULTS_OF_CONTENT as error:
         first_line = str(error).strip().partition("\n")[0]
         raise ClipError(f"cannot be decoded ({type(error).__name__}: {first_line})") from error
-
-
-@dataclass(frozen=True)
-class MediaLimits:
-    """What a clip may be, and where its faces come from; a value out of range raises ValueError naming it.
-
-    Headers are checked before anything is decoded, the rest while decoding.
-    """
-
-    max_seconds: float = 60.0  # attention costs grow with the square; MER 2023's longest clip has 16 s
-    min_seconds: float = 0.1  # a handful of HuBERT's 20 ms frames; less is a cutting error
-    max_pixels: int = 3840 * 2160  # 4K UHD: a decoded frame of 25 MB
-    silence: float = 1e-4  # a peak under -80 dBFS is the hiss of an empty track
-    frame_side: int = 720  # kept frames are shrunk to this short side: faces stay sharp, memory small
-    memory_mb: int = 1024  # of decoded clips at once; what is longer is decoded twice, to the same vectors
-    detector: str = ""  # YuNet's ONNX file below corpus.root; without one, OpenCV's cascade finds the faces
-    crops: str = ""  # folder of ready face crops below corpus.root, as MERTools keeps them; then nothing is searched
-
-    def __post_init__(self) -> None:
-        between("max_seconds", self.max_seconds, 1, 3600)
-        between("min_seconds", self.min_seconds, 0.025, 10)  # 25 ms: the receptive field of a HuBERT frame
-        between("max_pixels", self.max_pixels, 64 * 64, 16384 * 16384)
-        between("silence", self.silence, 0, 1)
-        between("frame_side", self.frame_side, 64, 4096)
-        between("memory_mb", self.memory_mb, 64, 2**20)
-        for key, place in (("detector", self.detector), ("crops", self.crops)):
-            if place:
-                sub_path(key, place)
-        if self.detector and self.crops:
-            raise ValueError(f"detector must be '' where crops are ready, got {self.detector!r}")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.decode import MediaLimits, check_clip, choose_frames, count_frames, read_frames, reasons, shrunk
+from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import check_clip, choose_frames, count_frames, read_frames, reasons, shrunk
 from mer_pnao.media.face_crops import crops_one_by_one, read_crops
 from mer_pnao.media.faces import HAAR, Detectors, FacePath, cut_along, follow_face
 from mer_pnao.media.yunet import yunet

@@ -18,8 +18,7 @@ from mer_pnao.demo.plan import SyntheticConfig
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.foundations.checks import above, at_least, bare_name, between, lower_name, sub_path
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.media.corruption import SPEECH, CorruptionConfig
-from mer_pnao.media.decode import MediaLimits
+from mer_pnao.media.config import SPEECH, CorruptionConfig, MediaLimits
 from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.search_space import SearchConfig
