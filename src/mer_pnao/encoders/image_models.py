@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from mer_pnao.encoders.config import Pool
 from mer_pnao.encoders.images import ImageNetwork
+from mer_pnao.encoders.library import without_scipy
 from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_weights
 from mer_pnao.foundations.errors import InputError
 
@@ -44,7 +45,8 @@ def load_image_model(folder: Path, pool: Pool) -> ImageNetwork:
     kind `pool`, for which see `EncoderConfig`.
     """
     content = read_config(folder)
-    model, config, ours, others = _class_of(folder, content)
+    with without_scipy():
+        model, config, ours, others = _class_of(folder, content)
     state = {key: tensor for key, tensor in read_weights(folder).items() if not key.startswith(others)}
     if stray := next((key for key in state if ours and not key.startswith(ours)), None):
         raise InputError(f"{folder} does not fit: the key {stray} is unexpected")

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING
 
 from mer_pnao.encoders.checkpoints import load_strictly
+from mer_pnao.encoders.library import without_scipy
 from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_weights
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
@@ -59,7 +60,8 @@ def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
     kind = content["model_type"]
     if kind not in families:
         raise InputError(f"{folder}: the model_type must be one of {', '.join(families)}, not {kind!r}")
-    model: Any = MODEL_MAPPING[CONFIG_MAPPING[kind]]
+    with without_scipy():
+        model: Any = MODEL_MAPPING[CONFIG_MAPPING[kind]]
     try:
         config = model.config_class.from_dict(content)
     except (StrictDataclassError, ValueError, TypeError, KeyError, AttributeError) as error:

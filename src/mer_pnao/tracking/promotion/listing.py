@@ -58,8 +58,14 @@ def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
             aliases[int(number)].append(alias)
         versions = sorted(store.client.search_model_versions(f"name = '{NAME}'"), key=lambda each: -int(each.version))
         last = _last_trainings(store, project / "models")
+        runs = _runs_of_versions(store)
         return [
-            _row(version, sorted(aliases[int(version.version)]), find_run_of(store, version), last)
+            _row(
+                version,
+                sorted(aliases[int(version.version)]),
+                runs.get(version.run_id or "") or find_run_of(store, version),
+                last,
+            )
             for version in versions
         ], repaired
 
@@ -88,6 +94,12 @@ def _last_trainings(store: Store, models: Path) -> set[int]:
                 numbers |= set(map(int, rounds))
                 break
     return numbers
+
+
+def _runs_of_versions(store: Store) -> dict[str, Run]:
+    """The runs of versions by their id, asked for at once; one that is deleted or elsewhere is not among them."""
+    found = store.client.search_runs([store.experiment], f"tags.{VERSION} IS NOT NULL")
+    return {run.info.run_id: run for run in found}
 
 
 def _row(version: ModelVersion, aliases: list[str], run: Run | None, last: set[int]) -> Row:
