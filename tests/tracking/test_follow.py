@@ -50,7 +50,7 @@ def no_reload(*_: Any) -> Reloads:
 
 
 def ask_for_the_ui(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.execve", lambda *_: None)
+    monkeypatch.setattr("mer_pnao.tracking.ui._serve", lambda *_: None)
     monkeypatch.setattr("subprocess.run", lambda *_, **__: None)
     monkeypatch.chdir(project)
     serve_ui(project, 0)

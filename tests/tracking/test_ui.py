@@ -74,13 +74,13 @@ def test_the_ui_says_why_it_cannot_start(tmp_path: Path, empty: Path) -> None:
 
 
 def test_the_ui_does_not_serve_the_own_database_for_another(empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    execve = Mock(side_effect=SystemExit)
-    monkeypatch.setattr(os, "execve", execve)
+    serve = Mock(side_effect=SystemExit)
+    monkeypatch.setattr("mer_pnao.tracking.ui._serve", serve)
     monkeypatch.chdir(empty)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://tracking.example:5000")
     with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI is http://tracking\.example:5000, which has a UI"):
         serve_ui(empty, 0)
-    execve.assert_not_called()
+    serve.assert_not_called()
     for own in (f"sqlite:///{DATABASE}", f"sqlite:///{empty / DATABASE}"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", own)
         with pytest.raises(SystemExit):

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-import torch
 from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from mer_pnao.foundations.errors import InputError
@@ -29,6 +28,8 @@ def usable_cores() -> int:
 
 def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
     """Call the function with one torch thread: sums in another order give other last digits."""
+    import torch  # not at the top: who renders clips counts cores, too, and needs no torch
+
     torch.set_num_threads(1)
     return function(task)
 

@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
-from typing import NoReturn
+
+import uvicorn
+from mlflow.server import constants
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.ports import refuse_taken_port
@@ -25,8 +28,8 @@ from mer_pnao.tracking.views import VIEWS, write_views
 HOST = "127.0.0.1"  # the server has no log-in
 
 
-def serve_ui(project: Path, port: int = 5000) -> NoReturn:
-    """Become MLflow's server on 127.0.0.1, in the foreground until Ctrl-C.
+def serve_ui(project: Path, port: int = 5000) -> None:
+    """MLflow's server on 127.0.0.1, in the foreground until Ctrl-C.
 
     Raises InputError when MLFLOW_TRACKING_URI names a server, when nothing has been tracked yet, when the database
     cannot be read by this MLflow and when the port is taken.
@@ -42,17 +45,30 @@ def serve_ui(project: Path, port: int = 5000) -> NoReturn:
         follow_models(store, project)
         write_views(store, project)
         page = f"http://{HOST}:{port}/{VIEWS[0].address(store.experiment)}"
-    # One worker and no job execution: half the memory. Locations are relative to the root.
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--artifacts-destination", str(ARTIFACTS), "--uvicorn-opts", "--log-level warning"]
-    environment = {
-        **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": uri,  # which may hold a password: anybody can read a command line
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "PYTHONWARNINGS": "ignore",
-    }
     print("starting MLflow, which takes some seconds; Ctrl-C ends it", file=sys.stderr, flush=True)
     watch = [sys.executable, "-I", "-S", ui_watch.__file__, str(os.getpid()), f"http://{HOST}:{port}/health", page]
     subprocess.run(watch, check=True)
-    os.chdir(root)
-    os.execve(sys.executable, command, environment)  # not a child: whoever stops this process stops the server
+    os.chdir(root)  # locations are relative to it
+    _serve(uri, port)
+
+
+def _serve(uri: str, port: int) -> None:
+    """MLflow's server in this process, which has imported MLflow: `mlflow server` would do so twice more, for seconds.
+
+    The environment says what the options of that command would.
+    """
+    os.environ |= {
+        constants.BACKEND_STORE_URI_ENV_VAR: uri,
+        constants.REGISTRY_STORE_URI_ENV_VAR: uri,
+        constants.ARTIFACT_ROOT_ENV_VAR: "mlflow-artifacts:/",
+        constants.ARTIFACTS_DESTINATION_ENV_VAR: str(ARTIFACTS),
+        constants.SERVE_ARTIFACTS_ENV_VAR: "true",
+        "MLFLOW_TRACKING_URI": uri,
+        "MLFLOW_REGISTRY_URI": uri,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it takes as much memory as the server
+        "MLFLOW_SERVER_X_FRAME_OPTIONS": "SAMEORIGIN",
+    }
+    warnings.simplefilter("ignore")
+    from mlflow.server.fastapi_app import app  # which reads the environment
+
+    uvicorn.run(app, host=HOST, port=port, log_level="warning")

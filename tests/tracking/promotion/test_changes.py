@@ -302,10 +302,3 @@ def test_a_killed_process_leaves_no_lock_and_its_change_is_finished(
     result = promote(shop, reload=t.in_process(shop))
     assert (result.version, result.gates, result.repaired is not None) == (2, (), True)
     assert t.aliases_of(shop) == {"champion": 2, "previous": 1}
-
-
-def test_a_rollback_imports_mlflow_and_little_else() -> None:
-    heavy = ("torch", "sklearn", "mlflow.pyfunc", "safetensors", "mer_pnao.outs", "mer_pnao.params")
-    code = f"import sys, mer_pnao.tracking.promotion.rollback; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"

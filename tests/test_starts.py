@@ -1,0 +1,84 @@
+"""What commands and stages import: half of a short command's time, so nothing that they do not use."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SCIENCE = ("torch", "sklearn", "transformers", "matplotlib")  # what takes longest to import
+NOT_MLFLOWS = (*SCIENCE, "scipy.stats", "mlflow.pyfunc", "cv2", "av")  # MLflow imports pandas and scipy.sparse itself
+LABELS = "name,discrete,valence,split\na,happy,1,train\nb,sad,-1,test\n"
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "--help": (*SCIENCE, "scipy", "mlflow", "pandas", "cv2", "av", "mer_pnao.params"),
+    "table": (*SCIENCE, "scipy", "mlflow", "cv2", "av", "mer_pnao.params"),
+    "check": (*SCIENCE, "scipy", "mlflow", "huggingface_hub"),
+    "profile": (*SCIENCE, "scipy", "mlflow", "pandas", "cv2", "av"),
+    "init": (*NOT_MLFLOWS, "mer_pnao.params"),
+    "registry": (*NOT_MLFLOWS, "mer_pnao.params"),
+}
+IMPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "a rollback": (
+        "import mer_pnao.tracking.promotion.rollback",
+        (*SCIENCE, "mlflow.pyfunc", "safetensors", "mer_pnao.outs", "mer_pnao.params"),
+    ),
+    "mer predict": ("import mer_pnao.predict", ("sklearn", "scipy", "transformers", "matplotlib", "mlflow")),
+    "a speech model": (
+        "from mer_pnao.encoders.speech_models import CONFIG_MAPPING, MODEL_MAPPING, without_scipy\n"
+        "with without_scipy():\n"
+        "    MODEL_MAPPING[CONFIG_MAPPING['hubert']]",
+        ("sklearn", "scipy", "matplotlib", "mlflow"),
+    ),
+    "synthesize": ("import synthesize", (*SCIENCE, "scipy", "mlflow", "pandas")),
+    "manifest": ("import manifest", (*SCIENCE, "scipy", "mlflow", "cv2", "av")),
+    "import_features": ("import import_features", (*SCIENCE, "scipy", "mlflow", "cv2", "av")),
+    "features": ("import features", ("sklearn", "scipy", "transformers", "matplotlib", "mlflow")),
+    "train": ("import train", ("transformers", "matplotlib", "mlflow", "cv2", "av")),
+    "ensemble": ("import ensemble", ("sklearn", "scipy", "transformers", "matplotlib", "mlflow", "cv2", "av")),
+    "evaluate": ("import evaluate", ("torch", "transformers", "mlflow", "cv2", "av")),
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough of a project for the commands to get to their work."""
+    root = tmp_path_factory.mktemp("project")
+    (root / "params.yaml").write_bytes((ROOT / "profiles/demo.yaml").read_bytes())
+    (root / "profiles").symlink_to(ROOT / "profiles")
+    (root / "reports").mkdir()
+    (root / "reports/table.csv").write_bytes((ROOT / "reports/table.csv").read_bytes())
+    clips = root / "data/demo/clips"
+    clips.mkdir(parents=True)
+    (clips / "labels.csv").write_text(LABELS)
+    for name in ("a", "b"):
+        (clips / f"{name}.mp4").touch()
+    return root
+
+
+def imported(code: str, names: tuple[str, ...], folder: Path) -> list[str]:
+    """Which of the modules a process has imported after the code."""
+    code = f"import sys\nsys.path.append({str(ROOT / 'pipelines')!r})\n{code}\n"
+    code += f"print('\\nimported', *(name for name in {names} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1].split()[1:]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_what_it_uses(command: str, project: Path) -> None:
+    code = f"""
+from mer_pnao.cli import app
+try:
+    app([{command!r}])
+except SystemExit as end:
+    assert end.code in (0, 2)
+"""
+    assert imported(code, COMMANDS[command], project) == []
+
+
+@pytest.mark.parametrize("what", IMPORTS)
+def test_what_starts_often_imports_what_it_uses(what: str, project: Path) -> None:
+    code, heavy = IMPORTS[what]
+    assert imported(code, heavy, project) == []
