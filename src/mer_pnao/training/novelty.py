@@ -13,7 +13,6 @@ from math import ceil, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigh
 
 _COMPONENTS = 16
 _NOISE = 0.01  # at least, in z-scored units: a direction without variance must not decide alone
@@ -53,6 +52,8 @@ def fit_novelty(features: NDArray[np.float32], folds: NDArray[np.int64], far: fl
 
 
 def _fit(features: NDArray[np.float32]) -> Novelty:
+    from scipy.linalg import eigh  # not at the top: who only measures distances waits for no scipy
+
     vectors = np.asarray(features, dtype=float)
     mean, std = vectors.mean(axis=0), vectors.std(axis=0)
     std = np.where(std > 1e-6 * (1 + np.abs(mean)), std, 1.0)  # a constant dimension is centred and not scaled
