@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 
 def make_folds(emotion: NDArray[np.int64], speakers: Sequence[str] | None, count: int, seed: int) -> NDArray[np.int64]:
@@ -12,6 +11,9 @@ def make_folds(emotion: NDArray[np.int64], speakers: Sequence[str] | None, count
 
     Raises ValueError when there are fewer speakers than folds, or a class has fewer clips than folds.
     """
+    # Not at the top: half of the start of those stages and commands that only read data.
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
     if count < 2:
         raise ValueError(f"folds must be at least 2, got {count}")
     classes, clips = np.unique(emotion, return_counts=True)
