@@ -121,7 +121,7 @@ def is_watcher(pid: int) -> bool:
 def test_the_ui_serves_runs_and_artifacts_until_it_is_stopped(stop: signal.Signals, tracked: Path) -> None:
     started = time.monotonic()
     with serving(tracked) as (server, address):
-        assert time.monotonic() - started < 40  # seven on an idle machine, see docs/performance.md
+        assert time.monotonic() - started < 40  # four on an idle machine, see docs/performance.md
         client = MlflowClient(address)
         (run,) = client.search_runs(["1"], "tags.system = 'pnao' AND tags.round = '1'")
         query = {"path": "record.json", "run_uuid": run.info.run_id}
