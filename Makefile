@@ -13,6 +13,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .PHONY: help run nested controls search dashboard init env dev clone profile test check format images lock ui clean
 
 help:  ## what there is

@@ -22,7 +22,7 @@ def main() -> None:
     dataset, work = dataset_of(params), work_folder()
     store = DiskRoundStore(work / "rounds")
     with progress("nested rounds", total_rounds(params)) as done:
-        tested = list(run_nested(dataset, params, store, work, parallel_map(usable_cores()), done))
+        tested = list(run_nested(dataset, params, store, work / "nested", parallel_map(usable_cores()), done))
     evaluation = params.evaluation
     table = write_nested(tested, dataset.labels, params.profile, evaluation.resamples, params.seed, Path("reports"))
     print_nested(table, Console())

@@ -44,8 +44,8 @@ class Prediction:
     confidence: float  # 1 - H / log C of the posteriors: 0 for uniform ones, 1 for a certain one
     weights: Mapping[str, float]  # of the branches in the joint decision
     model_version: str
-    valence_range: tuple[float, float] | None  # of the training clips; None where it is not known
-    novelty: float | None  # distance to the training clips, in multiples of what is far, in the set where it is largest
+    valence_range: tuple[float, float] | None = None  # of the training clips; None where it is not known
+    novelty: float | None = None  # distance to the training clips in multiples of what is far, the largest of all sets
     warnings: tuple[str, ...] = ()  # what one should know before believing it, first of the model, then of the clip
 
 
@@ -214,7 +214,7 @@ def decide(
 
 def caveats_of(model: RoundModel) -> tuple[str, ...]:
     """What holds for every answer of a model, as sentences without a full stop."""
-    return model.trained_on.caveats() if model.trained_on else ()
+    return model.trained_on.caveats() if model.trained_on else ("what the model has learnt from is not on record",)
 
 
 def _unlike(model: RoundModel, far: set[str]) -> Iterator[str]:

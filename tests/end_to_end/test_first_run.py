@@ -164,6 +164,6 @@ def test_killed_during_pnao_it_goes_on_at_its_round_with_the_same_numbers(projec
     resumed = {path: path.read_bytes() for path in (project / "models").glob("*pnao/round-*/*")}
     shutil.rmtree(project / "work/rounds")
     run(project, "dvc", "repro", "--force", "--single-item", "pnao")
-    assert len(resumed) == 2 * 4 * 9
+    assert len(resumed) == 2 * 4 * 10
     for path, content in resumed.items():
         assert path.read_bytes() == content, path

@@ -182,10 +182,10 @@ def test_below_ten_speakers_their_differences_are_tested_exactly(speakers):
         parts = [(emotion[i], np.asarray(system.emotion)[i], valence[i], np.asarray(system.valence)[i]) for i in rows]
         return np.array([score(*part).com for part in parts])
 
-    for name in ("better", "worse"):
+    for name, side in (("better", "greater"), ("worse", "less")):
         pairs = (coms(systems[name]), coms(systems["baseline"]))
         want = permutation_test(
-            pairs, lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf, alternative="greater"
+            pairs, lambda x, y: np.mean(x - y), permutation_type="samples", n_resamples=np.inf, alternative=side
         )
         assert found[name].p_sign_flip == pytest.approx(want.pvalue)
     assert found["baseline"].p_sign_flip == 1

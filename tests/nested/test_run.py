@@ -37,12 +37,22 @@ def dataset(examples: Examples) -> Dataset:
 def run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], list[OuterResult]]:
     """Runs that share what they have trained."""
     folder = tmp_path_factory.mktemp("nested")
-    return lambda dataset: list(run_nested(dataset, params, DiskRoundStore(folder / "rounds"), folder / "work"))
+    return lambda dataset: list(run_nested(dataset, params, DiskRoundStore(folder / "rounds"), folder / "models"))
 
 
 @pytest.fixture(scope="module")
 def tested(run: Callable[[Dataset], list[OuterResult]], dataset: Dataset) -> list[OuterResult]:
     return run(dataset)
+
+
+class NeverAsked(DiskRoundStore):
+    """No training may have begun."""
+
+    def __init__(self) -> None:
+        pass
+
+    def load(self, key: str) -> None:
+        pytest.fail("a training was asked for")
 
 
 def test_each_clip_is_tested_once_by_every_system_and_seed(tested: list[OuterResult], dataset: Dataset) -> None:
@@ -55,6 +65,15 @@ def test_each_clip_is_tested_once_by_every_system_and_seed(tested: list[OuterRes
             assert not set.intersection(*speakers)
             assert sum(map(len, speakers)) == len(set.union(*speakers))
     assert len(tested) == 3 * (1 + 2 * 5)
+
+
+def test_where_some_speakers_are_known_the_other_clips_are_kept_apart_from_them(dataset: Dataset) -> None:
+    unknown = replace(dataset.test, speakers=None)
+    pool = dataset.train.joined(unknown)
+    assert pool.speakers is not None
+    assert pool.speakers[: len(dataset.train)] == dataset.train.speakers
+    assert len(set(pool.speakers[len(dataset.train) :])) == len(unknown)
+    assert unknown.joined(unknown).speakers is None
 
 
 def test_what_a_tested_speaker_says_changes_nothing_that_tests_him(
@@ -113,8 +132,15 @@ def test_what_is_written_says_how_it_came_about(tested: list[OuterResult], tmp_p
 
 def test_progress_and_what_the_clips_do_not_allow(params: Params, dataset: Dataset, tmp_path: Path) -> None:
     finished: list[int] = []
-    list(run_nested(dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path, done=finished.append))
+    list(run_nested(dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models", done=finished.append))
     assert sum(finished) == total_rounds(params) == 3 * 2 * (2 + 2 * 2)
+    emotion = dataset.train.emotion
+    kept = np.append(np.flatnonzero(emotion != 2), np.flatnonzero(emotion == 2)[:5])
+    others = np.flatnonzero(dataset.test.emotion != 2)
+    few = replace(dataset, train=dataset.train.select(kept), test=dataset.test.select(others))
+    strict = params.model_copy(update={"folds": 5})  # three outer folds leave less than five clips of the third emotion
+    with pytest.raises(InputError, match="fewer than the"):
+        next(run_nested(few, strict, NeverAsked(), tmp_path / "models"))
     many = params.model_copy(update={"outer": OuterConfig(40)})
     with pytest.raises(InputError, match="40"):
-        next(run_nested(dataset, many, DiskRoundStore(tmp_path / "rounds"), tmp_path))
+        next(run_nested(dataset, many, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models"))

@@ -15,6 +15,7 @@ from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.decisions import Decisions, predictions_table
 from mer_pnao.outs.networks import RoundModel, read_round, write_networks
 from mer_pnao.outs.trained_on import TrainedOn
+from mer_pnao.predict import caveats_of
 from mer_pnao.training.novelty import fit_novelty
 
 
@@ -93,6 +94,17 @@ def test_a_round_comes_back_to_the_last_digit(blueprint: Blueprint, tmp_path: Pa
         np.testing.assert_array_equal(again.distances(features)[name], distance)
     files = list((tmp_path / "round-03").iterdir())
     assert {path.stat().st_mode & 0o777 for path in files} == {0o644}, "a server of another user reads them"
+
+
+def test_a_model_without_a_record_of_its_training_clips_can_be_read(blueprint: Blueprint, tmp_path: Path) -> None:
+    networks = (EmotionNetwork(blueprint).eval(),)
+    write_networks(tmp_path, RoundModel("enf", 3, blueprint, ("x", "y", "z"), networks))
+    for before, after in (("", ""), ('"trained_on": null', '"another": null')):
+        config = tmp_path / "config.json"
+        config.write_text(config.read_text().replace(before, after) if before else config.read_text())
+        model = read_round(tmp_path)
+        assert model.trained_on is None
+        assert caveats_of(model) == ("what the model has learnt from is not on record",)
 
 
 def test_a_damaged_file_is_named(blueprint: Blueprint, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mer_pnao.controls.group_norm import GroupNorm
+from mer_pnao.network import blueprint
 from mer_pnao.network.blueprint import GATHERED, OUTPUTS, Blueprint, NetworkConfig
 from mer_pnao.network.emotion_network import FUSIONS, EmotionNetwork
 from mer_pnao.network.gathering import SCORERS, Sizes
@@ -179,11 +180,12 @@ class Gates(nn.Module):
         return {"gate.weight": positions}
 
 
-def test_a_new_fusion_and_a_new_scorer_need_an_entry_and_nothing_else(
+def test_a_new_fusion_needs_an_entry_and_nothing_else_and_a_new_scorer_its_name_too(
     masked: Masked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(FUSIONS, "gates", Gates)
     monkeypatch.setitem(SCORERS, "squares", Squares)
+    monkeypatch.setattr(blueprint, "SCORER_NAMES", ("squares",))
     network = network_of("squares", "gates")
     masks, clips = random_masks(network, 0.3), inputs()
     small = compact(network, masks)

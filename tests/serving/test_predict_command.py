@@ -98,6 +98,24 @@ def test_a_csv_that_cannot_be_written_or_is_not_asked_for_alone_is_refused(mer, 
     assert not (tmp_path / "a.csv").exists()
 
 
+def test_where_no_clip_can_be_used_the_csv_has_its_header_alone(mer, demo_project, damaged, tmp_path):
+    path = tmp_path / "answers.csv"
+    code, out, err = mer(demo_project, "predict", str(damaged["empty"]), "--model", MODEL, "--csv", str(path))
+    assert (code, out) == (2, f"0 of 1 clips answered: {path}\n")
+    assert "warning" not in err
+    table = pd.read_csv(path)
+    assert table.empty
+    assert list(table)[7:10] == ["posterior_neutral", "posterior_angry", "posterior_happy"]
+
+
+def test_of_many_clips_a_warning_tells_how_many(mer, demo_project, real_clips):
+    clips = [str(path) for path in real_clips[:5]]
+    code, _, err = mer(demo_project, "predict", *clips, "--model", MODEL)
+    assert code == 0
+    said = [line for line in err.splitlines() if "is unlike that of the training clips" in line]
+    assert said[0].startswith("5 of 5 clips: ") or len(said[0].split(": ")[0].split(", ")) <= 3
+
+
 def test_a_name_is_printed_as_it_is(mer, demo_project, tmp_path):
     """Neither rich's markup nor its codes of emoji."""
     clip = tmp_path / "Talk [dQw4] at 10:100:20.mp4"

@@ -4,9 +4,8 @@ import csv
 import json
 import math
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,35 +30,41 @@ def print_json(answer: Prediction) -> None:
 
 
 @contextmanager
-def csv_writer(path: Path) -> Iterator[Taker]:
+def csv_writer(path: Path, labels: Sequence[str], branches: Iterable[str]) -> Iterator[Taker]:
     """Writes answers as rows, to a file that is there whole or not at all. Raises InputError where none can be."""
     if path.is_dir():
         raise InputError(f"{path} is a folder, and --csv names a file")
+    header = ["name", "emotion", "confidence", "valence", "valence_low", "valence_high", "novelty"]
+    header += [*(f"{POSTERIOR}{label}" for label in labels), *(f"{WEIGHT}{branch}" for branch in branches)]
+    with ExitStack() as opened:
+        with _writing(path):
+            beside = opened.enter_context(replacing(path))
+            text = beside.open("w", newline="", encoding="utf-8", errors="backslashreplace")
+            writer = csv.writer(opened.enter_context(text), lineterminator="\n")
+            writer.writerow([*header, "model_version", "warnings"])
+
+        def write(answer: Prediction) -> None:
+            with _writing(path):
+                writer.writerow(_row(answer))
+
+        yield write
+        with _writing(path):
+            opened.close()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with (
-            replacing(path) as beside,
-            beside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-
-            def write(answer: Prediction) -> None:
-                row = _row(answer)
-                if not file.tell():
-                    writer.writerow(row)
-                writer.writerow(row.values())
-
-            yield write
+        yield
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _row(answer: Prediction) -> dict[str, Any]:
-    low, high = answer.valence_range or ("", "")
-    row = {"name": answer.name, "emotion": answer.emotion, "confidence": answer.confidence, "valence": answer.valence}
-    row |= {"valence_low": low, "valence_high": high, "novelty": answer.novelty}
-    row |= {f"{POSTERIOR}{label}": share for label, share in answer.posteriors.items()}
-    row |= {f"{WEIGHT}{branch}": share for branch, share in answer.weights.items()}
-    return row | {"model_version": answer.model_version, "warnings": "; ".join(answer.warnings)}
+def _row(one: Prediction) -> list[Any]:
+    known = one.valence_range or ("", "")
+    shares = (*one.posteriors.values(), *one.weights.values())
+    last = (one.model_version, "; ".join(one.warnings))
+    return [one.name, one.emotion, one.confidence, one.valence, *known, one.novelty, *shares, *last]
 
 
 def take_answers(
@@ -81,18 +86,25 @@ def take_answers(
     return refused
 
 
-def print_warnings(caveats: Sequence[str], predictions: Sequence[Prediction] = ()) -> None:
-    """The model's caveats and, each once, what else is to be known of which clips, on stderr."""
-    about = defaultdict(list)
-    for one in predictions:
-        for warning in one.warnings:
-            about[warning].append(one.name)
-    for caveat in caveats:
-        print(f"warning: {caveat}", file=sys.stderr)
-    for warning, names in about.items():
-        if warning not in caveats:
-            clips = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} of {len(predictions)} clips"
-            print(f"{clips}: {warning}", file=sys.stderr)
+class Warned:
+    """Gathers which clips each warning is about."""
+
+    def __init__(self) -> None:
+        self._about: dict[str, list[str]] = {}
+
+    def __call__(self, answer: Prediction) -> None:
+        """Take an answer."""
+        for warning in answer.warnings:
+            self._about.setdefault(warning, []).append(answer.name)
+
+    def print(self, caveats: Sequence[str], total: int) -> None:
+        """On stderr: the model's caveats and, each once, what else is to be known of which of all clips."""
+        for caveat in caveats:
+            print(f"warning: {caveat}", file=sys.stderr)
+        for warning, names in self._about.items():
+            if warning not in caveats:
+                clips = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} of {total} clips"
+                print(f"{clips}: {warning}", file=sys.stderr)
 
 
 def print_table(predictions: Sequence[Prediction], wide: bool) -> None:

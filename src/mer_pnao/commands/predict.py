@@ -36,7 +36,7 @@ def predict(
     ] = None,
 ) -> None:
     """Say which emotion a clip shows, and how sure that is; exit code 2 when a clip could not be used."""
-    from mer_pnao.commands.answers import csv_writer, print_json, print_table, print_warnings, take_answers
+    from mer_pnao.commands.answers import Taker, Warned, csv_writer, print_json, print_table, take_answers
     from mer_pnao.commands.clips import clip_name, clips_of
     from mer_pnao.predict import Predictor, caveats_of, read_model
 
@@ -54,18 +54,21 @@ def predict(
         loaded = read_model(directory)
         answers = ready = _of_features(loaded, version, features, list(map(clip_name, clips)) if clips else None)
         total = len(ready)
-    found: list[Prediction] = []
-    with ExitStack() as open_files:
-        takers = [print_json if as_json else found.append]
+    shown: list[Prediction] = []
+    warned = Warned()
+    with ExitStack() as opened:
+        takers: list[Taker] = [print_json] if as_json else [warned]
         if as_csv is not None:
-            takers.append(open_files.enter_context(csv_writer(as_csv)))
+            takers.append(opened.enter_context(csv_writer(as_csv, loaded.labels, loaded.blueprint.branches())))
+        elif not as_json:
+            takers.append(shown.append)
         refused = take_answers(answers, total, paths, takers)
-    if found:
-        print_warnings(caveats_of(loaded), found)
+    if not as_json and refused < total:
+        warned.print(caveats_of(loaded), total)
     if as_csv is not None:
-        print(f"{len(found)} of {total} clips answered: {as_csv}")
-    elif found:
-        print_table(found, wide)
+        print(f"{total - refused} of {total} clips answered: {as_csv}")
+    if shown:
+        print_table(shown, wide)
     if refused:
         raise typer.Exit(BAD_INPUT)
 

@@ -43,7 +43,7 @@ class Comparison:
     gain_low: float | None
     gain_high: float | None
     p_better: float | None  # share of resamples with a higher Com than the baseline's, plus half of the ties
-    p_sign_flip: float | None = None  # one-sided, of a gain as large when no speaker gains; None from ten speakers on
+    p_sign_flip: float | None = None  # one-sided, of such a gain or loss by chance; None from ten speakers on
 
 
 def paired_bootstrap(
@@ -80,7 +80,7 @@ def bootstrap_of_means(
     """`paired_bootstrap` for systems that were trained with several seeds: the scores are means over their seeds.
 
     A system is the list of its trainings. Each resample draws a seed, too, the same one for all systems of as many, so
-    that interval and P hold what a training makes of chance.
+    that interval and P are those of a training with whatever seed, and not of the mean.
     """
     if baseline is not None and baseline not in systems:
         raise ValueError(f"the baseline {baseline!r} is not among the systems {', '.join(systems)}")
@@ -133,9 +133,9 @@ def _mean(scores: Sequence[Scores]) -> Scores:
 
 
 def _sign_flip(differences: Floats) -> float:
-    """The share of all sign patterns of the differences (U,) whose mean is as large as theirs, or larger."""
+    """The share of all sign patterns of the differences (U,) whose mean goes as far to the same side as theirs."""
     signs = 1 - 2 * (np.arange(2 ** len(differences))[:, None] >> np.arange(len(differences)) & 1)
-    return float(np.mean(signs @ differences >= differences.sum() - 1e-12))
+    return float(np.mean(signs @ differences >= abs(differences.sum()) - 1e-12))
 
 
 def _units(groups: Sequence[str] | None, clips: int) -> Integers:

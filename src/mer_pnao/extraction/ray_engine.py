@@ -62,7 +62,7 @@ def on_ray(build: Callable[[], ClipEncoder], encoder: ClipEncoder, workers: int 
     try:
         import ray
     except ImportError as error:
-        raise InputError("Ray is not installed here: pip install 'mer-pnao[ray]'") from error
+        raise InputError("Ray is not installed here: `make dev` installs it") from error
 
     def compute(missing: Mapping[Path, Sequence[Clip]], progress: Progress) -> Iterator[tuple[Path, Shard]]:
         if not missing:

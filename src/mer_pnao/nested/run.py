@@ -3,13 +3,14 @@
 Out-of-fold scores flatter whatever was chosen by them, such as an early stop, a best round or a weight, and a single
 split into training and test speakers has few of the latter. Here outer folds leave speakers out in turn, and inside
 each of them the whole way is gone from the beginning: inner folds, early stop, best round, Final's weight, the probe
-(Varma and Simon 2006; Cawley and Talbot 2010). So every clip is tested once.
+(Varma and Simon 2006; Cawley and Talbot 2010). So every clip is tested once. The profile's own values are given: to
+have chosen them by these speakers flatters the networks.
 """
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from mer_pnao.params.profile import Params
 from mer_pnao.pruning.rounds import MapFolds, RoundStore
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.systems.final import combine_final
+from mer_pnao.systems.optimisation import folds_of
 from mer_pnao.systems.probe import run_probe
 from mer_pnao.systems.train import run_systems
 from mer_pnao.training.examples import Examples
@@ -48,31 +50,32 @@ def run_nested(
     dataset: Dataset,
     params: Params,
     store: RoundStore,
-    work: Path,
+    models: Path,
     run: MapFolds = map,
     done: Callable[[int], None] = lambda _: None,
 ) -> Iterator[OuterResult]:
     """Train and test every system with every seed in each outer fold; rounds that the store holds are known.
 
-    The labelled clips of train and test are one pool; further splits take no part. `work` holds a fold's models while
-    they are needed. Raises InputError when the clips allow no such folds, or a training diverges.
+    The labelled clips of train and test are one pool; further splits take no part. `models` is a folder for a
+    fold's models, which is emptied. Raises InputError when the clips allow no such folds, or a training diverges.
     """
-    pool = dataset.train.joined(dataset.test)
+    pool, folds = dataset.train.joined(dataset.test), range(params.outer.folds)
     with as_input_error(ValueError):
         outer = make_folds(pool.emotion, pool.speakers, params.outer.folds, params.seed)
-    work.mkdir(parents=True, exist_ok=True)
-    for fold in range(params.outer.folds):
-        parts = (pool.select(np.flatnonzero(outer != fold)), pool.select(np.flatnonzero(outer == fold)))
-        inner = replace(dataset, train=parts[0], test=parts[1], others={})
-        with TemporaryDirectory(prefix="nested-", dir=work) as folder:
-            models = Path(folder)
-            run_probe(inner, params, models / PROBE)
-            for _ in run_systems({system: models / system for system in (*DENSE, *PRUNED)}, inner, params, store, run):
-                done(1)
-            combine_final(inner, params.features.acoustic, models, models / FINAL)
-            for system in SYSTEMS:
-                for training in (models / system, *further_seeds(models / system).values()):
-                    yield _tested(system, training, fold, inner)
+    parts = [(pool.select(np.flatnonzero(outer != fold)), pool.select(np.flatnonzero(outer == fold))) for fold in folds]
+    for train, _ in parts:  # what the clips do not allow is said before hours of training
+        folds_of(train, params)
+    for fold, (train, test) in zip(folds, parts, strict=True):
+        inner = replace(dataset, train=train, test=test, others={})
+        shutil.rmtree(models, ignore_errors=True)
+        run_probe(inner, params, models / PROBE)
+        for _ in run_systems({system: models / system for system in (*DENSE, *PRUNED)}, inner, params, store, run):
+            done(1)
+        combine_final(inner, params.features.acoustic, models, models / FINAL)
+        for system in SYSTEMS:
+            for training in (models / system, *further_seeds(models / system).values()):
+                yield _tested(system, training, fold, inner)
+    shutil.rmtree(models)
 
 
 def _tested(system: str, training: Path, fold: int, inner: Dataset) -> OuterResult:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from mer_pnao.foundations.checks import at_least, between, one_of
 
-FUSION_NAMES = ("entropy", "attention")  # of network/fusion.py's table
 SCORER_NAMES = ("tanh", "linear", "mlp", "mean")  # of network/gathering.py's
 OUTPUTS = ("relu", "linear")
 GATHERED = ("own", "all")
@@ -51,12 +50,11 @@ class Blueprint:
     acoustic: tuple[str, ...]  # one branch each
     visual: tuple[str, ...]  # in every branch
     classes: int
-    fusion: str  # entropy: eq. 5-7; attention: the former strategy
+    fusion: str  # of network/fusion.py's table; entropy: eq. 5-7; attention: the former strategy
     config: NetworkConfig = field(default_factory=NetworkConfig)
     gathered: str = "own"  # own: a branch reads its acoustic set and the visual ones; all: every set, its own first
 
     def __post_init__(self) -> None:
-        one_of("fusion", self.fusion, FUSION_NAMES)
         one_of("gathered", self.gathered, GATHERED)
         at_least("classes", self.classes, 2)
         at_least("number of acoustic sets", len(self.acoustic), 1)

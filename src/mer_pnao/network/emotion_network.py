@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mer_pnao.foundations.checks import one_of
 from mer_pnao.network.blueprint import Blueprint
 from mer_pnao.network.decoding import JointDecoder
 from mer_pnao.network.fusion import FUSIONS, weighted_decision
@@ -69,6 +70,7 @@ class EmotionNetwork(nn.Module):
         """Build with random weights; `kept` maps a prunable layer to its nodes' dense indices (default: all)."""
         super().__init__()
         self.blueprint = blueprint
+        one_of("fusion", blueprint.fusion, FUSIONS)
         config = blueprint.config
         nodes = dict(kept or {})
 

@@ -1,6 +1,6 @@
 """Decision fusion of the branches: by entropy (equations 5-7) and the former attention.
 
-A fusion is a class here, its entry in FUSIONS and its name in network/blueprint.py.
+A fusion is a class here and its entry in FUSIONS.
 
 Shapes: M branches, B clips, C classes, P fused positions of a branch.
 """

@@ -106,8 +106,9 @@ def read_round(directory: Path) -> RoundModel:
         for fold in range(config["folds"]):
             path = directory / f"fold-{fold}.safetensors"
             networks.append(from_state(blueprint, load_file(path)))
+        facts = config.get("trained_on")
         path = directory / NOVELTY
-        trained_on = TrainedOn.read(directory, config["trained_on"]) if config["trained_on"] else None
+        trained_on = TrainedOn.read(directory, facts) if facts else None
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise InputError(f"{path} is not a model of this project: {error}") from error
     labels = tuple(config["labels"])

@@ -27,7 +27,7 @@ def controls_table(
     """A row for each size and method, the scores being means over the seeds and, where there are several, their std.
 
     `com_low` to `com_high`, `gain` (over PNAO at the same size, with its interval) and the probabilities come from
-    the paired bootstrap over clips of these means. Those of Train&Val are out of fold.
+    the paired bootstrap over speakers, which draws a seed with each resample. Those of Train&Val are out of fold.
     """
     truth = {"trainval": dataset.train, "test": dataset.test}
     rows = []
@@ -87,7 +87,7 @@ def print_controls(table: pd.DataFrame, console: Console) -> None:
     dense = table[table["method"] == DENSE].iloc[0]
     console.print(
         f"{dense['profile']}: Com of the test split, mean ± standard deviation over {dense['seeds']} seed(s), with the "
-        "interval of the mean. P: probability that a method is better than PNAO at the same size; 100 % are "
+        "interval of a training. P: probability that a method is better than PNAO at the same size; 100 % are "
         f"{short_count(dense['parameters'])} parameters.",
         style="dim",
     )

@@ -76,8 +76,9 @@ class Evidence:
 
     @property
     def speakers(self) -> int:
-        """How many speak in the test clips; 0 where nobody is known."""
-        return len(set(speakers_of(self.test) or ()))
+        """How many speak in the test clips, where they are drawn; 0 where clips are, for fewer than two are known."""
+        known = len(set(speakers_of(self.test) or ()))
+        return known if known > 1 else 0
 
     @property
     def has_valence(self) -> bool:

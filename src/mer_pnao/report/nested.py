@@ -15,7 +15,7 @@ from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.files import write_bytes, write_text
 from mer_pnao.nested.run import OuterResult
 from mer_pnao.outs.decisions import predictions_table
-from mer_pnao.outs.names import BASELINE, PROBE, SYSTEMS, TITLES
+from mer_pnao.outs.names import BASELINE, PREDICTIONS, PROBE, SYSTEMS, TITLES
 from mer_pnao.report.nested_figure import speakers_figure
 from mer_pnao.report.templates import render
 from mer_pnao.report.words import NONE, probability
@@ -73,7 +73,9 @@ def nested_table(pool: Pooled, resamples: int, seed: int) -> pd.DataFrame:
     if len(seeds) > 1:
         named.append((MEAN, pool.trainings()))
     rows = [row for name, trainings in named for row in _rows(pool, name, trainings, resamples, seed)]
-    return pd.DataFrame(rows).astype({"dim": float, "p_sign_flip_over_probe": float})
+    return pd.DataFrame(rows).astype(
+        {"dim": float, "p_sign_flip_over_baseline": float, "p_sign_flip_over_probe": float}
+    )
 
 
 def _rows(
@@ -100,6 +102,7 @@ def _rows(
             "com_high": over_probe.com_high,
             "p_better_than_baseline": against["baseline"][system].p_better,
             "p_better_than_probe": over_probe.p_better,
+            "p_sign_flip_over_baseline": against["baseline"][system].p_sign_flip,
             "p_sign_flip_over_probe": over_probe.p_sign_flip,
             "gain_over_probe": over_probe.gain,
             "gain_over_probe_low": over_probe.gain_low,
@@ -121,7 +124,7 @@ def write_nested(
     table = nested_table(pool, resamples, seed)
     picture = speakers_figure(_gains(pool)) if pool.clips.speakers else None
     write_text(out / "nested.csv", _csv(table))
-    write_text(out / "nested" / "predictions.csv", _csv(_predictions(tested, labels), "%.9g"))
+    write_text(out / "nested" / PREDICTIONS, _csv(_predictions(tested, labels), "%.9g"))
     if picture:
         write_bytes(out / "nested" / "speakers.png", picture)
     shown = table[table["seed"] == table["seed"].iloc[-1]]  # the mean where there is one

@@ -68,10 +68,15 @@ def compare_methods(evidence: Evidence, resamples: int, seed: int) -> dict[str, 
 
 
 def verdict(comparison: Comparison) -> str:
-    """'better', 'worse', or 'within the noise' when P < .95 or the paired interval of the gain holds zero."""
+    """'better', 'worse', or 'within the noise' when P < .95 or the paired interval of the gain holds zero.
+
+    With fewer than ten speakers the sign-flip test has to agree.
+    """
     gain_low, gain_high, p = comparison.gain_low, comparison.gain_high, comparison.p_better
     if gain_low is None or gain_high is None or p is None:
         raise ValueError("there is no verdict without a baseline")
+    if comparison.p_sign_flip is not None and comparison.p_sign_flip > 1 - CONFIDENT:
+        return "within the noise"
     if gain_low > 0 and p >= CONFIDENT:
         return "better"
     return "worse" if gain_high < 0 and 1 - p >= CONFIDENT else "within the noise"

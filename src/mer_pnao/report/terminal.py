@@ -29,10 +29,12 @@ def print_table(path: Path, console: Console) -> None:
         scored = rows[rows["com"].notna()]
         if len(scored) or not split:
             _print_scores(scored, split, console)
-    known = table.dropna(subset=["com"]).iloc[0]
-    speakers = f" of {known['speakers']:.0f} speakers" if known["speakers"] else ""
-    where = "its split" if SPLIT in table else f"{known['clips']:.0f} test clips{speakers}"
-    drawn = "speakers" if speakers else "clips"
+    scored = table[table["com"].notna()]
+    drawn = "speakers" if (scored["speakers"] > 0).all() else "clips"
+    where = "its split"
+    if SPLIT not in table and len(scored):
+        of = f" of {scored['speakers'].iloc[0]:.0f} speakers" if drawn == "speakers" else ""
+        where = f"{scored['clips'].iloc[0]:.0f} test clips{of}"
     console.print(f"Com = Dis - 0.25 Dim on {where}. Interval and P (better than the", style="dim")
     console.print(f"baseline) from resamples of {drawn}. Of one seed they tell of these trained models.", style="dim")
     console.print("Another kind of processor moves Com as another seed does: by about .03 on the demo.", style="dim")

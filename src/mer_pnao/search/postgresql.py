@@ -79,4 +79,4 @@ def open_server(url: str) -> tuple[RDBStorage, ServerRegistry]:
         with failures_named(url), registry.exclusive():  # of two processes that make the tables at once, one would fail
             return RDBStorage(whole, engine_kwargs=options), registry
     except ModuleNotFoundError as error:
-        raise InputError(f"{shown(url)} needs the package psycopg: pip install 'mer-pnao[postgresql]'") from error
+        raise InputError(f"{shown(url)} needs the package psycopg: `make dev` installs it") from error

@@ -50,14 +50,15 @@ class Examples:
         )
 
     def joined(self, other: "Examples") -> "Examples":
-        """These clips and then the others; speakers are known if both know theirs."""
-        known = self.speakers is not None and other.speakers is not None
+        """These clips and then the others; where some speakers are known, each other clip has a speaker of its own."""
+        parts = [part.speakers or tuple(f"unknown speaker of {name}" for name in part.names) for part in (self, other)]
+        known = self.speakers is not None or other.speakers is not None
         return Examples(
             (*self.names, *other.names),
             {name: np.concatenate([values, other.features[name]]) for name, values in self.features.items()},
             np.concatenate([self.emotion, other.emotion]),
             np.concatenate([self.valence, other.valence]),
-            (*(self.speakers or ()), *(other.speakers or ())) if known else None,
+            (*parts[0], *parts[1]) if known else None,
             self.classes,
         )
 

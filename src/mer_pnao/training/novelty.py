@@ -3,7 +3,7 @@
 A network decides as surely for a clip unlike any that it has seen (Lee et al. 2018 measure that by this distance).
 Probabilistic PCA (Tipping and Bishop 1999) gives the inverse covariance of a feature set in few numbers. What is far
 is read from clips whose speakers were held out, as conformal anomaly detection does (Laxhammar and Falkman 2011): of
-further clips of the same kind, no more than the asked share is called far.
+further clips of the same kind about the asked share is called far, or 1 / (N + 1) where N clips cannot tell less.
 
 Shapes: N clips, D the width of a set, K principal components.
 """
@@ -40,7 +40,8 @@ class Novelty:
 def fit_novelty(features: NDArray[np.float32], folds: NDArray[np.int64], far: float) -> Novelty:
     """Learn from the training clips' vectors (N, D), each held out once by its fold (N,).
 
-    Of clips like them, no more than the share `far` is to be called far.
+    Of clips like them about the share `far` is called far, and at least 1 / (N + 1), for then the farthest one is the
+    limit.
     """
     held_out = np.empty(len(folds))
     for fold in np.unique(folds):

@@ -33,6 +33,10 @@ def refused(evidence: Measured) -> list[str]:
     return [gate.name for gate in judge(evidence, LIMITS) if not gate.passed]
 
 
+def test_every_one_of_five_speakers_is_enough() -> None:
+    assert refused(replace(FINE, comparison=replace(gained(0.05, 0.99), p_sign_flip=2**-5))) == []
+
+
 def test_a_fine_version_passes_the_gates_that_apply() -> None:
     names = ["reloads", "not rolled back", "same data", "better or smaller", "latency"]
     assert [(gate.name, gate.passed) for gate in judge(FINE, LIMITS)] == [(name, True) for name in names]
@@ -51,6 +55,11 @@ def test_a_fine_version_passes_the_gates_that_apply() -> None:
         ({"champion": Side(3, "cd34" * 16, 1000)}, "same data", "version 7 .* ab12ab12ab12, the champion 3 on cd34"),
         ({"champion": Side(3, "", 1000), "candidate": Side(7, "", 1000)}, "same data", "unknown"),
         ({"comparison": gained(0.05, 0.949)}, "better or smaller", r"Com 0.6000, the champion 3 0.5500: \+0.0500 "),
+        (
+            {"comparison": replace(gained(0.05, 0.99), p_sign_flip=0.0625)},
+            "better or smaller",
+            "P 0.990, sign-flip p 0.062 over the few speakers",
+        ),
         ({"comparison": gained(-0.2, 0.01)}, "better or smaller", "P 0.010 .*1,000 parameters, 100.0% of"),
         (
             {"comparison": gained(0.0, 0.5), "candidate": Side(7, DIGEST, None)},

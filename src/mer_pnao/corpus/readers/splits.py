@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.foundations.errors import InputError
 
 _PARTS = 10  # that speakers are dealt to; the test share is a tenth of the clips, or several
@@ -52,9 +53,7 @@ def _by_speaker(clips: pd.DataFrame, share: float, seed: int) -> NDArray[np.bool
     # Not at the top: it takes longer to import than a corpus to be read, and most corpora need no division.
     from sklearn.model_selection import StratifiedGroupKFold
 
-    # A clip of an unknown speaker is a group of its own, as it is in the folds.
-    pairs = zip(clips["speaker"], clips["name"], strict=True)
-    groups = [speaker or f"unknown speaker of {name}" for speaker, name in pairs]
+    groups = speakers_of(clips) or ()
     if len(set(groups)) < 2:
         raise InputError(f"one speaker, {groups[0]!r}, cannot be divided into train and test; leave the column empty")
     parts = min(_PARTS, len(set(groups)))

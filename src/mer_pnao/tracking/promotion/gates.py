@@ -115,6 +115,8 @@ def same_data(candidate: Side, champion: Side) -> Gate:
 def better_or_smaller(compared: Comparison | Unknown, candidate: Side, champion: Side, limits: PromotionParams) -> Gate:
     """P(Com > the champion's) >= probability, or Com >= the champion's - margin with (1 - smaller) of its parameters.
 
+    With fewer than ten speakers, of whom resamples promise too much, the exact sign-flip test has to agree.
+
     The margin bounds the measured loss, not its interval: on a test split of a hundred clips, where a difference of two
     good systems has a standard error of .03, no interval could show that two networks are equally good.
     """
@@ -122,7 +124,8 @@ def better_or_smaller(compared: Comparison | Unknown, candidate: Side, champion:
     if isinstance(compared, Unknown):
         return Gate(name, False, compared.reason)
     gain, p, text = _gain(compared, f"the champion {champion.version}")
-    if p >= limits.probability:
+    by_chance = compared.p_sign_flip
+    if p >= limits.probability and (by_chance is None or by_chance <= 1 - limits.probability + 1e-9):
         return Gate(name, True, f"{text} (asked for: P {limits.probability:g})")
     if candidate.parameters is None or champion.parameters is None:
         return Gate(name, False, f"{text} (asked for: P {limits.probability:g}), and a size is not known")
@@ -169,4 +172,6 @@ def _gain(compared: Comparison, rival: str) -> tuple[float, float, str]:
         raise ValueError("a comparison without a rival tells no gain")
     com = compared.scores.com
     text = f"test Com {com:.4f}, {rival} {com - gain:.4f}: {gain:+.4f} ({low:+.4f}…{high:+.4f}), P {p:.3f}"
+    if compared.p_sign_flip is not None:
+        text += f", sign-flip p {compared.p_sign_flip:.3f} over the few speakers"
     return gain, p, text
