@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score, mean_squared_error
 
+from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
 from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.report import figures, write
@@ -97,6 +98,23 @@ def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(model
         )
     assert table.loc["baseline", "p_better_than_baseline"] == 0.5
     assert table.loc["final", "p_better_than_baseline"] > 0.95
+    parts = {name: pd.read_csv(tmp_path / f"out/predictions/{name}.csv").merge(truth, on="name") for name in SYSTEMS}
+    first = parts["final"]
+    decided = {name: Predicted(part["discrete_x"], part["valence_x"]) for name, part in parts.items()}
+    for rival, column in (("baseline", "p_better_than_baseline"), ("linear_probe", "p_better_than_probe")):
+        of_speakers = paired_bootstrap(
+            first["discrete_y"], first["valence_y"], decided, rival, 300, 7, groups=first["speaker"].tolist()
+        )
+        for name, each in of_speakers.items():
+            ends = [each.com_low, each.com_high, each.p_better]
+            assert table.loc[name, ["com_low", "com_high", column]].tolist() == pytest.approx(ends, abs=1e-6)
+    for name, part in parts.items():
+        right = part["discrete_x"] == part["discrete_y"]
+        recalls = right.groupby(part["discrete_y"]).mean()
+        measures = [recalls.mean(), right.mean(), f1_score(part["discrete_y"], part["discrete_x"], average="macro")]
+        assert table.loc[name, ["uar", "wa", "macro_f1"]].tolist() == pytest.approx(measures, abs=1e-6)
+    assert (table["clips"] == 80).all()
+    assert (table["speakers"] == 12).all()
 
 
 def calibration_error(predictions, test):

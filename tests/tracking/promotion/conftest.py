@@ -123,7 +123,7 @@ def _write_data(root: Path, worse: RoundModel, better: RoundModel, labels: tuple
         label = labels[i % len(labels)] if split == "train" else labels[int(here.posterior[i].argmax())]
         valence = float(np.clip(here.valence[i], -5, 5))
         known = ("", "") if split == "noisy" else (label, valence)
-        rows.append((name, "", *known, "", split))
+        rows.append((name, "", *known, f"{split}-{i % 12}", split))
     write_manifest(pd.DataFrame(rows, columns=list(COLUMNS)), data / "manifest.csv")
     return load_dataset(data / "manifest.csv", data / "features", tuple(widths), labels)
 

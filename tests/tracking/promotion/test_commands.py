@@ -171,7 +171,10 @@ def test_the_list_as_json_holds_recorded_com_and_its_interval(mer: Mer, shop: Pa
         here = truth.loc[predicted["name"]]
         valence = here["valence"].astype(float)
         (alone,) = paired_bootstrap(
-            here["discrete"], valence, {"a": Predicted(predicted["discrete"], predicted["valence"])}
+            here["discrete"],
+            valence,
+            {"a": Predicted(predicted["discrete"], predicted["valence"])},
+            groups=here["speaker"].tolist(),
         ).values()
         assert row["test_com"] == pytest.approx(record["scores"]["test"]["com"])
         assert (row["com_low"], row["com_high"]) == pytest.approx((alone.com_low, alone.com_high))

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
+from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking.connection import NAME, opened
 from mer_pnao.tracking.promotion.promote import Promotion, promote
@@ -56,6 +57,15 @@ def test_the_first_champion_is_the_candidate(shop: Path, registry_tools: SimpleN
     assert report["evidence"]["repetition"]["clips"] == t.clips
     recorded = json.loads((shop / "models/pnao/round-01/record.json").read_text())["scores"]["test"]["com"]
     assert report["evidence"]["comparison"]["scores"]["com"] == pytest.approx(recorded, abs=1e-9)
+    truth = pd.read_csv(shop / "data/demo/manifest.csv")
+    clips = pd.read_csv(shop / "models/pnao/round-01/predictions.csv").query("split == 'test'").merge(truth, on="name")
+    alone = {"it": Predicted(clips["discrete_x"], clips["valence_x"])}
+    drawn = report["bootstrap"]
+    of_speakers = paired_bootstrap(
+        clips["discrete_y"], clips["valence_y"], alone, None, *drawn.values(), groups=clips["speaker"].tolist()
+    )["it"]
+    ends = [report["evidence"]["comparison"][end] for end in ("com_low", "com_high")]
+    assert ends == pytest.approx([of_speakers.com_low, of_speakers.com_high], abs=1e-6)
 
 
 def test_the_champion_stays_when_it_is_promoted_again(shop: Path, registry_tools: SimpleNamespace) -> None:
