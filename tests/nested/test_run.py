@@ -1,11 +1,14 @@
 """Nested cross-validation: who is tested by whom, and that nothing of a tested speaker was seen before."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from rich.console import Console
 
 from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.errors import InputError
@@ -14,7 +17,7 @@ from mer_pnao.outs.names import PROBE, SYSTEMS
 from mer_pnao.params.profile import OuterConfig, Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.report.nested import nested_table, pooled, write_nested
+from mer_pnao.report.nested import nested_table, pooled, print_nested, write_nested
 from mer_pnao.systems.dataset import Dataset
 from mer_pnao.training.examples import Examples
 
@@ -128,6 +131,33 @@ def test_what_is_written_says_how_it_came_about(tested: list[OuterResult], tmp_p
     alone = [each for each in tested if each.seed in (None, 0)]
     write_nested(alone, LABELS, "tiny", 100, 0, tmp_path / "one")
     assert "One training seed: this tells of these trained models" in (tmp_path / "one/nested/index.html").read_text()
+
+
+def test_of_unknown_speakers_clips_are_drawn_and_the_table_says_so(tested: list[OuterResult], tmp_path: Path) -> None:
+    unknown = [replace(each, clips=replace(each.clips, speakers=None)) for each in tested if each.seed in (None, 0)]
+    table = write_nested(unknown, LABELS, "tiny", 100, 0, tmp_path)
+    page = (tmp_path / "nested/index.html").read_text()
+    assert "120 clips, each tested once" in page
+    assert "resamples of clips, for the speakers are unknown" in page
+    assert not (tmp_path / "nested/speakers.png").exists()
+    assert "clips, for the speakers are unknown" in shown(table)
+
+
+def shown(table: pd.DataFrame) -> str:
+    console = Console(file=io.StringIO(), width=80)
+    print_nested(table, console)
+    assert isinstance(console.file, io.StringIO)
+    return " ".join(console.file.getvalue().split())
+
+
+def test_the_terminal_has_the_means_over_the_seeds(tested: list[OuterResult]) -> None:
+    table = nested_table(pooled(tested), 100, 0)
+    text = shown(table)
+    assert "120 clips, each tested once; mean of 2 seeds. Interval and P from resamples of 12 speakers." in text
+    (row,) = table[(table["system"] == "enf") & (table["seed"] == "mean")].to_dict("records")
+    measures = " ".join(f"{row[measure]:.3f}" for measure in ("uar", "wa", "dis", "com"))
+    assert f"EnF {measures} {row['com_low']:.2f}…{row['com_high']:.2f}" in text
+    assert f"{row['speakers_won']}/12" in text
 
 
 def test_progress_and_what_the_clips_do_not_allow(params: Params, dataset: Dataset, tmp_path: Path) -> None:

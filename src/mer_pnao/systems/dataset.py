@@ -19,7 +19,7 @@ from mer_pnao.systems.optimisation import folds_of
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.novelty import fit_novelty
 
-_FAR = 0.01  # share of further clips like the training clips that is called unlike them, at most
+_FAR = 0.01  # share of further clips like the training clips that is called unlike them, about
 UNLABELLED = -1  # the emotion of a clip that is predicted and never scored; only further test splits have such
 
 
