@@ -114,7 +114,7 @@ def plain_forward() -> Callable[[Blueprint, Arrays, Arrays], dict[str, np.ndarra
 
 
 def _plain_forward(blueprint: Blueprint, state: Arrays, features: Arrays) -> dict[str, np.ndarray]:
-    """AFG, eq. 1-4 and the decision fusion (eq. 5-7 or the former attention), as `docs/paper.md` rules them."""
+    """AFG, eq. 1-4 and the decision fusion (eq. 5-7, attention or the mean), as `docs/paper.md` rules them."""
 
     def linear(name: str, value: np.ndarray) -> np.ndarray:
         return value @ state[f"{name}.weight"].T + state.get(f"{name}.bias", 0.0)
@@ -161,6 +161,8 @@ def _plain_forward(blueprint: Blueprint, state: Arrays, features: Arrays) -> dic
     weights = np.ones((branches, clips))
     if blueprint.fusion == "attention":
         weights = softmax(linear("fusion.score", np.concatenate(fused_vectors, axis=1))).T
+    elif blueprint.fusion == "mean":
+        weights /= branches
     elif branches > 1:
         entropies = np.array([-(e * np.log(e)).sum(axis=1) for e in posteriors])
         weights = (1 - entropies / entropies.sum(axis=0)) / (branches - 1)

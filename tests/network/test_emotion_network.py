@@ -73,6 +73,44 @@ def test_zscore_of_the_training_clips_is_standard_and_survives_constants() -> No
     assert torch.allclose(scaled.std(0, correction=0), torch.tensor([1.0, 1, 0, 1, 1]), atol=1e-5)
 
 
+def test_zscore_is_relative_and_nothing_reaches_a_million() -> None:
+    """Small units are scaled, float32's rounding of a constant is not, and a broken value stays near the others."""
+    network = EmotionNetwork(blueprint())
+    train = {name: values.float() for name, values in features(blueprint(), 50).items()}
+    unit = train["a"][:, 0].clone()
+    train["a"][:, 1] = unit * 1e-12
+    train["a"][:, 2] = 1e6
+    train["a"][::2, 2] += 0.0625  # float32's next number
+    network.fit_zscore(train)
+    scale = network.zscore["a"]
+    assert torch.allclose(scale(train["a"])[:, 1], scale(train["a"])[:, 0], atol=1e-5)
+    assert torch.equal(scale(train["a"])[:, 2], torch.zeros(50))
+    broken = torch.tensor([[1e9, 5e-12, -1e9, 0.0, -3e38]])
+    assert scale(broken)[0, [0, 2, 4]].tolist() == [100.0, 0.0, -100.0]
+    assert 4 < float(scale(broken)[0, 1]) < 7
+
+
+def test_no_training_clip_of_ten_thousand_is_cut() -> None:
+    """Samuelson's inequality: one odd clip among N lies sqrt(N - 1) deviations off, and none farther."""
+    network = EmotionNetwork(blueprint())
+    train = {name: torch.zeros(10_000, width) for name, width in blueprint().widths.items()}
+    train["a"][7, 0] = 1.0
+    network.fit_zscore(train)
+    assert float(network.zscore["a"](train["a"])[7, 0]) == pytest.approx(9999**0.5, rel=1e-5)
+
+
+def test_networks_of_earlier_versions_are_read() -> None:
+    """They did not record the scorers' nodes, which were never pruned."""
+    for scorer in SCORERS:
+        network = EmotionNetwork(blueprint(scorer)).eval()
+        state = network.state_dict().items()
+        before = {key: value for key, value in state if ".scorer." not in key or not key.endswith("_kept")}
+        again = from_state(network.blueprint, before)
+        inputs = {name: values.float() for name, values in features(blueprint()).items()}
+        for got, want in zip(again(inputs), network(inputs), strict=True):
+            assert torch.equal(got, want)
+
+
 def test_state_dict_rebuilds_the_network_and_its_statistics() -> None:
     torch.manual_seed(3)
     network = EmotionNetwork(blueprint()).eval()
@@ -83,7 +121,7 @@ def test_state_dict_rebuilds_the_network_and_its_statistics() -> None:
         assert torch.equal(got, want)
 
 
-def test_prunable_layers_are_the_modality_layers_and_nothing_else() -> None:
+def test_prunable_layers_are_the_modality_layers_and_on_request_the_scorers_hidden_ones() -> None:
     names = set(EmotionNetwork(blueprint(fusion="attention")).prunable())
     expected = {
         f"branches.{branch}.gathering.modalities.{name}.{layer}"
@@ -92,6 +130,12 @@ def test_prunable_layers_are_the_modality_layers_and_nothing_else() -> None:
         for layer in ("inner", "outer")
     }
     assert names == expected
+    hidden = {"tanh": {"project"}, "linear": set(), "mlp": {"inner", "outer"}, "mean": set()}
+    for scorer, layers in hidden.items():
+        asked = set(EmotionNetwork(blueprint(scorer)).prunable(scorers=True))
+        assert asked == expected | {
+            f"branches.{branch}.gathering.scorer.{layer}" for branch in "abc" for layer in layers
+        }
 
 
 @pytest.mark.parametrize(

@@ -48,9 +48,9 @@ def random_network(scorer: str, fusion: str, seed: int) -> EmotionNetwork:
     return network.eval()
 
 
-def random_masks(network: EmotionNetwork, keep: float) -> dict[str, Tensor]:
+def random_masks(network: EmotionNetwork, keep: float, scorers: bool = False) -> dict[str, Tensor]:
     masks = {}
-    for name, layer in network.prunable().items():
+    for name, layer in network.prunable(scorers).items():
         mask = torch.rand(layer.out_features) < keep
         mask[torch.randint(layer.out_features, ())] = True
         masks[name] = mask
@@ -69,22 +69,24 @@ def test_compact_computes_what_numpy_computes_with_the_nodes_zeroed(
         clips = {name: torch.randn(5, width, dtype=torch.float64) for name, width in network.blueprint.widths.items()}
         plain = {name: values.numpy() for name, values in clips.items()}
         zeroed = {name: value.numpy().copy() for name, value in network.state_dict().items()}
-        small, left = network, {name: np.arange(n.out_features) for name, n in network.prunable().items()}
+        layers = network.prunable(scorers=True).items()
+        small, left = network, {name: np.arange(layer.out_features) for name, layer in layers}
         for _ in range(2):
-            masks = random_masks(small, (0.15, 0.4, 0.8)[seed % 3])
+            masks = random_masks(small, (0.15, 0.4, 0.8)[seed % 3], scorers=seed % 2 == 0)
             before, small = small, compact(small, masks)
             for name, mask in masks.items():
                 gone = left[name][~mask.numpy()]
                 left[name] = left[name][mask.numpy()]
                 zeroed[f"{name}.weight"][gone] = 0
-                zeroed[f"{name}.bias"][gone] = 0
+                if f"{name}.bias" in zeroed:
+                    zeroed[f"{name}.bias"][gone] = 0
             want = plain_forward(network.blueprint, zeroed, plain)
             with torch.inference_mode():
                 found, by_library = small(clips)._asdict(), masked(before, masks)(clips)._asdict()
             for name, exact in want.items():
                 assert np.abs(found[name].numpy() - exact).max() <= 1e-10, name
                 assert (found[name] - by_library[name]).abs().max() <= 1e-10, name
-            assert {name: kept.tolist() for name, kept in small.kept().items()} == {
+            assert {name: kept.tolist() for name, kept in small.kept(scorers=True).items()} == {
                 name: nodes.tolist() for name, nodes in left.items()
             }
             assert parameters(small) == count_by_hand(network.blueprint, left)
@@ -105,13 +107,14 @@ def count_by_hand(plan: Blueprint, left: dict[str, np.ndarray]) -> int:
             total += (plan.widths[name] + 1) * inner + (inner + 1) * len(outer[name])
         fused = len(set().union(*outer.values()))
         together = sum(len(nodes) for nodes in outer.values())
-        config = plan.config
+        scorer = prefix.replace("modalities", "scorer")
+        project, one, two = (len(left.get(f"{scorer}.{layer}", ())) for layer in ("project", "inner", "outer"))
         total += {
-            "tanh": config.width * fused + config.width,
+            "tanh": project * fused + project,
             "linear": (together + 1) * len(sets),
             "mean": 0,
-            "mlp": (together + 1) * config.hidden + (config.hidden + 1) * config.width + (config.width + 1) * len(sets),
-        }[config.scorer]
+            "mlp": (together + 1) * one + (one + 1) * two + (two + 1) * len(sets),
+        }[plan.config.scorer]
         total += (fused + 1) * plan.classes + (fused + 1) + (plan.classes + 1) + 3
         all_fused += fused
     return total + ((all_fused + 1) * len(plan.acoustic) if plan.fusion == "attention" else 0)
@@ -126,7 +129,7 @@ def test_compacting_again_composes(scorer: str, masked: Masked) -> None:
     clips = inputs()
     for got, want in zip(twice(clips), masked(once, masks)(clips), strict=True):
         assert torch.allclose(got, want, rtol=0, atol=1e-10)
-    direct = keep_only(network, twice.kept())
+    direct = keep_only(network, twice.kept(scorers=True))
     for (name, got), want in zip(direct.state_dict().items(), twice.state_dict().values(), strict=True):
         assert torch.equal(got, want), name
 

@@ -82,7 +82,7 @@ def test_callbacks_see_every_epoch(blueprint: Blueprint, examples: Examples) -> 
 
 
 def test_divergence_is_refused_with_its_cause(blueprint: Blueprint, examples: Examples) -> None:
-    broken = replace(examples, features={**examples.features, "a": np.full((120, 12), np.inf, np.float32)})
+    broken = replace(examples, features={**examples.features, "a": np.full((120, 12), np.nan, np.float32)})
     with pytest.raises(
         DivergenceError, match=r"^training diverged in epoch 0: learning_rate 0\.005 is too high$"
     ) as met:

@@ -16,6 +16,11 @@ from mer_pnao.network.fusion import FUSIONS, weighted_decision
 from mer_pnao.network.gathering import AttentionGathering
 from mer_pnao.network.modality import ModalityMLP
 
+# Standard deviations. None of N values lies farther from their mean than sqrt(N - 1) of them (Samuelson 1968), so no
+# clip of 10,000 that a network was trained on is touched; one in other units or with a broken feature is.
+FARTHEST = 100.0
+_ROUNDING = 1e-6  # relative, some ulps of float32
+
 
 class Prediction(NamedTuple):
     """What the network returns for B clips."""
@@ -39,14 +44,19 @@ class ZScore(nn.Module):
         self.register_buffer("std", torch.ones(width))
 
     def fit(self, features: Tensor) -> None:
-        """Take the statistics of (N, width); a constant dimension is centred and not scaled."""
-        self.mean.copy_(features.mean(dim=0))
-        std = features.std(dim=0, correction=0)
-        self.std.copy_(torch.where(std > 1e-8, std, 1.0))
+        """Take the statistics of (N, width).
+
+        A dimension that varies by no more than float32 rounds its values is taken for constant: it has taught nothing,
+        so it is zero for every clip, whatever its value there.
+        """
+        exact = features.double()
+        mean, std = exact.mean(dim=0), exact.std(dim=0, correction=0)
+        self.mean.copy_(mean)
+        self.std.copy_(torch.where(std > _ROUNDING * mean.abs(), std, torch.inf))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, width) -> (B, width)."""
-        return (features - self.mean) / self.std
+        """(B, width) -> (B, width), within FARTHEST."""
+        return ((features - self.mean) / self.std).clamp(-FARTHEST, FARTHEST)
 
 
 class Branch(nn.Module):
@@ -83,7 +93,9 @@ class EmotionNetwork(nn.Module):
         def branch_of(branch: str, sets: tuple[str, ...]) -> Branch:
             mlps = {name: mlp_of(branch, name) for name in sets}
             sizes = (config.hidden, config.width, config.dropout)
-            gathering = AttentionGathering(mlps, config.scorer, *sizes, config.temperature)
+            own = f"branches.{branch}.gathering.scorer."
+            of_scorer = {name.removeprefix(own): nodes.pop(name) for name in [*nodes] if name.startswith(own)}
+            gathering = AttentionGathering(mlps, config.scorer, *sizes, config.temperature, of_scorer)
             return Branch(gathering, blueprint.classes)
 
         self.zscore = nn.ModuleDict({name: ZScore(width) for name, width in blueprint.widths.items()})
@@ -115,20 +127,27 @@ class EmotionNetwork(nn.Module):
         assert isinstance(branch, Branch)
         return branch
 
-    def prunable(self) -> dict[str, nn.Linear]:
+    def prunable(self, scorers: bool = False) -> dict[str, nn.Linear]:
         """The hidden layers whose nodes may go, by name: inner and outer layer of each modality's MLP.
 
-        Inputs, scorers, decoders and the decision fusion are never pruned; only their columns follow.
+        And, asked for, the hidden layers of the gathering's scorers. Inputs, decoders and the decision fusion are never
+        pruned; only their columns follow.
         """
+        asked = {
+            f"branches.{branch}.gathering.scorer.{layer}"
+            for branch in (self.branches if scorers else ())
+            for layer in self.branch(branch).gathering.scorer.readers
+        }
         return {
             name: layer
             for name, layer in self.named_modules()
-            if ".modalities." in name and isinstance(layer, nn.Linear)
+            if isinstance(layer, nn.Linear) and (".modalities." in name or name in asked)
         }
 
-    def kept(self) -> dict[str, Tensor]:
-        """The dense indices of the nodes that each prunable layer has left, (rows,) int64."""
-        return kept_in_state(self.state_dict())
+    def kept(self, scorers: bool = False) -> dict[str, Tensor]:
+        """The dense indices of the nodes that each `prunable` layer has left, (rows,) int64."""
+        nodes = kept_in_state(self.state_dict())
+        return {name: nodes[name] for name in self.prunable(scorers)}
 
     def weight_matrices(self) -> list[nn.Parameter]:
         """All weight matrices (no biases): what the sparsity term and the weight decay act on."""
@@ -142,11 +161,11 @@ class EmotionNetwork(nn.Module):
 
 
 def kept_in_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The kept nodes recorded in a state dict, by prunable layer."""
+    """The kept nodes recorded in a state dict, by prunable layer, those of scorers among them."""
     return {
         name.removesuffix("_kept"): nodes
         for name, nodes in state.items()
-        if name.endswith(("inner_kept", "outer_kept"))
+        if name.endswith("_kept") and not name.endswith("fused_kept")
     }
 
 
@@ -161,5 +180,6 @@ def from_state(blueprint: Blueprint, state: Mapping[str, Tensor]) -> EmotionNetw
     Raises RuntimeError (torch's, naming the key) when the state does not fit the blueprint.
     """
     network = EmotionNetwork(blueprint, kept_in_state(state)).to(dtype_of(state))
-    network.load_state_dict(dict(state))
+    of_scorers = {f"{name}_kept": nodes for name, nodes in network.kept(scorers=True).items() if ".scorer." in name}
+    network.load_state_dict(of_scorers | dict(state))  # earlier versions did not record them
     return network.eval()

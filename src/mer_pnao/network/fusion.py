@@ -1,4 +1,4 @@
-"""Decision fusion of the branches: by entropy (equations 5-7) and the former attention.
+"""Decision fusion of the branches: by entropy (equations 5-7), the former attention, and the plain mean.
 
 A fusion is a class here and its entry in FUSIONS.
 
@@ -109,4 +109,23 @@ class AttentionFusion(nn.Module):
         return {"score.weight": positions}
 
 
-FUSIONS: dict[str, Callable[[Sequence[int]], Fusion]] = {"entropy": EntropyFusion, "attention": AttentionFusion}
+class MeanFusion(nn.Module):
+    """The same weight for every branch: what the others are held against."""
+
+    def __init__(self, fused_widths: Sequence[int]) -> None:
+        super().__init__()
+
+    def forward(self, fused: Sequence[Tensor], log_posteriors: Tensor) -> Tensor:
+        """See `Fusion`."""
+        return torch.full_like(log_posteriors[..., 0], 1 / len(fused))
+
+    def columns(self, positions: Tensor) -> dict[str, Tensor]:
+        """See `Fusion`."""
+        return {}
+
+
+FUSIONS: dict[str, Callable[[Sequence[int]], Fusion]] = {
+    "entropy": EntropyFusion,
+    "attention": AttentionFusion,
+    "mean": MeanFusion,
+}

@@ -7,6 +7,7 @@ Shapes: B clips, n modalities, D' nodes that an h_m has left, D fused width, P f
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar, NamedTuple, Protocol
 
 import torch
@@ -24,12 +25,18 @@ class Sizes(NamedTuple):
     hidden: int  # the dense network's inner width
     width: int  # D
     dropout: float
+    kept: Mapping[str, Tensor]  # a scorer's hidden layer -> the dense indices of the nodes it has left (default: all)
+
+    def rows(self, layer: str, dense: int) -> Tensor:
+        """The dense indices of the nodes that a scorer's hidden layer has left, (rows,)."""
+        return self.kept.get(layer, torch.arange(dense)).clone()
 
 
 class Scorer(Protocol):
     """A module that scores a branch's modalities by their h_m."""
 
     softmax: ClassVar[bool]  # whether the scores become weights by a softmax, or are weights as they are
+    readers: ClassVar[Mapping[str, str]]  # hidden layers whose nodes may go, as `<layer>_kept` says -> who reads them
 
     def __call__(self, vectors: Sequence[Tensor], spread: Tensor) -> Tensor:
         """Score (B, n) from the h_m, n tensors (B, D'), and the same spread over the fused positions (B, n, P)."""
@@ -47,11 +54,14 @@ class TanhScorer(nn.Module):
     """score_m = w^T tanh(W_F h_m), the same w and W_F for every modality."""
 
     softmax: ClassVar[bool] = True
+    readers: ClassVar[Mapping[str, str]] = {"project": "score"}
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.project = nn.Linear(sizes.positions, sizes.width, bias=False)
-        self.score = nn.Linear(sizes.width, 1, bias=False)
+        rows = sizes.rows("project", sizes.width)
+        self.project = nn.Linear(sizes.positions, len(rows), bias=False)
+        self.score = nn.Linear(len(rows), 1, bias=False)
+        self.register_buffer("project_kept", rows)
 
     def forward(self, vectors: Sequence[Tensor], spread: Tensor) -> Tensor:
         """See `Scorer`."""
@@ -66,6 +76,7 @@ class LinearScorer(nn.Module):
     """scores = W [h_1 .. h_n] + b."""
 
     softmax: ClassVar[bool] = True
+    readers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -84,13 +95,17 @@ class MLPScorer(nn.Module):
     """The official baseline's scorer: a two-layer perceptron on the concatenation, then a linear map, no softmax."""
 
     softmax: ClassVar[bool] = False
+    readers: ClassVar[Mapping[str, str]] = {"inner": "outer", "outer": "score"}
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
-        self.inner = nn.Linear(sizes.nodes, sizes.hidden)
-        self.outer = nn.Linear(sizes.hidden, sizes.width)
-        self.score = nn.Linear(sizes.width, sizes.modalities)
+        inner, outer = sizes.rows("inner", sizes.hidden), sizes.rows("outer", sizes.width)
+        self.inner = nn.Linear(sizes.nodes, len(inner))
+        self.outer = nn.Linear(len(inner), len(outer))
+        self.score = nn.Linear(len(outer), sizes.modalities)
         self.dropout = nn.Dropout(sizes.dropout)
+        self.register_buffer("inner_kept", inner)
+        self.register_buffer("outer_kept", outer)
 
     def forward(self, vectors: Sequence[Tensor], spread: Tensor) -> Tensor:
         """See `Scorer`."""
@@ -106,6 +121,7 @@ class MeanScorer(nn.Module):
     """The same score for every modality: no attention, what the others are held against."""
 
     softmax: ClassVar[bool] = True
+    readers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
@@ -144,16 +160,19 @@ class AttentionGathering(nn.Module):
         width: int,
         dropout: float,
         temperature: float,
+        kept: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
-        """Build over the sets' perceptrons, set -> perceptron."""
+        """Build over the sets' perceptrons, set -> perceptron; `kept` is of the scorer, see `Sizes`."""
         super().__init__()
         self.modalities = nn.ModuleDict(modalities)
         outer = [mlp.outer_kept for mlp in modalities.values()]
         nodes = torch.cat(outer)
         self.register_buffer("fused_kept", torch.unique(nodes))  # sorted; a position that nobody feeds is gone
         self.places = [torch.searchsorted(self.fused_kept, kept) for kept in outer]  # of each h_m's nodes among them
-        sizes = Sizes(len(outer), len(nodes), self.fused_width, hidden, width, dropout)
+        sizes = Sizes(len(outer), len(nodes), self.fused_width, hidden, width, dropout, kept)
         self.scorer = SCORERS[scorer](sizes)
+        if unknown := kept.keys() - self.scorer.readers.keys():
+            raise ValueError(f"scorer.{min(unknown)} is not a prunable layer of this network")
         self.temperature = temperature
 
     @property

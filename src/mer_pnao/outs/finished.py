@@ -19,9 +19,9 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import CURVES, is_further_seed
 from mer_pnao.outs.record import Record, round_directories
 
-_SECTIONS = dict.fromkeys(("naor", "alpha", "rewind", "scope", "min_nodes", "rounds"), "pnao.") | dict.fromkeys(
-    ("acoustic", "visual", "gathered"), "features."
-)
+_SECTIONS = dict.fromkeys(
+    ("naor", "alpha", "rewind", "scope", "min_nodes", "rule", "ratio", "scorers", "stop_early", "rounds"), "pnao."
+) | dict.fromkeys(("acoustic", "visual", "gathered"), "features.")
 
 
 class Point(NamedTuple):
@@ -123,8 +123,13 @@ def _layer_sizes(path: Path, layers: Iterable[str]) -> dict[str, int]:
     """How many weights and biases each layer has in a network's file, of which only the header is read."""
     try:
         with safe_open(path, "numpy") as file:
+            biases = {f"{layer}.bias" for layer in layers}.intersection(file.keys())  # not all have one
+
+            def size(part: str) -> int:
+                return math.prod(file.get_slice(part).get_shape())
+
             return {
-                layer: sum(math.prod(file.get_slice(f"{layer}.{part}").get_shape()) for part in ("weight", "bias"))
+                layer: size(f"{layer}.weight") + (size(f"{layer}.bias") if f"{layer}.bias" in biases else 0)
                 for layer in layers
             }
     except (OSError, SafetensorError) as error:

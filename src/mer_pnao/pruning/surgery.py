@@ -12,16 +12,16 @@ def compact(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> EmotionNetw
     """The masked network, physically smaller, with the same outputs to rounding, in eval mode.
 
     A node of `inner` takes its row and bias and its column of `outer` along; a node of `outer` its row and bias and
-    its column of the concatenating scorers. A fused position that no modality feeds any more is zero in every fused
-    vector, so its columns of the tanh scorer, of the decoders and of the attention fusion go too; scorers and fusions
-    say themselves what their columns read. What stays is remembered by its index in the dense network, so compacting
-    again composes.
+    its column of the concatenating scorers; a hidden node of a scorer the column that reads it. A fused position that
+    no modality feeds any more is zero in every fused vector, so its columns of the tanh scorer, of the decoders and of
+    the attention fusion go too; scorers and fusions say themselves what their columns read. What stays is remembered
+    by its index in the dense network, so compacting again composes.
 
     Raises ValueError for a mask of an unknown layer, of another length, or that empties a layer.
     """
     masks = _checked(network, masks)
-    everything = {name: torch.ones(layer.out_features, dtype=torch.bool) for name, layer in network.prunable().items()}
-    masks = everything | masks
+    prunable = network.prunable(scorers=True)
+    masks = {name: torch.ones(layer.out_features, dtype=torch.bool) for name, layer in prunable.items()} | masks
     state = {key: value.clone() for key, value in network.state_dict().items()}
     fused_kept = []  # what each branch's fused vector keeps of its present positions, for the decision fusion
     for branch, sets in network.blueprint.branches().items():
@@ -39,10 +39,13 @@ def compact(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> EmotionNetw
         _keep_rows(state, fed, f"{gathering}.fused_kept")
         decoder = f"branches.{branch}.decoder"
         _keep_columns(state, fed, f"{decoder}.emotion.weight", f"{decoder}.valence_of_fused.weight")
-        for weight, columns in (
-            network.branch(branch).gathering.scorer.columns(torch.cat([*outer.values()]), fed).items()
-        ):
-            _keep_columns(state, columns, f"{gathering}.scorer.{weight}")
+        scorer, of = network.branch(branch).gathering.scorer, f"{gathering}.scorer"
+        for weight, columns in scorer.columns(torch.cat([*outer.values()]), fed).items():
+            _keep_columns(state, columns, f"{of}.{weight}")
+        for layer, reader in scorer.readers.items():
+            rows = (f"{of}.{layer}.weight", f"{of}.{layer}.bias", f"{of}.{layer}_kept")
+            _keep_rows(state, masks[f"{of}.{layer}"], *(key for key in rows if key in state))
+            _keep_columns(state, masks[f"{of}.{layer}"], f"{of}.{reader}.weight")
     for weight, columns in network.fusion.columns(torch.cat(fused_kept)).items():
         _keep_columns(state, columns, f"fusion.{weight}")
     return from_state(network.blueprint, state)
@@ -55,7 +58,7 @@ def keep_only(network: EmotionNetwork, kept: Mapping[str, Tensor]) -> EmotionNet
 
 
 def _checked(network: EmotionNetwork, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    layers = network.prunable()
+    layers = network.prunable(scorers=True)
     for name, mask in masks.items():
         if name not in layers:
             raise ValueError(f"{name} is not a prunable layer of this network")
