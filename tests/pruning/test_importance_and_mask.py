@@ -5,12 +5,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.network.emotion_network import EmotionNetwork
-from mer_pnao.pruning.config import SCOPES
+from mer_pnao.pruning.config import SCOPES, PnaoConfig
 from mer_pnao.pruning.importance import importances, node_importance
 from mer_pnao.pruning.mask import node_masks
+from mer_pnao.pruning.ratio import naor_of_round
+from mer_pnao.pruning.surgery import compact
 
 
 def test_importance_is_the_mean_absolute_incoming_weight() -> None:
@@ -88,6 +91,38 @@ def test_min_nodes_keeps_the_most_important_ones() -> None:
     gamma = {"alive": torch.tensor([1.0, 1.0]), "dead": torch.tensor([0.001, 0.003, 0.002, 0.0])}
     assert node_masks(gamma, 0.5, min_nodes=2)["dead"].tolist() == [False, True, True, False]
     assert node_masks(gamma, 0.5, min_nodes=9)["dead"].tolist() == [True] * 4
+
+
+def test_importances_shrink_with_the_fan_in() -> None:
+    """What equation 10 does not do: layers of different fan-in cannot be compared as they are initialised."""
+    torch.manual_seed(0)
+    narrow, wide = (float(node_importance(nn.Linear(inputs, 400).weight).mean()) for inputs in (16, 1024))
+    assert narrow / wide == pytest.approx((1024 / 16) ** 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("scope", ["network", "layer"])
+@pytest.mark.parametrize("rule", ["nodes", "parameters"])
+def test_a_share_goes_and_the_least_important_of_it(rule: str, scope: str) -> None:
+    """The k that is found leaves what no other k comes nearer to, by exhaustion."""
+    torch.manual_seed(3)
+    plan = Blueprint({"a": 9, "b": 30, "v": 5}, ("a", "b"), ("v",), 3, "entropy", NetworkConfig(14, 10))
+    network = EmotionNetwork(plan)
+    gamma = importances(network.prunable())
+
+    def left(k: float) -> int:
+        masks = node_masks(gamma, k, scope, 2)
+        if rule == "nodes":
+            return sum(int(mask.sum()) for mask in masks.values())
+        return sum(parameter.numel() for parameter in compact(network, masks).parameters())
+
+    goal = 0.7 * left(0.0)
+    k = naor_of_round(network, gamma, PnaoConfig(rule=rule, ratio=0.3, scope=scope, min_nodes=2, naor=0.9))
+    peaks = {name: float(values.max()) for name, values in gamma.items()}
+    highest = max(peaks.values())
+    every = [float(v) / (highest if scope == "network" else peaks[name]) for name, of in gamma.items() for v in of]
+    nearest = min(abs(left(each) - goal) for each in (*every, *(each * (1 - 1e-6) for each in every)))
+    assert abs(left(k) - goal) <= nearest
+    assert naor_of_round(network, gamma, PnaoConfig(naor=0.9)) == 0.9
 
 
 @given(

@@ -62,7 +62,7 @@ def compare_methods(trial: Trial) -> Iterator[Contender]:
     of = replace(
         of,
         training=replace(of.training, patience=of.training.epochs),  # so many are never waited for
-        pnao=replace(of.pnao, rounds=max(sizes), rewind="learning_rate"),
+        pnao=replace(of.pnao, rounds=max(sizes), rewind="learning_rate", scorers=False),
     )
     trial = replace(trial, optimisation=of)
     pnao = _rounds(trial, of)

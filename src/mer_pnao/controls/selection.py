@@ -3,10 +3,8 @@
 Masks are prunable layer -> boolean (rows,).
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from copy import deepcopy
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from torch.nn.utils import prune
 from mer_pnao.network.blueprint import Blueprint
 from mer_pnao.network.emotion_network import EmotionNetwork, from_state
 from mer_pnao.pruning.mask import node_masks
+from mer_pnao.pruning.ratio import naor_leaving
 from mer_pnao.pruning.surgery import compact
 
 
@@ -43,7 +42,7 @@ def drawn_at_random(blueprint: Blueprint, kept: Mapping[str, Tensor], seed: int)
     """
     generator = torch.Generator().manual_seed(seed)
     config, numbers, drawn = blueprint.config, {}, {}
-    for name in sorted(kept):
+    for name in sorted(each for each in kept if ".modalities." in each):  # scorers keep theirs
         outer = name.endswith(".outer")
         met, rows = (name.split(".modalities.")[0], config.width) if outer else (name, config.hidden)
         if met not in numbers:
@@ -55,22 +54,12 @@ def drawn_at_random(blueprint: Blueprint, kept: Mapping[str, Tensor], seed: int)
 def masks_of_size(
     network: EmotionNetwork, importances: Mapping[str, Tensor], goal: int, min_nodes: int
 ) -> dict[str, Tensor]:
-    """Keep the nodes above one threshold over all layers, set so that `goal` parameters are left, or nearly so.
+    """Keep the nodes above one threshold over all layers, set so that `goal` parameters are left, or nearly so."""
 
-    The threshold is found by bisection over the importances that occur; the masks are equation 11's otherwise.
-    """
-    levels = torch.cat(list(importances.values())).unique()  # type: ignore[no-untyped-call]  # sorted
-    last = len(levels) - 1
+    def left(masks: Mapping[str, Tensor]) -> int:
+        return nonzero_parameters(compact(network, masks))
 
-    def masks(level: int) -> dict[str, Tensor]:
-        return node_masks(importances, float(levels[level] / levels[last]), min_nodes=min_nodes)
-
-    @cache
-    def left(level: int) -> int:
-        return nonzero_parameters(compact(network, masks(level)))
-
-    below = bisect_left(range(len(levels)), -goal, key=lambda level: -left(level))
-    return masks(min((max(below - 1, 0), min(below, last)), key=lambda level: abs(left(level) - goal)))
+    return node_masks(importances, naor_leaving(importances, goal, left, min_nodes=min_nodes), min_nodes=min_nodes)
 
 
 def smallest_zeroed(network: EmotionNetwork, goal: int) -> EmotionNetwork:

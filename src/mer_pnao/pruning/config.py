@@ -6,6 +6,7 @@ from mer_pnao.foundations.checks import at_least, between, one_of
 
 SCOPES = ("network", "layer")
 REWINDS = ("learning_rate", "weights", "none")
+RULES = ("naor", "nodes", "parameters")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class PnaoConfig:
     scope: str = "network"  # where eq. 11 takes its maximum
     rewind: str = "learning_rate"  # the paper's; "weights" and "none" are controls
     min_nodes: int = 4  # an emptied layer would kill its branch
+    rule: str = "naor"  # eq. 11; "nodes" and "parameters": each round sets k so that the share `ratio` of these goes
+    ratio: float = 0.2  # Renda et al.'s
+    scorers: bool = False  # whether the hidden nodes of the gathering's scorers may go, too
+    stop_early: bool = False  # whether `training.patience` ends rounds after the first, too, as often in their warm-up
 
     def __post_init__(self) -> None:
         between("naor", self.naor, 0, 1)
@@ -26,3 +31,5 @@ class PnaoConfig:
         one_of("scope", self.scope, SCOPES)
         one_of("rewind", self.rewind, REWINDS)
         at_least("min_nodes", self.min_nodes, 1)
+        one_of("rule", self.rule, RULES)
+        between("ratio", self.ratio, 0, 1, ends="()")

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 def node_importance(weight: Tensor) -> Tensor:
     """Mean absolute incoming weight of each node: weight (rows, columns) -> (rows,).
 
-    Equation 10: gamma(l, j) = (1 / N_l) sum_n |Theta_l(j, n)|. The paper calls it an L1 norm; it divides by the
-    number of columns, so layers of different fan-in can be compared. A row is a node (`nn.Linear` keeps one a row).
+    Equation 10: gamma(l, j) = (1 / N_l) sum_n |Theta_l(j, n)|. The paper calls it an L1 norm, but divides by the number
+    of columns. That does not make layers of different fan-in comparable: initial weights, and so these means, shrink
+    with its square root, and under one threshold for all layers the widest fall first (docs/findings.md). A row is a
+    node (`nn.Linear` keeps one a row).
 
     Raises ValueError for a weight that is not a matrix or has no columns.
     """

@@ -27,13 +27,16 @@ def node_masks(
     for name, gamma in importances.items():
         if not bool(torch.isfinite(gamma).all()):
             raise ValueError(f"the importances of {name} are not finite")
-    if not importances:
-        return {}
-    peaks = {name: gamma.max() for name, gamma in importances.items()}
-    if scope == "network":
-        highest = torch.stack(list(peaks.values())).max()
-        peaks = dict.fromkeys(peaks, highest)
+    peaks = peaks_of(importances, scope)
     return {name: _keep(gamma, naor * peaks[name], min_nodes) for name, gamma in importances.items()}
+
+
+def peaks_of(importances: Mapping[str, Tensor], scope: str) -> dict[str, Tensor]:
+    """The maximum that equation 11 holds each layer's importances against, a scalar a layer."""
+    peaks = {name: gamma.max() for name, gamma in importances.items()}
+    if scope == "network" and peaks:
+        peaks = dict.fromkeys(peaks, torch.stack(list(peaks.values())).max())
+    return peaks
 
 
 def _keep(gamma: Tensor, threshold: Tensor, min_nodes: int) -> Tensor:

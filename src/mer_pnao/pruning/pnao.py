@@ -5,11 +5,13 @@ Which round is best is not decided here: see `rounds.best_round`.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mer_pnao.network.emotion_network import EmotionNetwork, from_state
 from mer_pnao.pruning.importance import importances
 from mer_pnao.pruning.keys import code_version
 from mer_pnao.pruning.mask import node_masks
+from mer_pnao.pruning.ratio import naor_of_round
 from mer_pnao.pruning.rounds import (
     FoldResult,
     FoldTask,
@@ -58,19 +60,22 @@ def optimise_in_step(
 def optimise_fold(task: FoldTask) -> FoldResult:
     """One fold's work in one round: line 1 in the first round, lines 2 to 5 in every later one."""
     train, held_out = task.clips()
-    pnao, pruned, schedule = task.pnao, 0, warm_cosine
+    pnao, training, pruned, schedule = task.pnao, task.training, 0, warm_cosine
     if task.state is None:
         network = task.initial_network(train)
     else:
         last = from_state(task.blueprint, task.state)
-        masks = node_masks(importances(last.prunable()), pnao.naor, pnao.scope, pnao.min_nodes)  # lines 2 and 3
+        gamma = importances(last.prunable(pnao.scorers))
+        masks = node_masks(gamma, naor_of_round(last, gamma, pnao), pnao.scope, pnao.min_nodes)  # lines 2 and 3
         pruned = sum(int((~mask).sum()) for mask in masks.values())
         network = compact(last, masks)  # line 4
         if pnao.rewind == "weights":
             network = with_initial_weights(network, task, train)
         elif pnao.rewind == "none":
             schedule = constant_floor
-    fitted = fit(network, train, held_out, task.training, pnao.alpha, task.round_seed, schedule)  # lines 1 and 5
+        if not pnao.stop_early:  # as Renda et al. rewind: patience would end many in their warm-up
+            training = replace(training, patience=training.epochs)
+    fitted = fit(network, train, held_out, training, pnao.alpha, task.round_seed, schedule)  # lines 1 and 5
     return FoldResult(
         fitted.state, fitted.curves, pruned, predict(from_state(task.blueprint, fitted.state), held_out.tensors())
     )
@@ -78,7 +83,7 @@ def optimise_fold(task: FoldTask) -> FoldResult:
 
 def with_initial_weights(network: EmotionNetwork, task: FoldTask, train: Examples) -> EmotionNetwork:
     """The nodes of a network with the weights that the dense one began with: the control of learning-rate rewinding."""
-    return keep_only(task.initial_network(train), network.kept())
+    return keep_only(task.initial_network(train), network.kept(scorers=True))
 
 
 def algorithm_version() -> str:
