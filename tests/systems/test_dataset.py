@@ -11,7 +11,8 @@ import pytest
 from mer_pnao.corpus.manifest import COLUMNS, write_manifest
 from mer_pnao.features.sets import write_shard
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.systems.dataset import UNLABELLED, Dataset, load_dataset
+from mer_pnao.systems.dataset import Dataset, load_dataset
+from mer_pnao.training.examples import UNLABELLED
 
 LABELS = ("calm", "loud")
 ROWS = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mer_pnao.training.folds import make_folds
+from mer_pnao.training.folds import learns_valence, make_folds
 
 RNG = np.random.default_rng(0)
 EMOTION = np.repeat(np.arange(6), 60)
@@ -35,3 +35,37 @@ def test_impossible_folds_are_refused() -> None:
         make_folds(EMOTION, ["a", "b"] * 180, 5, 0)
     with pytest.raises(ValueError, match="class 1 has 3 training clips, fewer than the 5 folds"):
         make_folds(np.array([0] * 10 + [1] * 3), None, 5, 0)
+
+
+def test_a_class_of_one_speaker_is_refused_by_name() -> None:
+    speakers = ["only" if emotion == 2 else who for emotion, who in zip(EMOTION, SPEAKERS, strict=True)]
+    with pytest.raises(ValueError, match="the emotion 'sad' has training clips of one speaker only, 'only': the fold"):
+        make_folds(EMOTION, speakers, 5, 0, ("calm", "glad", "sad", "mad", "shy", "sly"))
+    assert make_folds(EMOTION, None, 5, 0).max() == 4
+
+
+def test_a_fold_that_would_train_without_a_class_is_refused() -> None:
+    """Two of three speakers have the third class; the other one is so much alone that both are held out together."""
+    clips = {("a", 0): 10, ("a", 2): 1, ("b", 0): 11, ("b", 1): 9, ("b", 2): 2, ("c", 0): 11, ("c", 1): 4}
+    speakers = [who for (who, _), count in clips.items() for _ in range(count)]
+    emotion = np.array([label for (_, label), count in clips.items() for _ in range(count)])
+    with pytest.raises(ValueError, match="class 2 has training clips of so few speakers that one of the 2 folds would"):
+        make_folds(emotion, speakers, 2, 0)
+
+
+def test_a_speaker_with_nearly_all_clips_is_refused() -> None:
+    draw = np.random.default_rng(0)
+    emotion = draw.integers(3, size=200)
+    speakers = ["loud" if i < 170 else f"s{i % 9}" for i in range(200)]
+    with pytest.raises(ValueError, match="170 of the 200 training clips are by the speaker 'loud': the fold"):
+        make_folds(emotion, speakers, 5, 0)
+
+
+def test_valence_is_learnt_where_every_fold_trains_on_some() -> None:
+    folds, nothing = np.array([0, 0, 1, 1, 2, 2]), np.full(6, np.nan, np.float32)
+    some = nothing.copy()
+    assert not learns_valence(nothing, folds)
+    some[0] = 1.0
+    assert not learns_valence(some, folds)  # the fold that holds the first clips out trains on none
+    some[2] = -1.0
+    assert learns_valence(some, folds)

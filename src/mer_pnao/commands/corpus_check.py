@@ -6,21 +6,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits
+from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits, speakers_of
 from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.readers.labelled_folder import clip_folder, clips_in
 from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.encoders.config import SPEECH_KINDS
 from mer_pnao.encoders.hub_name import hub_name
 from mer_pnao.features.mertools import missing_vectors
-from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.errors import InputError, as_input_error
 from mer_pnao.media.config import SPEECH, MediaLimits
 from mer_pnao.media.corruption import noise_files
 from mer_pnao.media.decode import ClipError, check_clip
 from mer_pnao.media.face_reader import face_reader
 from mer_pnao.params.profile import Params
+from mer_pnao.training.folds import UNLEARNT, learns_valence, make_folds
 
 _THREADS = 8  # reading headers waits for the disk
 
@@ -31,7 +33,7 @@ class CorpusReport:
 
     `clips` are the manifest's rows and, for clips with a header that can be read, `seconds`. `skipped` are clips that
     every encoder will leave out, by name with the reason; `unmentioned` videos that no label mentions. `faults` stop a
-    run.
+    run, `remarks` say what it will leave out.
     """
 
     clips: pd.DataFrame
@@ -39,6 +41,7 @@ class CorpusReport:
     skipped: Mapping[str, str]
     unmentioned: tuple[str, ...]
     faults: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     def splits(self) -> list[str]:
         """Train, test, then the further ones."""
@@ -75,8 +78,12 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
             share = f"corpus.max_skipped {corpus.max_skipped:g}"
             faults.append(f"{len(skipped)} of {len(table)} clips will be skipped, more than {share}")
         unmentioned = _unmentioned(table, corpus.kind, place)
-    faults = _faults(table[~table["name"].isin(skipped)], labels, params.folds) + faults
-    return CorpusReport(table.assign(seconds=seconds), labels, skipped, unmentioned, tuple(faults))
+    left, remarks = table[~table["name"].isin(skipped)], list[str]()
+    of_clips = _faults(left, labels, params.folds)
+    if not of_clips:
+        remarks = _remarks_on_folds(left, labels, params, of_clips)
+    report = table.assign(seconds=seconds)
+    return CorpusReport(report, labels, skipped, unmentioned, (*of_clips, *faults), tuple(remarks))
 
 
 @contextmanager
@@ -107,6 +114,17 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], folds: int) -> list[st
         if speakers < folds:
             faults.append(f"{speakers} speaker(s) of the training clips cannot be kept apart in {folds} folds")
     return faults
+
+
+def _remarks_on_folds(table: pd.DataFrame, labels: tuple[str, ...], params: Params, faults: list[str]) -> list[str]:
+    """What is to be known of the folds; that the clips allow none becomes a fault."""
+    train, remarks = table[table["split"] == "train"], list[str]()
+    emotion = train["discrete"].map(list(labels).index).to_numpy()
+    with _collected(faults), as_input_error(ValueError):
+        folds = make_folds(emotion, speakers_of(train), params.folds, params.seed, labels)
+        if table["valence"].notna().any() and not learns_valence(train["valence"].to_numpy(np.float32), folds):
+            remarks.append(UNLEARNT)
+    return remarks
 
 
 def _extraction_faults(params: Params, root: Path) -> list[str]:

@@ -25,6 +25,8 @@ def print_report(report: CorpusReport, console: Console) -> None:
     reasons = [f"{name}: {reason}" for name, reason in report.skipped.items()]
     _print_list(f"{len(reasons)} clip(s) that will be skipped", reasons, console)
     _print_list(f"{len(report.faults)} fault(s) that would stop the run", report.faults, console)
+    for remark in report.remarks:
+        console.print(f"Note: {remark}.")
     if not report.faults:
         console.print("The corpus is ready. Silent sound and streams cut short show in decoding only.")
 

@@ -1,8 +1,9 @@
 """A corpus as the science takes it: manifest and feature sets joined, a set of examples a split."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.trained_on import TrainedOn
 from mer_pnao.params.profile import Params
 from mer_pnao.systems.optimisation import folds_of
-from mer_pnao.training.examples import Examples
+from mer_pnao.training.examples import UNLABELLED, Examples
+from mer_pnao.training.folds import UNLEARNT, learns_valence
 from mer_pnao.training.novelty import fit_novelty
 
 _FAR = 0.01  # share of further clips like the training clips that is called unlike them, about
-UNLABELLED = -1  # the emotion of a clip that is predicted and never scored; only further test splits have such
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,23 @@ class Dataset:
 
 
 def dataset_of(params: Params) -> Dataset:
-    """The profile's clips and features. Raises InputError for what `load_dataset` refuses."""
+    """The profile's clips and features, without a valence where it cannot be learnt, which is said on stderr.
+
+    Raises InputError for what `load_dataset` refuses, and for clips that allow no folds.
+    """
     features = params.data / "features"
-    return load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
+    dataset = load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
+    folds = folds_of(dataset.train, params, dataset.labels)
+    if learns_valence(dataset.train.valence, folds):
+        return dataset
+    if dataset.train.has_valence or any(each.has_valence for each in dataset.tests.values()):
+        print(f"warning: {UNLEARNT}", file=sys.stderr)
+    return replace(
+        dataset,
+        train=dataset.train.without_valence(),
+        test=dataset.test.without_valence(),
+        others={split: each.without_valence() for split, each in dataset.others.items()},
+    )
 
 
 def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Sequence[str]) -> Dataset:

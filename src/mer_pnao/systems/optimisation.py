@@ -1,5 +1,6 @@
 """From a profile to the run of Algorithm 1 that makes a system."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import as_input_error
 from mer_pnao.network.blueprint import Blueprint
-from mer_pnao.outs.names import DENSE, FUSION
+from mer_pnao.outs.names import FUSION, PRUNED
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.rounds import Optimisation
 from mer_pnao.training.examples import Examples
@@ -30,15 +31,15 @@ def optimisation_of(system: str, examples: Examples, params: Params, seed: int |
         features.gathered,
     )
     # The dense systems are trained without sparsity and not pruned.
-    pnao = replace(params.pnao, alpha=0.0, rounds=0) if system in DENSE else params.pnao
+    pnao = params.pnao if system in PRUNED else replace(params.pnao, alpha=0.0, rounds=0)
     seed = params.seeds[0] if seed is None else seed
     return Optimisation(blueprint, examples, folds_of(examples, params), params.training, pnao, seed)
 
 
-def folds_of(examples: Examples, params: Params) -> NDArray[np.int64]:
+def folds_of(examples: Examples, params: Params, labels: Sequence[str] = ()) -> NDArray[np.int64]:
     """The fold that holds each training clip out, (N,), the same for every system and seed.
 
-    Raises InputError when the clips allow no such folds.
+    Raises InputError, with the label where they are given, when the clips allow no such folds.
     """
     with as_input_error(ValueError):
-        return make_folds(examples.emotion, examples.speakers, params.folds, params.seed)
+        return make_folds(examples.emotion, examples.speakers, params.folds, params.seed, labels)

@@ -5,12 +5,14 @@ Shapes: N clips, C classes.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+UNLABELLED = -1  # the emotion of a clip that is predicted and never scored; only further test splits have such
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,15 @@ class Examples:
     def has_valence(self) -> bool:
         """Whether any clip has a valence."""
         return bool(np.isfinite(self.valence).any())
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which clips have an emotion, (N,)."""
+        return np.asarray(self.emotion != UNLABELLED)
+
+    def without_valence(self) -> "Examples":
+        """The same clips as if none had a valence."""
+        return replace(self, valence=np.full_like(self.valence, np.nan))
 
     def select(self, rows: NDArray[np.int64]) -> "Examples":
         """The clips of the given row numbers, in that order."""
