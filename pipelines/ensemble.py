@@ -19,7 +19,7 @@ def main() -> None:
     dataset = dataset_of(params)
     tracker = StageTracker(Path())
     shutil.rmtree(MODELS / FINAL, ignore_errors=True)
-    combine_final(dataset, params.features.acoustic, MODELS, MODELS / FINAL)
+    combine_final(dataset, params.features.acoustic, MODELS, MODELS / FINAL, params.final)
     tracker.finished(MODELS / FINAL)
 
 

@@ -155,9 +155,13 @@ def read_model(directory: Path) -> RoundModel:
     except InputError:
         raise InputError(f"{directory} is not the folder of a model, as models/<system>/round-NN is") from None
     if members:
-        parts = " and ".join(f"{member['system']}/round-{member['round']:02d}" for member in members)
+        parts = " and ".join(_member_name(**member) for member in members)
         raise InputError(f"{directory} mixes {parts}: name one of them")
     return read_round(directory)
+
+
+def _member_name(system: str, round: int | None, weight: float) -> str:
+    return system if round is None else f"{system}/round-{round:02d}"
 
 
 def version_of(model: RoundModel) -> str:

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.nested.run import OuterResult, run_nested, total_rounds
-from mer_pnao.outs.names import PROBE, SYSTEMS
+from mer_pnao.nested.run import NESTED, OuterResult, run_nested, total_rounds
+from mer_pnao.outs.names import FINAL, PROBE
 from mer_pnao.params.profile import OuterConfig, Params
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
@@ -60,14 +60,14 @@ class NeverAsked(DiskRoundStore):
 
 def test_each_clip_is_tested_once_by_every_system_and_seed(tested: list[OuterResult], dataset: Dataset) -> None:
     everyone = sorted((*dataset.train.names, *dataset.test.names))
-    for system in SYSTEMS:
+    for system in NESTED:
         for seed in (None,) if system == PROBE else (0, 1):
             parts = [each for each in tested if (each.system, each.seed) == (system, seed)]
             assert sorted(name for each in parts for name in each.clips.names) == everyone
             speakers = [set(each.clips.speakers or ()) for each in parts]
             assert not set.intersection(*speakers)
             assert sum(map(len, speakers)) == len(set.union(*speakers))
-    assert len(tested) == 3 * (1 + 2 * 5)
+    assert len(tested) == 3 * (1 + 2 * 6)
 
 
 def test_where_some_speakers_are_known_the_other_clips_are_kept_apart_from_them(dataset: Dataset) -> None:
@@ -96,13 +96,13 @@ def test_what_a_tested_speaker_says_changes_nothing_that_tests_him(
         of_victim = victim in (before.clips.speakers or ())
         changed[of_victim] += not np.array_equal(before.decisions.valence, after.decisions.valence)
     assert changed[True] == 0
-    assert changed[False] == 2 * (1 + 2 * 5)
+    assert changed[False] == 2 * (1 + 2 * 6)
 
 
 def test_scores_are_those_of_the_pooled_decisions(tested: list[OuterResult]) -> None:
     table = nested_table(pooled(tested), 100, 0)
-    assert len(table) == 6 * 3  # two seeds and their mean
-    for system in SYSTEMS:
+    assert len(table) == 7 * 3  # two seeds and their mean
+    for system in NESTED:
         coms = []
         for seed in (0, 1):
             wanted = None if system == PROBE else seed
@@ -118,6 +118,12 @@ def test_scores_are_those_of_the_pooled_decisions(tested: list[OuterResult]) -> 
             assert row["uar"] == pytest.approx(np.mean(recalls))
         (row,) = table[(table["system"] == system) & (table["seed"] == "mean")].to_dict("records")
         assert row["com"] == pytest.approx(np.mean(coms))
+        if system in (PROBE, FINAL):
+            assert np.isnan(row["single_com"])
+        else:
+            assert row["networks"] == 2
+            assert row["decisions"] == 2 * 2 * 120  # seeds, networks, clips
+            assert (row["changed"] == 0) == (system == "mean_fusion")
         assert 0 <= row["speakers_won"] <= row["speakers"]
 
 
@@ -126,7 +132,7 @@ def test_what_is_written_says_how_it_came_about(tested: list[OuterResult], tmp_p
     page = (tmp_path / "nested/index.html").read_text()
     assert "3 outer\n  folds leave speakers out in turn" in page
     assert "means of 2 training seeds" in page
-    assert len((tmp_path / "nested/predictions.csv").read_text().splitlines()) == 1 + 120 * (1 + 2 * 5)
+    assert len((tmp_path / "nested/predictions.csv").read_text().splitlines()) == 1 + 120 * (1 + 2 * 6)
     assert (tmp_path / "nested/speakers.png").read_bytes().startswith(b"\x89PNG")
     alone = [each for each in tested if each.seed in (None, 0)]
     write_nested(alone, LABELS, "tiny", 100, 0, tmp_path / "one")
@@ -163,7 +169,7 @@ def test_the_terminal_has_the_means_over_the_seeds(tested: list[OuterResult]) ->
 def test_progress_and_what_the_clips_do_not_allow(params: Params, dataset: Dataset, tmp_path: Path) -> None:
     finished: list[int] = []
     list(run_nested(dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models", done=finished.append))
-    assert sum(finished) == total_rounds(params) == 3 * 2 * (2 + 2 * 2)
+    assert sum(finished) == total_rounds(params) == 3 * 2 * (3 + 2 * 2)
     emotion = dataset.train.emotion
     kept = np.append(np.flatnonzero(emotion != 2), np.flatnonzero(emotion == 2)[:5])
     others = np.flatnonzero(dataset.test.emotion != 2)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mer_pnao.evaluation.fusion_effect import FusionEffect
 from mer_pnao.evaluation.scores import Scores
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import RECORD
-from mer_pnao.outs.record import Member, Record, RoundOutcome, Settings
+from mer_pnao.outs.record import Member, Record, RoundOutcome, Settings, SingleNetworks
 
 ROOT = Path(__file__).parents[2]
 words, numbers = st.text(max_size=12), st.floats(allow_nan=False, allow_infinity=False)
@@ -29,6 +30,10 @@ stated = {
     "scope": st.none() | words,
     "min_nodes": st.none() | counts,
     "rounds": st.none() | counts,
+    "rule": st.none() | words,
+    "ratio": st.none() | numbers,
+    "scorers": st.none() | st.booleans(),
+    "stop_early": st.none() | st.booleans(),
     "gathered": words,
     "fusion": words,
     "seed": counts,
@@ -36,8 +41,11 @@ stated = {
     "folds": counts,
     "network": plain,
     "training": plain,
-    "members": st.lists(st.builds(Member, system=words, round=counts, weight=numbers), max_size=2).map(tuple),
+    "members": st.lists(st.builds(Member, system=words, round=st.none() | counts, weight=numbers), max_size=2).map(
+        tuple
+    ),
 }
+effects = st.builds(FusionEffect, *[counts] * 6, numbers)
 rounds = st.builds(
     RoundOutcome,
     round=counts,
@@ -46,6 +54,7 @@ rounds = st.builds(
     kept=st.dictionaries(words, st.tuples(numbers, counts), max_size=3),
     pruned_nodes=counts,
     nothing_pruned=st.booleans(),
+    single=st.dictionaries(words, st.builds(SingleNetworks, scores=scores, fusion=effects), max_size=2),
 )
 records = st.builds(
     Record,
@@ -97,10 +106,10 @@ def write(directory: Path, content: Any) -> None:
 def test_the_file_is_one_object_of_settings_and_outcome_side_by_side(tmp_path: Path) -> None:
     write(tmp_path, WRITTEN)
     record = Record.read(tmp_path)
-    assert record.flat() == WRITTEN
+    assert record.flat() == WRITTEN | {"single": {}}  # which earlier versions did not have
     assert (record.number, record.com, record.settings.seed) == (2, 0.7, 3)
     assert record.settings.stated() == {name: WRITTEN[name] for name in WRITTEN if name in SETTINGS}
-    assert record.marked(False).flat() == WRITTEN | {"best": False}
+    assert record.marked(False).flat() == WRITTEN | {"best": False, "single": {}}
 
 
 SETTINGS = ("profile", "acoustic", "naor", "rewind", "seed", "training")

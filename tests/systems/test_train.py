@@ -20,6 +20,7 @@ from mer_pnao.outs.decisions import Decisions, read_predictions
 from mer_pnao.outs.networks import read_round
 from mer_pnao.outs.record import best_round_directory
 from mer_pnao.params.profile import Params
+from mer_pnao.predict import read_model
 from mer_pnao.pruning.config import PnaoConfig
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.pruning.rounds import MapFolds
@@ -31,6 +32,7 @@ from mer_pnao.systems.final import combine_final
 from mer_pnao.systems.optimisation import folds_of
 from mer_pnao.systems.probe import run_probe
 from mer_pnao.systems.train import run_systems
+from mer_pnao.training.config import FinalConfig
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import predict
@@ -127,19 +129,41 @@ def test_weights_and_curves_are_whole(models: Path) -> None:
     assert curves.groupby("fold").size().tolist() == [3, 3, 3]
 
 
-def test_final_is_the_weighted_sum_of_its_members(models: Path, dataset: Dataset) -> None:
-    combine_final(dataset, ("a", "b"), models, models / "final")
+@pytest.mark.parametrize("probe", [False, True])
+def test_final_is_the_weighted_sum_of_its_members(probe: bool, models: Path, dataset: Dataset, params: Params) -> None:
+    run_probe(dataset, params, models / "linear_probe")
+    combine_final(dataset, ("a", "b"), models, models / "final", FinalConfig(probe))
     config = json.loads((models / "final/config.json").read_text())
     assert sum(member["weight"] for member in config["members"]) == pytest.approx(1)
     table, mixed = decided(models / "final/predictions.csv")
-    expected, counted = np.zeros_like(mixed.posterior), 0
+    expected, valence, counted = np.zeros_like(mixed.posterior), np.zeros_like(mixed.valence), 0
+    assert [member["weight"] for member in config["members"] if member["system"] == "linear_probe"] == [0.5] * probe
     for member in config["members"]:
-        directory = models / member["system"] / f"round-{member['round']:02d}"
-        expected += member["weight"] * decided(directory / "predictions.csv")[1].posterior
+        training = models / member["system"]
+        directory = training if member["round"] is None else training / f"round-{member['round']:02d}"
+        decisions = decided(directory / "predictions.csv")[1]
+        expected += member["weight"] * decisions.posterior
+        valence += member["weight"] * decisions.valence
         counted += record_of(directory)["parameters"]  # type: ignore[operator]
     np.testing.assert_allclose(mixed.posterior, expected, atol=1e-12)
+    np.testing.assert_allclose(mixed.valence, valence, atol=1e-12)
+    with pytest.raises(InputError, match=r"final mixes .*: name one of them$"):
+        read_model(models / "final")
     assert table["name"].tolist() == [*dataset.train.names, *dataset.test.names]
     assert record_of(models / "final")["parameters"] == counted
+
+
+def test_a_record_tells_what_single_networks_do(models: Path, dataset: Dataset) -> None:
+    """Their mean score, and what the fusion changes in them, counted network by network."""
+    directory = models / "enf_pnao/round-01"
+    (told,) = record_of(directory)["single"].values()  # type: ignore[attr-defined]
+    apart = read_round(directory).decide_apart(dataset.test.tensors())
+    true, valence = dataset.test.emotion, dataset.test.valence
+    coms = [score(true, each.posterior.argmax(axis=1), valence, each.valence).com for each in apart]
+    assert told["scores"]["com"] == pytest.approx(np.mean(coms))
+    changed = [each.posterior.argmax(axis=1) != each.branches.mean(axis=1).argmax(axis=1) for each in apart]
+    assert told["fusion"]["changed"] == np.sum(changed)
+    assert told["fusion"]["decisions"] == 3 * len(dataset.test)
 
 
 def test_the_final_weight_is_the_best_of_its_grid_and_the_middle_at_a_tie(examples: Examples) -> None:

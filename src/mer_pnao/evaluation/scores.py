@@ -1,5 +1,6 @@
 """The challenge's metric: Dis, Dim and Com."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +46,12 @@ def score(emotion_true: ArrayLike, emotion_pred: ArrayLike, valence_true: ArrayL
     if not np.isfinite(estimate[known]).all():
         raise ValueError("a predicted valence is not finite")
     return combine(dis, float(mean_squared_error(valence[known], estimate[known])))
+
+
+def mean_scores(each: Sequence[Scores]) -> Scores:
+    """The means of several systems' scores of the same clips."""
+    dims = [one.dim for one in each if one.dim is not None]
+    return combine(float(np.mean([one.dis for one in each])), float(np.mean(dims)) if dims else None)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import numpy as np
 
 from mer_pnao.foundations.errors import as_input_error
 from mer_pnao.outs.decisions import Decisions, read_predictions
-from mer_pnao.outs.names import DENSE, FINAL, PREDICTIONS, PROBE, PRUNED, SYSTEMS, further_seeds
+from mer_pnao.outs.names import DENSE, FINAL, MEAN_FUSION, PREDICTIONS, PROBE, PRUNED, SYSTEMS, further_seeds
+from mer_pnao.outs.networks import read_round
 from mer_pnao.outs.record import Record, best_round_directory, round_directories
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.rounds import MapFolds, RoundStore
@@ -26,7 +27,10 @@ from mer_pnao.systems.optimisation import folds_of
 from mer_pnao.systems.probe import run_probe
 from mer_pnao.systems.train import run_systems
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.folds import make_folds
+from mer_pnao.training.folds import learns_valence, make_folds
+
+_DENSE = (MEAN_FUSION, *DENSE)
+NESTED = (PROBE, MEAN_FUSION, *(system for system in SYSTEMS if system != PROBE))  # the rows of the nested table
 
 
 @dataclass(frozen=True)
@@ -38,12 +42,14 @@ class OuterResult:
     fold: int
     clips: Examples
     decisions: Decisions
-    parameters: int
+    parameters: int  # of one network, or of all that the final system mixes
+    single: tuple[Decisions, ...] = ()  # of the fold networks, each by itself; none where a system has none of its own
 
 
 def total_rounds(params: Params) -> int:
     """How many rounds `run_nested` reports as done."""
-    return params.outer.folds * len(params.seeds) * (len(DENSE) + len(PRUNED) * (params.pnao.rounds + 1))
+    trainings = len(_DENSE) + len(PRUNED) * (params.pnao.rounds + 1)
+    return params.outer.folds * len(params.seeds) * trainings
 
 
 def run_nested(
@@ -61,25 +67,30 @@ def run_nested(
     """
     pool, folds = dataset.train.joined(dataset.test), range(params.outer.folds)
     with as_input_error(ValueError):
-        outer = make_folds(pool.emotion, pool.speakers, params.outer.folds, params.seed)
+        outer = make_folds(pool.emotion, pool.speakers, params.outer.folds, params.seed, dataset.labels)
+    trains = [pool.select(np.flatnonzero(outer != fold)) for fold in folds]
+    # What the clips do not allow is said before hours of training.
+    inner_folds = [folds_of(train, params, dataset.labels) for train in trains]
+    if not all(learns_valence(train.valence, inner) for train, inner in zip(trains, inner_folds, strict=True)):
+        pool = pool.without_valence()
     parts = [(pool.select(np.flatnonzero(outer != fold)), pool.select(np.flatnonzero(outer == fold))) for fold in folds]
-    for train, _ in parts:  # what the clips do not allow is said before hours of training
-        folds_of(train, params)
     for fold, (train, test) in zip(folds, parts, strict=True):
         inner = replace(dataset, train=train, test=test, others={})
         shutil.rmtree(models, ignore_errors=True)
         run_probe(inner, params, models / PROBE)
-        for _ in run_systems({system: models / system for system in (*DENSE, *PRUNED)}, inner, params, store, run):
+        for _ in run_systems({system: models / system for system in (*_DENSE, *PRUNED)}, inner, params, store, run):
             done(1)
-        combine_final(inner, params.features.acoustic, models, models / FINAL)
-        for system in SYSTEMS:
+        combine_final(inner, params.features.acoustic, models, models / FINAL, params.final)
+        for system in NESTED:
             for training in (models / system, *further_seeds(models / system).values()):
                 yield _tested(system, training, fold, inner)
     shutil.rmtree(models)
 
 
 def _tested(system: str, training: Path, fold: int, inner: Dataset) -> OuterResult:
-    best = best_round_directory(training) if round_directories(training) else training
+    rounds = bool(round_directories(training))
+    best = best_round_directory(training) if rounds else training
     record, clips = Record.read(best), inner.test
     decisions = read_predictions(best / PREDICTIONS, inner.labels).decisions("test", clips.names)
-    return OuterResult(system, record.settings.seed, fold, clips, decisions, record.parameters)
+    single = tuple(read_round(best).decide_apart(clips.tensors())) if rounds else ()
+    return OuterResult(system, record.settings.seed, fold, clips, decisions, record.parameters, single)

@@ -42,6 +42,11 @@ class Decisions:
         return confidence
 
 
+def joined(parts: Sequence[Decisions]) -> Decisions:
+    """Decisions for several sets of clips, as those for all of them."""
+    return Decisions(*(np.concatenate(values) for values in zip(*(part.arrays for part in parts), strict=True)))
+
+
 def predictions_table(
     names: Sequence[str], split: str, decisions: Decisions, labels: Sequence[str], branches: Sequence[str]
 ) -> pd.DataFrame:

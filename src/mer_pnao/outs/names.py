@@ -12,7 +12,7 @@ class SystemSpec:
     name: str  # of its folder below models/ and of its rows in the tables
     title: str  # for people
     kind: Literal["probe", "dense", "pruned", "mixed"]  # pruned: shrunk by Algorithm 1; mixed: of other systems
-    fusion: Literal["attention", "entropy"] | None = None  # of the branches of a network of its own
+    fusion: Literal["attention", "entropy", "mean"] | None = None  # of the branches of a network of its own
 
 
 PROBE, BASELINE, FINAL = "linear_probe", "baseline", "final"
@@ -24,9 +24,11 @@ _TABLE = (
     SystemSpec("enf_pnao", "EnF + PNAO", "pruned", "entropy"),
     SystemSpec(FINAL, "Final", "mixed"),
 )
+_CONTROL = SystemSpec("mean_fusion", "Mean fusion", "dense", "mean")  # of EnF and of the baseline: no fusion at all
+MEAN_FUSION = _CONTROL.name
 SYSTEMS = tuple(each.name for each in _TABLE)  # the rows of Table 1, in order
-TITLES = {each.name: each.title for each in _TABLE}
-FUSION = {each.name: each.fusion for each in _TABLE if each.fusion}
+TITLES = {each.name: each.title for each in (*_TABLE, _CONTROL)}
+FUSION = {each.name: each.fusion for each in (*_TABLE, _CONTROL) if each.fusion}
 DENSE = tuple(each.name for each in _TABLE if each.kind == "dense")
 PRUNED = tuple(each.name for each in _TABLE if each.kind == "pruned")
 MEMBERS = PRUNED  # of the final system

@@ -44,8 +44,16 @@ class RoundModel:
 
     def decide(self, features: Mapping[str, Tensor]) -> Decisions:
         """Average the folds' posteriors, valences, branch weights and branches for features (N, width) a set."""
-        each = [decisions_of(predict(network, features)).arrays for network in self.networks]
-        return Decisions(*(np.mean(values, axis=0) for values in zip(*each, strict=True)))
+        return average(self.decide_apart(features))
+
+    def decide_apart(self, features: Mapping[str, Tensor]) -> list[Decisions]:
+        """Each fold's decisions for features (N, width) a set."""
+        return [decisions_of(predict(network, features)) for network in self.networks]
+
+
+def average(each: Sequence[Decisions]) -> Decisions:
+    """The mean of several networks' decisions."""
+    return Decisions(*(np.mean(values, axis=0) for values in zip(*(one.arrays for one in each), strict=True)))
 
 
 def decisions_of(prediction: Prediction) -> Decisions:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mer_pnao.evaluation.fusion_effect import FusionEffect
 from mer_pnao.evaluation.scores import Scores
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json, write_json
@@ -20,7 +21,7 @@ class Member(BaseModel):
     model_config = _STRICT
 
     system: str
-    round: int  # its best one
+    round: int | None  # its best one; the linear probe has none
     weight: float  # its share in the mixture
 
 
@@ -39,6 +40,10 @@ class Settings(BaseModel):
     rewind: str | None = None
     scope: str | None = None
     min_nodes: int | None = None
+    rule: str | None = None
+    ratio: float | None = None
+    scorers: bool | None = None
+    stop_early: bool | None = None
     rounds: int | None = None  # of pruning, at most: as asked for
     fusion: str | None = None
     seed: int | None = None  # of the training
@@ -53,6 +58,15 @@ class Settings(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+class SingleNetworks(BaseModel):
+    """What the folds' networks do each by itself, where a decision is otherwise the mean of theirs."""
+
+    model_config = _STRICT
+
+    scores: Scores  # means over the networks
+    fusion: FusionEffect  # of all networks' decisions
+
+
 class RoundOutcome(BaseModel):
     """What only a round has."""
 
@@ -64,6 +78,7 @@ class RoundOutcome(BaseModel):
     kept: dict[str, tuple[float, int]]  # prunable layer -> nodes left (mean over the folds), nodes when dense
     pruned_nodes: int
     nothing_pruned: bool
+    single: dict[str, SingleNetworks] = {}  # test split -> of its labelled clips; earlier versions did not look
 
 
 class Record(BaseModel):

@@ -23,7 +23,7 @@ from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.search_space import SearchConfig
 from mer_pnao.pruning.config import PnaoConfig
-from mer_pnao.training.config import TrainingConfig
+from mer_pnao.training.config import FinalConfig, TrainingConfig
 
 _SYNTHESIZED = ("clips", "checkpoints")
 _LAST_SEED = 2**32 - 1  # of NumPy and scikit-learn
@@ -128,6 +128,7 @@ class Params(BaseModel):
     network: NetworkConfig
     training: TrainingConfig
     pnao: PnaoConfig
+    final: FinalConfig
     controls: ControlsConfig
     outer: OuterConfig
     search: SearchConfig

@@ -10,12 +10,13 @@ import pandas as pd
 from rich.console import Console
 
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means, com_by_group
-from mer_pnao.evaluation.scores import recognition
+from mer_pnao.evaluation.fusion_effect import fusion_effect
+from mer_pnao.evaluation.scores import mean_scores, recognition, score
 from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.files import write_bytes, write_text
-from mer_pnao.nested.run import OuterResult
-from mer_pnao.outs.decisions import predictions_table
-from mer_pnao.outs.names import BASELINE, PREDICTIONS, PROBE, SYSTEMS, TITLES
+from mer_pnao.nested.run import NESTED, OuterResult
+from mer_pnao.outs.decisions import Decisions, joined, predictions_table
+from mer_pnao.outs.names import BASELINE, PREDICTIONS, PROBE, TITLES
 from mer_pnao.report.nested_figure import speakers_figure
 from mer_pnao.report.templates import render
 from mer_pnao.report.words import NONE, probability
@@ -32,6 +33,7 @@ class Pooled:
     clips: Examples
     decided: Mapping[str, Mapping[int | None, Predicted]]  # system -> seed -> its decisions
     parameters: Mapping[str, float]  # of a system, mean over folds and seeds
+    single: Mapping[str, Mapping[int | None, Sequence[Decisions]]]  # as `decided`, of each fold network by itself
 
     def trainings(self, seed: int | None = None) -> dict[str, list[Predicted]]:
         """Every system's trainings: all, or that of a seed, and of the probe the one it has."""
@@ -49,17 +51,22 @@ def pooled(tested: Sequence[OuterResult]) -> Pooled:
     for each in others:
         clips = clips.joined(each)
     decided: dict[str, dict[int | None, Predicted]] = {}
-    for system in SYSTEMS:
+    single: dict[str, dict[int | None, Sequence[Decisions]]] = {}
+    for system in NESTED:
         seeds = dict.fromkeys(each.seed for each in tested if each.system == system)
-        decided[system] = {seed: _joined(tested, system, seed) for seed in seeds}
-    sizes = {system: [each.parameters for each in tested if each.system == system] for system in SYSTEMS}
-    return Pooled(clips, decided, {system: float(np.mean(each)) for system, each in sizes.items()})
+        parts = {seed: [each for each in tested if (each.system, each.seed) == (system, seed)] for seed in seeds}
+        parts = {seed: sorted(each, key=lambda one: one.fold) for seed, each in parts.items()}
+        decided[system] = {seed: _predicted(joined([one.decisions for one in each])) for seed, each in parts.items()}
+        single[system] = {
+            seed: [joined(of_folds) for of_folds in zip(*(one.single for one in each), strict=True)]
+            for seed, each in parts.items()
+        }
+    sizes = {system: [each.parameters for each in tested if each.system == system] for system in NESTED}
+    return Pooled(clips, decided, {system: float(np.mean(each)) for system, each in sizes.items()}, single)
 
 
-def _joined(tested: Sequence[OuterResult], system: str, seed: int | None) -> Predicted:
-    parts = sorted((each for each in tested if (each.system, each.seed) == (system, seed)), key=lambda each: each.fold)
-    posterior = np.concatenate([each.decisions.posterior for each in parts])
-    return Predicted(posterior.argmax(axis=1), np.concatenate([each.decisions.valence for each in parts]))
+def _predicted(decisions: Decisions) -> Predicted:
+    return Predicted(decisions.posterior.argmax(axis=1), decisions.valence)
 
 
 def nested_table(pool: Pooled, resamples: int, seed: int) -> pd.DataFrame:
@@ -73,9 +80,9 @@ def nested_table(pool: Pooled, resamples: int, seed: int) -> pd.DataFrame:
     if len(seeds) > 1:
         named.append((MEAN, pool.trainings()))
     rows = [row for name, trainings in named for row in _rows(pool, name, trainings, resamples, seed)]
-    return pd.DataFrame(rows).astype(
-        {"dim": float, "p_sign_flip_over_baseline": float, "p_sign_flip_over_probe": float}
-    )
+    counts = dict.fromkeys(("networks", "decisions", "changed", "better", "worse", "differ", "surest_right"), "Int64")
+    numbers = dict.fromkeys(("dim", "p_sign_flip_over_baseline", "p_sign_flip_over_probe", "single_dim"), "float")
+    return pd.DataFrame(rows).astype(numbers | counts)
 
 
 def _rows(
@@ -111,9 +118,26 @@ def _rows(
             "speakers": None if groups is None else len(set(groups)),
             "clips": len(clips),
             "parameters": round(pool.parameters[system]),
+            **_apart(pool, system, name),
         }
 
     return [row(system) for system in trainings]
+
+
+def _apart(pool: Pooled, system: str, name: int | str) -> dict[str, Any]:
+    """What the fold networks do each by itself, empty for a system without any: scores, and the fusion's effect."""
+    clips, seeds = pool.clips, pool.single[system]
+    networks = [one for seed, each in seeds.items() if name in (MEAN, seed) for one in each]
+    if not networks:
+        return {}
+    each = [_predicted(one) for one in networks]
+    scores = mean_scores([score(clips.emotion, one.emotion, clips.valence, one.valence) for one in each])
+    branches, weights = (np.stack([getattr(one, part) for one in networks]) for part in ("branches", "weights"))
+    return {
+        "networks": len(networks) // len(seeds if name == MEAN else [name]),
+        **{f"single_{measure}": value for measure, value in asdict(scores).items()},
+        **asdict(fusion_effect(branches, weights, clips.emotion)),
+    }
 
 
 def write_nested(

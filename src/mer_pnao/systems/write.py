@@ -8,20 +8,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mer_pnao.evaluation.scores import Scores, score
+from mer_pnao.evaluation.fusion_effect import fusion_effect
+from mer_pnao.evaluation.scores import Scores, mean_scores, score
 from mer_pnao.foundations.files import write_json
 from mer_pnao.network.blueprint import NetworkConfig
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.decisions import Decisions, branches_table, predictions_table
 from mer_pnao.outs.names import BRANCHES, CURVES, ENCODERS, PREDICTIONS, TRAINVAL, WEIGHTS
-from mer_pnao.outs.networks import RoundModel, decisions_of, write_curves, write_networks, write_weights
-from mer_pnao.outs.record import Record, RoundOutcome, Settings
+from mer_pnao.outs.networks import RoundModel, average, decisions_of, write_curves, write_networks, write_weights
+from mer_pnao.outs.record import Record, RoundOutcome, Settings, SingleNetworks
 from mer_pnao.outs.trained_on import TrainedOn
 from mer_pnao.params.profile import Params
 from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.pruning.rounds import Optimisation, Round
 from mer_pnao.systems.cost import parameters
-from mer_pnao.systems.dataset import UNLABELLED, Dataset
+from mer_pnao.systems.dataset import Dataset
+from mer_pnao.training.examples import Examples
 
 
 def write_round(
@@ -42,15 +44,14 @@ def write_round(
     write_json(directory / ENCODERS, dataset.encoders)
     write_curves(directory / CURVES, [fold.curves for fold in finished.folds])
     write_weights(directory / WEIGHTS, networks)
+    apart = {split: model.decide_apart(examples.tensors()) for split, examples in dataset.tests.items()}
     decisions = {TRAINVAL: decisions_of(finished.out_of_fold)}
-    decisions |= {split: model.decide(examples.tensors()) for split, examples in dataset.tests.items()}
+    decisions |= {split: average(each) for split, each in apart.items()}
     count = float(np.mean([parameters(network) for network in networks]))
     layers = finished.blueprint.config
-    kept = {
-        name: (float(np.mean([len(network.kept()[name]) for network in networks])), _dense_nodes(name, layers))
-        for name in networks[0].kept()
-    }
     pnao = asked.pnao
+    left = [network.kept(pnao.scorers) for network in networks]
+    kept = {name: (float(np.mean([len(each[name]) for each in left])), _dense_nodes(name, layers)) for name in left[0]}
     pruned = pnao.rounds > 0
     settings = Settings(
         profile=params.profile,
@@ -58,12 +59,8 @@ def write_round(
         acoustic=params.features.acoustic,
         visual=params.features.visual,
         gathered=params.features.gathered,
-        naor=pnao.naor if pruned else None,
         alpha=pnao.alpha,
-        rewind=pnao.rewind if pruned else None,
-        scope=pnao.scope if pruned else None,
-        min_nodes=pnao.min_nodes if pruned else None,
-        rounds=pnao.rounds if pruned else None,
+        **{name: value if pruned else None for name, value in asdict(pnao).items() if name != "alpha"},
         fusion=finished.blueprint.fusion,
         seed=asked.seed,
         fold_seed=params.seed,
@@ -71,6 +68,7 @@ def write_round(
         network=asdict(params.network),
         training=asdict(params.training),
     )
+    scores = write_decisions(directory, dataset, decisions, params.features.acoustic)
     outcome = RoundOutcome(
         round=finished.number,
         best=False,
@@ -78,6 +76,7 @@ def write_round(
         kept=kept,
         pruned_nodes=finished.pruned,
         nothing_pruned=finished.number > 0 and finished.pruned == 0,
+        single={split: _single(each, dataset.tests[split]) for split, each in apart.items() if split in scores},
     )
     Record(
         system=system,
@@ -85,10 +84,23 @@ def write_round(
         round=outcome,
         parameters=round(count),
         parameters_ratio=round(count / dense, 6),
-        scores=write_decisions(directory, dataset, decisions, params.features.acoustic),
+        scores=scores,
         data_digest=dataset.digest,
     ).write(directory)
     return directory
+
+
+def _single(apart: Sequence[Decisions], examples: Examples) -> SingleNetworks:
+    labelled = examples.labelled
+    branches, weights = (np.stack([each.arrays[part][labelled] for each in apart]) for part in (3, 2))
+    effect = fusion_effect(branches, weights, examples.emotion[labelled])
+    return SingleNetworks(scores=mean_scores([_scored(each, examples) for each in apart]), fusion=effect)
+
+
+def _scored(decisions: Decisions, examples: Examples) -> Scores:
+    labelled = examples.labelled
+    chosen, valence = decisions.posterior[labelled].argmax(axis=1), decisions.valence[labelled]
+    return score(examples.emotion[labelled], chosen, examples.valence[labelled], valence)
 
 
 def _dense_nodes(layer: str, config: NetworkConfig) -> int:
@@ -108,10 +120,8 @@ def write_decisions(
         decisions = decided[split]
         tables.append(predictions_table(examples.names, split, decisions, dataset.labels, branches))
         branch_tables.append(branches_table(examples.names, split, decisions, dataset.labels, branches))
-        labelled = examples.emotion != UNLABELLED
-        if labelled.any():
-            chosen, valence = decisions.posterior[labelled].argmax(axis=1), decisions.valence[labelled]
-            scores[split] = score(examples.emotion[labelled], chosen, examples.valence[labelled], valence)
+        if examples.labelled.any():
+            scores[split] = _scored(decisions, examples)
     pd.concat(tables).to_csv(directory / PREDICTIONS, index=False)
     if branches:
         pd.concat(branch_tables).to_csv(directory / BRANCHES, index=False)

@@ -1,4 +1,4 @@
-"""The settings of one training, as plain values that need no torch to be read."""
+"""The settings of one training and of the final system, as plain values that need no torch to be read."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -37,3 +37,10 @@ class TrainingConfig:
         between("exchange", self.exchange, 0, 1)
         between("modality_dropout", self.modality_dropout, 0, 0.9)
         one_of("precision", self.precision, get_args(Precision))
+
+
+@dataclass(frozen=True)
+class FinalConfig:
+    """What the final system mixes beside the two pruned networks."""
+
+    probe: bool = False  # whether the linear probe is a member, by plain mean
