@@ -132,6 +132,10 @@ def test_what_is_written_says_how_it_came_about(tested: list[OuterResult], tmp_p
     page = (tmp_path / "nested/index.html").read_text()
     assert "3 outer\n  folds leave speakers out in turn" in page
     assert "means of 2 training seeds" in page
+    table = pd.read_csv(tmp_path / "nested.csv").set_index(["system", "seed"])
+    enf = table.loc["enf", "mean"]
+    assert f'{int(enf["changed"])} <span class="soft">of 480</span></td><td>{int(enf["better"])}' in page
+    assert page.count("of 480") == 5  # systems that fuse branches, the plain mean among them
     assert len((tmp_path / "nested/predictions.csv").read_text().splitlines()) == 1 + 120 * (1 + 2 * 6)
     assert (tmp_path / "nested/speakers.png").read_bytes().startswith(b"\x89PNG")
     alone = [each for each in tested if each.seed in (None, 0)]

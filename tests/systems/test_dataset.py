@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from mer_pnao.corpus.manifest import COLUMNS, write_manifest
 from mer_pnao.features.sets import write_shard
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.systems.dataset import Dataset, load_dataset
+from mer_pnao.params.profile import FeatureParams, Params
+from mer_pnao.systems.dataset import Dataset, dataset_of, load_dataset
 from mer_pnao.training.examples import UNLABELLED
 
 LABELS = ("calm", "loud")
@@ -122,3 +124,63 @@ def test_labels_come_from_the_training_clips_where_none_are_named(tmp_path: Path
     places[0].write_text(text.replace(",calm,2.0,", ",,,"))
     with pytest.raises(InputError, match="clip 'd' has no label, as only clips of further test splits may"):
         load_dataset(*places, ("x", "y"), LABELS)
+
+
+def of_speakers(valences: list[float]) -> list[tuple[object, ...]]:
+    """Two training clips of each of as many speakers, one an emotion, and two test clips."""
+    train = [
+        (f"{label}{who}", "", label, valence, f"s{who}", "train")
+        for who, valence in enumerate(valences)
+        for label in LABELS
+    ]
+    return [*train, ("t0", "", "calm", 1.0, "t", "test"), ("t1", "", "loud", -1.0, "t", "test")]
+
+
+@pytest.mark.parametrize(
+    ("valences", "learnt"),
+    [([np.nan] * 4, False), ([1.0, np.nan, np.nan, np.nan], False), ([1.0, np.nan, -1.0, np.nan], True)],
+)
+def test_valence_that_some_fold_could_not_learn_is_left_out_and_it_is_said(
+    valences: list[float],
+    learnt: bool,
+    small_profile: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """On test clips only, or known to one speaker only, whom a fold holds out: an untrained head is not scored."""
+    dataset = of_profile(of_speakers(valences), small_profile, tmp_path, monkeypatch)
+    assert (dataset.train.has_valence, dataset.test.has_valence) == (learnt, learnt)
+    assert ("valence is not learnt, and there is no Dim" in capsys.readouterr().err) is not learnt
+
+
+def of_profile(
+    rows: list[tuple[object, ...]], profile: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Dataset:
+    """What the stages read of a profile with these rows."""
+    tmp_path.mkdir(exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    params = profile.model_copy(
+        update={
+            "folds": 4,
+            "corpus": replace(profile.corpus, labels=LABELS),
+            "features": FeatureParams(("x",), ("y",), "own"),
+        }
+    )
+    params.data.mkdir(parents=True)
+    load(params.data, rows)
+    return dataset_of(params)
+
+
+def test_values_that_are_cut_are_counted(
+    small_profile: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = of_speakers([1.0, 2.0, 3.0, 4.0])
+    of_profile(rows, small_profile, tmp_path / "near", monkeypatch)
+    assert capsys.readouterr().err == ""
+    far = [*rows[:-1], *((f"far{i}", "", "calm", 1.0, "t", "further") for i in range(2000)), rows[-1]]
+    of_profile(far, small_profile, tmp_path / "far", monkeypatch)
+    said = capsys.readouterr().err.splitlines()
+    beyond = [line for line in said if "values of the set 'x' in the split 'further' lie farther than 100" in line]
+    assert len(beyond) == 1
+    assert 0 < int(beyond[0].split()[1]) < 2000

@@ -16,14 +16,14 @@ from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.files import write_bytes, write_text
 from mer_pnao.nested.run import NESTED, OuterResult
 from mer_pnao.outs.decisions import Decisions, joined, predictions_table
-from mer_pnao.outs.names import BASELINE, PREDICTIONS, PROBE, TITLES
+from mer_pnao.outs.names import BASELINE, MEAN_FUSION, PREDICTIONS, PROBE, TITLES
 from mer_pnao.report.nested_figure import speakers_figure
 from mer_pnao.report.templates import render
 from mer_pnao.report.words import NONE, probability
 from mer_pnao.training.examples import Examples
 
 MEAN = "mean"  # over the seeds, in the column `seed`
-_RIVALS = {BASELINE: "baseline", PROBE: "probe"}  # in the columns' names
+_RIVALS = {BASELINE: "baseline", PROBE: "probe", MEAN_FUSION: "mean"}  # in the columns' names
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,8 @@ def nested_table(pool: Pooled, resamples: int, seed: int) -> pd.DataFrame:
         named.append((MEAN, pool.trainings()))
     rows = [row for name, trainings in named for row in _rows(pool, name, trainings, resamples, seed)]
     counts = dict.fromkeys(("networks", "decisions", "changed", "better", "worse", "differ", "surest_right"), "Int64")
-    numbers = dict.fromkeys(("dim", "p_sign_flip_over_baseline", "p_sign_flip_over_probe", "single_dim"), "float")
+    flips = [f"p_sign_flip_over_{short}" for short in _RIVALS.values()]
+    numbers = dict.fromkeys(("dim", "single_dim", *flips), "float")
     return pd.DataFrame(rows).astype(numbers | counts)
 
 
@@ -98,22 +99,18 @@ def _rows(
 
     def row(system: str) -> dict[str, Any]:
         over_probe = against["probe"][system]
-        each = [asdict(recognition(clips.emotion, training.emotion)) for training in trainings[system]]
+        recognised = [asdict(recognition(clips.emotion, training.emotion)) for training in trainings[system]]
         won = None if groups is None else sum(com > own[PROBE][who] for who, com in own[system].items())
         return {
             "system": system,
             "seed": name,
             **asdict(over_probe.scores),
-            **{measure: float(np.mean([of[measure] for of in each])) for measure in each[0]},
+            **{measure: float(np.mean([of[measure] for of in recognised])) for measure in recognised[0]},
             "com_low": over_probe.com_low,
             "com_high": over_probe.com_high,
-            "p_better_than_baseline": against["baseline"][system].p_better,
-            "p_better_than_probe": over_probe.p_better,
-            "p_sign_flip_over_baseline": against["baseline"][system].p_sign_flip,
-            "p_sign_flip_over_probe": over_probe.p_sign_flip,
-            "gain_over_probe": over_probe.gain,
-            "gain_over_probe_low": over_probe.gain_low,
-            "gain_over_probe_high": over_probe.gain_high,
+            **{f"p_better_than_{short}": each[system].p_better for short, each in against.items()},
+            **{f"p_sign_flip_over_{short}": each[system].p_sign_flip for short, each in against.items()},
+            **{key: value for short, each in against.items() for key, value in _gain(short, each[system]).items()},
             "speakers_won": won,
             "speakers": None if groups is None else len(set(groups)),
             "clips": len(clips),
@@ -122,6 +119,11 @@ def _rows(
         }
 
     return [row(system) for system in trainings]
+
+
+def _gain(short: str, comparison: Comparison) -> dict[str, float | None]:
+    ends = {"": comparison.gain, "_low": comparison.gain_low, "_high": comparison.gain_high}
+    return {f"gain_over_{short}{end}": value for end, value in ends.items()}
 
 
 def _apart(pool: Pooled, system: str, name: int | str) -> dict[str, Any]:
@@ -153,7 +155,9 @@ def write_nested(
         write_bytes(out / "nested" / "speakers.png", picture)
     shown = table[table["seed"] == table["seed"].iloc[-1]]  # the mean where there is one
     several = str(shown["seed"].iloc[0]) == MEAN
-    values = {"rows": shown.to_dict("records"), "profile": profile, "picture": picture, "several": several}
+    rows = shown.to_dict("records")
+    values = {"rows": rows, "profile": profile, "picture": picture, "several": several}
+    values |= {"fused": [row for row in rows if pd.notna(row["networks"])], "mean_fusion": MEAN_FUSION}
     seeds = len(table["seed"].unique()) - several
     folds = len({each.fold for each in tested})
     values |= {"seeds": seeds, "folds": folds, "titles": TITLES, "has_valence": pool.clips.has_valence}

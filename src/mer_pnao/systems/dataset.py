@@ -2,18 +2,20 @@
 
 import hashlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from mer_pnao.corpus.manifest import SPLITS, labels_of, read_manifest, speakers_of
 from mer_pnao.features.provenance import read_provenance
 from mer_pnao.features.sets import FeatureSet, load_sets
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.network.emotion_network import FARTHEST, ZScore
 from mer_pnao.outs.trained_on import TrainedOn
 from mer_pnao.params.profile import Params
 from mer_pnao.systems.optimisation import folds_of
@@ -48,12 +50,19 @@ class Dataset:
 
 
 def dataset_of(params: Params) -> Dataset:
-    """The profile's clips and features, without a valence where it cannot be learnt, which is said on stderr.
+    """The profile's clips and features, without a valence where it cannot be learnt.
 
+    That is said on stderr, and so is how many values of test clips are cut for their distance to the training clips'.
     Raises InputError for what `load_dataset` refuses, and for clips that allow no folds.
     """
     features = params.data / "features"
     dataset = load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
+    for split, name, count in _cut_values(dataset):
+        far = f"farther than {FARTHEST:g} standard deviations from the training clips' mean"
+        print(
+            f"warning: {count} values of the set {name!r} in the split {split!r} lie {far}, and are cut",
+            file=sys.stderr,
+        )
     folds = folds_of(dataset.train, params, dataset.labels)
     if learns_valence(dataset.train.valence, folds):
         return dataset
@@ -65,6 +74,17 @@ def dataset_of(params: Params) -> Dataset:
         test=dataset.test.without_valence(),
         others={split: each.without_valence() for split, each in dataset.others.items()},
     )
+
+
+def _cut_values(dataset: Dataset) -> Iterator[tuple[str, str, int]]:
+    """Split and feature set of test clips with values that z-scoring cuts, and how many."""
+    for name, vectors in dataset.train.features.items():
+        scale = ZScore(vectors.shape[1])
+        scale.fit(torch.from_numpy(vectors))
+        for split, examples in dataset.tests.items():
+            scaled = scale(torch.from_numpy(examples.features[name]))
+            if count := int((scaled.abs() == FARTHEST).sum()):
+                yield split, name, count
 
 
 def load_dataset(manifest: Path, features: Path, sets: Sequence[str], labels: Sequence[str]) -> Dataset:
