@@ -191,3 +191,34 @@ def test_clips_that_will_be_skipped_do_not_count_and_twins_do(tmp_path: Path, co
     assert any("the emotion 'disgust' has" in fault for fault in report.faults)
     tests = report.clips["split"].value_counts()
     assert tests["test_noisy"] == tests["test"]
+
+
+def ready(tmp_path: Path, rows: list[tuple[str, str, str, str]]) -> CorpusReport:
+    """The report on ready features of the clips (emotion, speaker, valence, split)."""
+    root = tmp_path / "data/ravdess/corpus"
+    params = load_params(ROOT / "profiles/ravdess.yaml")
+    for source in params.imported.values():
+        (root / source).mkdir(parents=True)
+        for number in range(len(rows)):
+            (root / source / f"clip{number}.npy").touch()
+    lines = [f"clip{number},{','.join(row)}" for number, row in enumerate(rows)]
+    (root / "labels.csv").write_text("\n".join(["name,discrete,speaker,valence,split", *lines, ""]))
+    params = params.model_copy(update={"folds": 3, "corpus": replace(params.corpus, labels=("sad", "happy"))})
+    return check_corpus(params, tmp_path)
+
+
+def test_a_class_of_one_speaker_is_a_fault(tmp_path: Path) -> None:
+    rows = [("sad", who, "", "train") for who in "abcdef"] * 2 + [("happy", "a", "", "train")] * 3
+    (fault,) = ready(tmp_path, [*rows, ("sad", "z", "", "test"), ("happy", "z", "", "test")]).faults
+    assert fault.startswith(
+        "the emotion 'happy' has training clips of one speaker only, 'a': the fold that holds them out"
+    )
+
+
+def test_valence_that_cannot_be_learnt_is_told_and_stops_nothing(tmp_path: Path) -> None:
+    rows = [(emotion, who, "", "train") for who in "abcdef" for emotion in ("sad", "happy")]
+    report = ready(tmp_path, [*rows, ("sad", "z", "0.5", "test"), ("happy", "z", "1", "test")])
+    assert report.faults == ()
+    text = " ".join(printed(report).split())
+    assert "Note: not every fold trains on clips with a valence, so valence is not learnt, and there is no Dim." in text
+    assert "The corpus is ready" in text
