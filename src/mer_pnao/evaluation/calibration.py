@@ -74,10 +74,10 @@ def error_interval(
 ) -> tuple[float, float]:
     """The 95 % interval of the calibration error, from resamples of speakers as `paired_bootstrap` draws them.
 
-    Takes posteriors (N, C), class indices (N,) and each clip's speaker (N,). Chance makes a resample's error larger than
-    that of its clips, as it made theirs larger than the truth. So the interval is the basic bootstrap's, 2 error -
-    quantile (Davison and Hinkley 1997, section 5.2), which takes that off and may lie below the error; percentiles would
-    never hold the small error of 120 well calibrated clips. Raises ValueError for what `reliability` refuses.
+    Takes posteriors (N, C), class indices (N,) and each clip's speaker (N,). Chance makes a resample's error larger
+    than that of its clips, as it made theirs larger than the truth. So the interval is the basic bootstrap's, 2 error
+    - quantile (Davison and Hinkley 1997, section 5.2), which takes that off and may lie below the error; percentiles
+    would never hold the small error of 120 well calibrated clips. Raises ValueError for what `reliability` refuses.
     """
     error = expected_calibration_error(posterior, emotion_true)
     probabilities = np.asarray(posterior, dtype=float)
