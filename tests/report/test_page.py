@@ -60,17 +60,18 @@ def calibrations(evidence):
 
 @pytest.fixture
 def rendered(evidence, compared, calibrations, skipped):
-    def render(profile="mer2023", seeds=3, surest=None, **changes):
-        changed = compared._replace(baseline=compared.baseline | changes)
+    def render(profile="mer2023", seeds=3, surest=None, of=evidence, **changes):
+        changed = compared if of is evidence else compare_all(of, RESAMPLES, 0)
         changed = changed._replace(
-            methods=compared.methods | changes if seeds == 3 else {},
-            methods_probe=compared.methods_probe if seeds == 3 else {},
+            baseline=changed.baseline | changes,
+            methods=changed.methods | changes if seeds == 3 else {},
+            methods_probe=changed.methods_probe if seeds == 3 else {},
         )
         judged = {name: replace(each, surest=surest) if surest else each for name, each in calibrations.items()}
-        table = results_table(evidence, changed)
+        table = results_table(of, changed)
         names = [f"{kind}_{name}" for kind in ("confusion", "rounds", "weights") for name in evidence.systems]
         pictures = dict.fromkeys([*names, "reliability", "speakers"], b"\x89PNG")
-        return page(evidence, changed, table, judged, skipped, pictures, setting=Setting(profile, RESAMPLES, 0))
+        return page(of, changed, table, judged, skipped, pictures, setting=Setting(profile, RESAMPLES, 0))
 
     return render
 
@@ -232,3 +233,31 @@ def test_numbers_for_people():
         "0.50",
         "<\N{NO-BREAK SPACE}0.01",
     ]
+
+
+def test_the_gains_are_told_over_both_rivals_with_the_sign_flip_test_of_few_speakers(evidence, compared, rendered):
+    def gains(text):
+        part = re.search(r'aria-label="Gains over(.*?)</table>', text, re.DOTALL).group(1)
+        return [re.findall(r"<td>(.*?)</td>", row) for row in part.split("<tr>")[2:]]
+
+    def shown(each):
+        return [signed(each.gain), f"{signed(each.gain_low)} to {signed(each.gain_high)}", probability(each.p_better)]
+
+    for seeds, baseline, probe in ((1, *compared[:2]), (3, *compared[2:])):
+        text = rendered(seeds=seeds)
+        rows = dict(zip(evidence.systems, gains(text), strict=True))
+        assert rows["final"] == [html.escape(word) for word in shown(baseline["final"]) + shown(probe["final"])]
+        assert rows["baseline"] == 3 * ["\N{EN DASH}"] + [html.escape(word) for word in shown(probe["baseline"])]
+        assert ("of the methods only three seeds or more tell" in text) == (seeds == 1)
+        assert "Sign flip" not in text
+    names = evidence.test["speaker"].map(lambda name: f"speaker-{int(name[-2:]) % 5}")
+    fewer = replace(evidence, test=evidence.test.assign(speaker=names))
+    text = rendered(of=fewer)
+    each = compare_all(fewer, RESAMPLES, 0).methods_probe["final"]
+    assert gains(text)[-1][4:] == [*(html.escape(word) for word in shown(each)), number(each.p_sign_flip)]
+
+
+def test_the_calibration_error_has_its_interval(calibrations, rendered):
+    each = calibrations["enf"]
+    text = rendered()
+    assert f"<td>{number(each.error)}</td><td>{number(each.low, 2)} … {number(each.high, 2)}</td>" in text

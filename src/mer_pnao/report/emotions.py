@@ -47,4 +47,4 @@ def emotions_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return np.asarray(part / np.where(whole > 0, whole, np.nan), dtype=float)
