@@ -304,6 +304,17 @@ def test_without_valence_there_is_no_dim(build, truth_of, skipped, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_valence_that_no_network_has_learnt_is_not_scored(build, truth_of, skipped, tmp_path):
+    truth = truth_of(60, valence=False)
+    models = build(tmp_path / "models", truth, rounds=2)
+    known = truth.assign(valence=np.where(truth["split"] == "test", 1.0, np.nan))
+    first, second = (
+        written(report(models, each, skipped, tmp_path / out)) for each, out in ((truth, "a"), (known, "b"))
+    )
+    assert first == second
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_clips_that_no_system_could_read_are_left_out(models, truth, skipped, tmp_path):
     extra = pd.DataFrame([["broken", "speaker-00", "test", "sad", 0.0]], columns=list(truth))
     out = report(models, pd.concat([extra, truth], ignore_index=True), skipped, tmp_path / "out")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mer_pnao.corpus.manifest import read_manifest, speakers_of
@@ -64,7 +65,8 @@ def _clips(finished: Finished, split: str, rows: pd.DataFrame, here: pd.DataFram
     count, speakers = len(here), len(set(here["speaker"]) - {""})
     try:
         predicted = {split: Predicted(rows["discrete"], rows["valence"])}
-        truth = (here["discrete"], here["valence"])
+        learnt = finished.record.scores[split].dim is not None
+        truth = (here["discrete"], here["valence"] if learnt else np.full(count, np.nan))
         groups = speakers_of(here.reset_index())
         compared = paired_bootstrap(*truth, predicted, None, resamples, seed, groups=groups)[split]
     except ValueError:  # there are none, or a valence was not recorded

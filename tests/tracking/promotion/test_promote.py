@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities.model_registry import ModelVersion
@@ -237,6 +238,25 @@ def test_a_half_labelled_split_judges_by_the_clips_with_a_label(shop: Path, regi
     com = score(decided["discrete_y"], decided["discrete_x"], valence, decided["valence_x"]).com
     assert len(decided) == 20
     assert f"kept Com {com:.4f}, " in sentence(result, "better or smaller")
+
+
+def test_a_version_of_clips_whose_valence_was_not_learnt_is_judged_without_it(
+    shop: Path, registry_tools: SimpleNamespace
+) -> None:
+    t = registry_tools
+    config = json.loads((shop / "models/pnao/round-00/config.json").read_text())
+    sets = (*config["blueprint"]["acoustic"], *config["blueprint"]["visual"])
+    data = shop / "data/demo"
+    dataset = load_dataset(data / "manifest.csv", data / "features", sets, config["labels"])
+    client = t.client_of(shop)
+    for number in (t.worse, t.better):
+        client.set_tag(version_of(t, shop, number).run_id, "data_digest", dataset.without_valence().digest)
+    t.stand(shop, champion=t.worse)
+    result = promote(shop, t.better, reload=t.in_process(shop))
+    truth = pd.read_csv(data / "manifest.csv", keep_default_na=False).query("split == 'test'")
+    decided = pd.read_csv(shop / "models/pnao/round-01/predictions.csv").merge(truth, on="name")
+    dis = score(decided["discrete_y"], decided["discrete_x"], np.full(80, np.nan), decided["valence_x"]).dis
+    assert f"test Com {dis:.4f}, " in sentence(result, "better or smaller")
 
 
 def test_every_promotion_that_a_split_judged_is_counted(shop: Path, registry_tools: SimpleNamespace) -> None:

@@ -18,7 +18,7 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.decisions import RecordedPredictions, read_table
 from mer_pnao.outs.names import CONFIG, POSTERIOR, PREDICTIONS, PROBE, WEIGHT
 from mer_pnao.params.profile import Params
-from mer_pnao.systems.dataset import UNLABELLED, Dataset, load_dataset
+from mer_pnao.systems.dataset import Dataset, load_dataset
 from mer_pnao.tracking.connection import NAME, Store
 from mer_pnao.tracking.known import find_run_of
 from mer_pnao.tracking.promotion.aliases import JUDGED_ON, ROLLED_BACK
@@ -106,12 +106,13 @@ def _dataset_of(store: Store, version: ModelVersion, project: Path) -> Dataset |
         dataset = load_dataset(project / data / "manifest.csv", project / data / "features", sets, labels)
     except InputError as error:
         return Unknown(f"the clips of version {version.version} are not at hand ({error}): {again}")
-    if dataset.digest != digest:
-        return Unknown(
-            f"{data} holds the data {dataset.digest[:12]}, and version {version.version} was measured on "
-            f"{digest[:12] or 'unknown'}: {again}"
-        )
-    return dataset
+    for each in (dataset, dataset.without_valence()):  # where valence cannot be learnt, the stages leave it out
+        if each.digest == digest:
+            return each
+    return Unknown(
+        f"{data} holds the data {dataset.digest[:12]}, and version {version.version} was measured on "
+        f"{digest[:12] or 'unknown'}: {again}"
+    )
 
 
 def _all_clips(dataset: Dataset) -> dict[str, NDArray[np.float32]]:
@@ -128,7 +129,7 @@ def _labelled(dataset: Dataset, split: str) -> NDArray[np.int64]:
     if split not in dataset.tests:
         known = ", ".join(dataset.tests)
         raise InputError(f"promotion.split must be one of the data's test splits ({known}), got {split!r}")
-    rows = np.flatnonzero(dataset.tests[split].emotion != UNLABELLED)
+    rows = np.flatnonzero(dataset.tests[split].labelled)
     if not len(rows):
         raise InputError(f"promotion.split must have clips with a label, and no clip of {split!r} has one")
     return rows
