@@ -54,5 +54,5 @@ def test_the_rounds_tell_systems_by_colour_and_splits_by_shape(models, truth):
     assert (encoding["x"]["field"], encoding["y"]["field"]) == ("parameters_ratio", "com")
     assert (encoding["color"]["field"], encoding["shape"]["field"]) == ("system", "split")
     assert encoding["color"]["scale"]["domain"] == [name for name in SYSTEMS if name in FUSION]
-    assert len(set(encoding["color"]["scale"]["range"])) == len(FUSION)
+    assert len(set(encoding["color"]["scale"]["range"])) == len(encoding["color"]["scale"]["domain"])
     assert [each["field"] for each in encoding["tooltip"]][:2] == ["system", "round"]
