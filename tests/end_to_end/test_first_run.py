@@ -44,7 +44,8 @@ def test_the_first_run_leaves_every_product(finished: Path) -> None:
     shrinking = rounds[(rounds["system"] == "enf_pnao") & (rounds["split"] == "test")]["parameters"].tolist()
     assert shrinking == sorted(shrinking, reverse=True)
     assert shrinking[-1] < shrinking[0]
-    for name in ("index.html", "metrics.json", "systems.json", "skipped_clips.csv", "figures/confusion_final.png"):
+    tables = ("skipped_clips.csv", "confusion.csv", "emotions.csv", "speakers.csv")
+    for name in ("index.html", "metrics.json", "systems.json", *tables, "figures/confusion_final.png"):
         assert (finished / "reports" / name).stat().st_size > 20
     for system in SYSTEMS:
         assert len(pd.read_csv(finished / f"reports/predictions/{system}.csv")) == TEST_CLIPS

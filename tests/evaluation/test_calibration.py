@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mer_pnao.evaluation.calibration import errors_if_calibrated, expected_calibration_error, reliability, surest_branch
+from mer_pnao.evaluation.calibration import (
+    error_interval,
+    errors_if_calibrated,
+    expected_calibration_error,
+    reliability,
+    surest_branch,
+)
 
 
 def two_classes(top: list[float]) -> np.ndarray:
@@ -145,3 +151,47 @@ def test_without_different_decisions_there_is_nothing_to_choose() -> None:
     assert (alone.gain, alone.gain_low) == (0.5, None)
     with pytest.raises(ValueError, match=r"takes \(N, M, C\) and \(N,\), got \(2, 2\) and \(2,\)"):
         surest_branch([SURE, OTHER], [0, 0])
+
+
+def slow_interval(
+    posterior: np.ndarray, truth: np.ndarray, resamples: int, seed: int, groups: list[str] | None
+) -> list[float]:
+    """Every resample's clips put together, and the error of each taken with `slow_error`."""
+    names = np.arange(len(truth)) if groups is None else np.asarray(groups)
+    units = [np.flatnonzero(names == name) for name in np.unique(names)]
+    taken = np.random.default_rng(seed).integers(len(units), size=(resamples, len(units)))
+    drawn = [np.concatenate([units[unit] for unit in each]) for each in taken]
+    errors = [slow_error(posterior[clips], truth[clips], 10) for clips in drawn]
+    ends = 2 * slow_error(posterior, truth, 10) - np.percentile(errors, [97.5, 2.5])
+    return [max(0.0, end) for end in ends]
+
+
+@pytest.mark.parametrize("speakers", [None, 7, 1])
+@pytest.mark.parametrize("shift", [0, 0.4])
+def test_the_interval_of_the_error_is_a_bootstrap_taken_literally(speakers: int | None, shift: float) -> None:
+    r = np.random.default_rng(6)
+    posterior = r.dirichlet(np.full(4, 0.6), 40)
+    truth = np.where(r.random(40) < posterior.max(axis=1) - shift, posterior.argmax(axis=1), 0)
+    groups = speakers and [f"speaker{i}" for i in r.integers(speakers, size=40)]
+    found = error_interval(posterior, truth, 60, 3, groups=groups)
+    expected = slow_interval(posterior, truth, 60, 3, groups if speakers != 1 else None)
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_interval_holds_the_true_error_about_as_often_as_it_says() -> None:
+    """Posteriors that promise .2 too much, each speaker as much: 200 test splits of 30 speakers."""
+    r, held = np.random.default_rng(8), 0
+    for _ in range(200):
+        top = r.uniform(0.75, 0.95, 240)
+        truth = (r.random(240) > top - 0.2).astype(int)
+        low, high = error_interval(two_classes(list(top)), truth, 300, groups=[f"s{i % 30}" for i in range(240)])
+        held += low <= 0.2 <= high
+    assert 0.88 < held / 200 <= 1
+
+
+def test_speakers_who_differ_widen_the_interval_of_the_error() -> None:
+    groups = np.repeat([f"speaker{i}" for i in range(12)], 20)
+    truth = np.repeat(np.arange(12) % 2, 20)  # of every second speaker all is wrong
+    posterior = two_classes([0.8] * 240)
+    widths = [np.ptp(error_interval(posterior, truth, 500, groups=of)) for of in (None, list(groups))]
+    assert widths[1] > 3 * widths[0]

@@ -137,6 +137,7 @@ def with_change(tmp_path: Path, *keys: str, value: object, profile: str = "demo"
         (("features", "visual"), ["manet", "manet"], "features names a set twice"),
         (("controls", "rounds"), [5, 3], r"controls\.rounds must rise, got \[5, 3\]"),
         (("promotion", "probability"), 1, r"promotion\.probability must lie in \[0\.5, 1\), got 1\.0$"),
+        (("promotion", "split"), "Test", r"promotion\.split must be lower-case letters, digits and '_', got 'Test'$"),
         (("promotion", "smaller"), 0.0, r"promotion\.smaller must lie in \(0, 1\), got 0\.0$"),
         (("promotion", "smaller"), 1.0, r"promotion\.smaller must lie in \(0, 1\), got 1\.0$"),
         (("evaluation", "resamples"), 99, r"evaluation\.resamples must lie in \[100, 100000\], got 99$"),

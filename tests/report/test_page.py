@@ -13,7 +13,7 @@ from mer_pnao.report import page as page_module
 from mer_pnao.report.calibration import _verdict, calibration
 from mer_pnao.report.evidence import read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.table import compare, compare_methods, results_table, verdict
+from mer_pnao.report.table import compare_all, compare_methods, results_table, verdict
 from mer_pnao.report.words import number, percent, probability, signed
 
 RESAMPLES = 200
@@ -50,30 +50,28 @@ def evidence(build, truth_of, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(evidence):
-    return compare(evidence, RESAMPLES, 0)
+    return compare_all(evidence, RESAMPLES, 0)
 
 
 @pytest.fixture(scope="module")
-def methods(evidence):
-    return compare_methods(evidence, RESAMPLES, 0)
+def calibrations(evidence):
+    return {name: calibration(evidence, system, RESAMPLES, 0) for name, system in evidence.systems.items()}
 
 
 @pytest.fixture
-def rendered(evidence, compared, methods, skipped):
-    def render(profile="mer2023", seeds=3, **changes):
-        comparisons = compared | changes
-        table = results_table(evidence, comparisons, compared)
-        names = [f"{kind}_{name}" for kind in ("confusion", "rounds", "weights") for name in evidence.systems]
-        pictures = dict.fromkeys([*names, "reliability"], b"\x89PNG")
-        return page(
-            evidence,
-            comparisons,
-            table,
-            skipped,
-            pictures,
-            Setting(profile, RESAMPLES, 0),
-            methods=methods | changes if seeds == 3 else {},
+def rendered(evidence, compared, calibrations, skipped):
+    def render(profile="mer2023", seeds=3, surest=None, of=evidence, **changes):
+        changed = compared if of is evidence else compare_all(of, RESAMPLES, 0)
+        changed = changed._replace(
+            baseline=changed.baseline | changes,
+            methods=changed.methods | changes if seeds == 3 else {},
+            methods_probe=changed.methods_probe if seeds == 3 else {},
         )
+        judged = {name: replace(each, surest=surest) if surest else each for name, each in calibrations.items()}
+        table = results_table(of, changed)
+        names = [f"{kind}_{name}" for kind in ("confusion", "rounds", "weights") for name in evidence.systems]
+        pictures = dict.fromkeys([*names, "reliability", "speakers"], b"\x89PNG")
+        return page(of, changed, table, judged, skipped, pictures, setting=Setting(profile, RESAMPLES, 0))
 
     return render
 
@@ -201,17 +199,14 @@ def choice(low, high, gain=0.1, clips=12):
         (SurestBranch(0, None, None, None, None, None), "EnF's branches decide the same on every test clip"),
     ],
 )
-def test_whether_entropy_is_to_be_trusted_is_what_the_interval_says(rendered, monkeypatch, found, words):
-    real = page_module.calibration
-    monkeypatch.setattr(page_module, "calibration", lambda *given: replace(real(*given), surest=found))
-    text = html.unescape(" ".join(rendered().split()))
+def test_whether_entropy_is_to_be_trusted_is_what_the_interval_says(rendered, found, words):
+    text = html.unescape(" ".join(rendered(surest=found).split()))
     assert words in text
     assert ("the interval of the difference holds zero" in text) == (words.endswith("told</strong>"))
 
 
-def test_the_calibration_of_a_system_is_its_test_predictions(evidence):
-    system = evidence.systems["enf"]
-    found = calibration(evidence, system, 0)
+def test_the_calibration_of_a_system_is_its_test_predictions(evidence, calibrations):
+    system, found = evidence.systems["enf"], calibrations["enf"]
     right = (system.test["discrete"] == evidence.test["discrete"]).to_numpy()
     sure = system.test["confidence"].to_numpy()
     assert found.accuracy == pytest.approx(right.mean())
@@ -219,7 +214,7 @@ def test_the_calibration_of_a_system_is_its_test_predictions(evidence):
     assert found.separation == pytest.approx(pairs)
     assert list(found.branches) == ["hubert-18", "hubert-19", "hubert-20"]
     assert found.surest.clips > 10
-    probe = calibration(evidence, evidence.systems["linear_probe"], 0)
+    probe = calibrations["linear_probe"]
     assert (probe.branches, probe.surest) == ({}, None)
 
 
@@ -238,3 +233,31 @@ def test_numbers_for_people():
         "0.50",
         "<\N{NO-BREAK SPACE}0.01",
     ]
+
+
+def test_the_gains_are_told_over_both_rivals_with_the_sign_flip_test_of_few_speakers(evidence, compared, rendered):
+    def gains(text):
+        part = re.search(r'aria-label="Gains over(.*?)</table>', text, re.DOTALL).group(1)
+        return [re.findall(r"<td>(.*?)</td>", row) for row in part.split("<tr>")[2:]]
+
+    def shown(each):
+        return [signed(each.gain), f"{signed(each.gain_low)} to {signed(each.gain_high)}", probability(each.p_better)]
+
+    for seeds, baseline, probe in ((1, *compared[:2]), (3, *compared[2:])):
+        text = rendered(seeds=seeds)
+        rows = dict(zip(evidence.systems, gains(text), strict=True))
+        assert rows["final"] == [html.escape(word) for word in shown(baseline["final"]) + shown(probe["final"])]
+        assert rows["baseline"] == 3 * ["\N{EN DASH}"] + [html.escape(word) for word in shown(probe["baseline"])]
+        assert ("of the methods only three seeds or more tell" in text) == (seeds == 1)
+        assert "Sign flip" not in text
+    names = evidence.test["speaker"].map(lambda name: f"speaker-{int(name[-2:]) % 5}")
+    fewer = replace(evidence, test=evidence.test.assign(speaker=names))
+    text = rendered(of=fewer)
+    each = compare_all(fewer, RESAMPLES, 0).methods_probe["final"]
+    assert gains(text)[-1][4:] == [*(html.escape(word) for word in shown(each)), number(each.p_sign_flip)]
+
+
+def test_the_calibration_error_has_its_interval(calibrations, rendered):
+    each = calibrations["enf"]
+    text = rendered()
+    assert f"<td>{number(each.error)}</td><td>{number(each.low, 2)} … {number(each.high, 2)}</td>" in text

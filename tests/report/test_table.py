@@ -14,10 +14,11 @@ from mer_pnao.report.words import short_count
 
 TABLE = """\
 system,trainval_com,dis,dim,com,com_low,com_high,p_better_than_baseline,parameters,parameters_ratio,\
-p_better_than_probe,p_sign_flip,uar,wa,macro_f1,clips,speakers
-linear_probe,,,,,,,,,,,,,,,,
-baseline,0.626700,0.828700,0.603300,0.677875,0.634000,0.721000,0.500000,32400,1.000000,0.7,1,0.8,0.8,0.8,120,5
-pnao,0.648100,0.830100,,0.830100,0.642000,0.728000,0.912500,12312,0.380000,0.8,0.0625,0.8,0.8,0.8,120,5
+p_better_than_probe,p_sign_flip,uar,wa,macro_f1,clips,speakers,\
+gain_low,gain_high,gain_over_probe_low,gain_over_probe_high,p_sign_flip_over_probe
+linear_probe,,,,,,,,,,,,,,,,,,,,,
+baseline,0.626700,0.828700,0.603300,0.677875,0.634000,0.721000,0.500000,32400,1.000000,0.7,1,0.8,0.8,0.8,120,5,-0.1,0.1,0.2,0.3,0.5
+pnao,0.648100,0.830100,,0.830100,0.642000,0.728000,0.912500,12312,0.380000,0.8,0.0625,0.8,0.8,0.8,120,5,-0.1,0.1,0.2,0.3,0.5
 """
 
 
@@ -48,7 +49,7 @@ def test_the_table_fits_eighty_columns_and_keeps_its_numbers(tmp_path):
         "Com = Dis - 0.25 Dim on 120 test clips of 5 speakers. Interval and P (better than the baseline) from" in told
     )
     assert "from resamples of speakers. Of one seed they tell of these trained models." in told
-    nobody = " ".join(printed(tmp_path, TABLE.replace(",120,5", ",120,0")).split())
+    nobody = " ".join(printed(tmp_path, TABLE.replace(",120,5,", ",120,0,")).split())
     assert "on 120 test clips. Interval" in nobody
     assert "from resamples of clips." in nobody
 
@@ -56,7 +57,7 @@ def test_the_table_fits_eighty_columns_and_keeps_its_numbers(tmp_path):
 def test_low_scores_are_not_cut_either(tmp_path):
     low = (
         TABLE
-        + "enf_pnao,-13.767247,0.492935,57.040728,-13.767247,-21.067122,-17.263990,0.9999,1645555,1.0,,,,,,120,5\n"
+        + "enf_pnao,-13.767247,0.492935,57.040728,-13.767247,-21.067122,-17.263990,0.9999,1645555,1.0,,,,,,120,5,,,,,\n"
     )
     text = printed(tmp_path, low)
     assert max(map(len, text.splitlines())) <= 80
@@ -66,10 +67,12 @@ def test_low_scores_are_not_cut_either(tmp_path):
 
 
 SEEDS = """\
-,seeds,trainval_com_mean,trainval_com_std,dis_mean,dis_std,dim_mean,dim_std,com_mean,com_std
-,,,,,,,,,
-,3,-0.630000,0.010400,0.830000,0.012000,11.603300,0.200000,-0.678000,0.101200
-,1,0.648100,,0.830100,,,,0.830100,
+,seeds,trainval_com_mean,trainval_com_std,dis_mean,dis_std,dim_mean,dim_std,com_mean,com_std,\
+com_seeds_low,com_seeds_high,gain_seeds_low,gain_seeds_high,gain_seeds_over_probe_low,gain_seeds_over_probe_high,\
+p_seeds_better_than_baseline,p_seeds_better_than_probe
+,,,,,,,,,,,,,,,,,
+,3,-0.630000,0.010400,0.830000,0.012000,11.603300,0.200000,-0.678000,0.101200,-0.8,-0.5,0,0,0.1,0.2,0.5,0.9
+,1,0.648100,,0.830100,,,,0.830100,,,,,,,,,
 """
 
 
@@ -92,7 +95,7 @@ def test_several_seeds_are_shown_below_with_mean_and_deviation(tmp_path):
 def test_each_further_split_is_a_table_of_its_own(tmp_path):
     head, *rows = TABLE.splitlines()
     further = [f"{row},{split}" for split in ("test", "null", "semi") for row in rows if split != "semi"]
-    further += [f"{name}{16 * ','},semi" for name in ("linear_probe", "baseline")]  # nothing there has a label
+    further += [f"{name}{21 * ','},semi" for name in ("linear_probe", "baseline")]  # nothing there has a label
     text = printed(tmp_path, "\n".join([f"{head},split", *further]).replace("0.677875", "0.555", 1) + "\n")
     lines = [line.strip() for line in text.splitlines()]
     assert max(map(len, lines)) <= 80

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.metrics import f1_score, mean_squared_error
+from sklearn.metrics import confusion_matrix, f1_score, mean_squared_error, precision_score, recall_score
 
 from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
 from mer_pnao.evaluation.scores import score
@@ -18,9 +18,15 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.report import figures, write
 from mer_pnao.report.evidence import read_evidence
 from mer_pnao.report.page import Setting
+from mer_pnao.report.speakers import gains_over_probe
 from mer_pnao.report.write import write_report
 
 MEASURES = ["trainval_com", "dis", "dim", "com"]
+OVER_SEEDS = [
+    *("com_seeds_low", "com_seeds_high", "gain_seeds_low", "gain_seeds_high"),
+    *("gain_seeds_over_probe_low", "gain_seeds_over_probe_high"),
+    *("p_seeds_better_than_baseline", "p_seeds_better_than_probe"),
+]
 
 LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
 BRANCHES = ["hubert-18", "hubert-19", "hubert-20"]
@@ -63,11 +69,11 @@ def test_the_same_inputs_give_the_same_bytes(models, truth, skipped, tmp_path):
 
 def test_everything_is_written(models, truth, skipped, tmp_path):
     first = written(report(models, truth, skipped, tmp_path / "a"))
-    figures = [f"confusion_{name}" for name in SYSTEMS] + ["rounds_pnao", "rounds_enf_pnao", "reliability"]
+    figures = [f"confusion_{name}" for name in SYSTEMS] + ["rounds_pnao", "rounds_enf_pnao", "reliability", "speakers"]
     figures += [f"weights_{name}" for name in SYSTEMS[1:5]]
     expected = {f"figures/{name}.png" for name in figures} | {f"predictions/{name}.csv" for name in SYSTEMS}
     expected |= {"table.csv", "rounds.csv", "metrics.json", "systems.json", "skipped_clips.csv", "index.html"}
-    expected |= {"submission/test.csv"}
+    expected |= {"confusion.csv", "emotions.csv", "speakers.csv", "submission/test.csv"}
     assert set(first) == expected
     for name in figures:
         with Image.open(tmp_path / "a" / "figures" / f"{name}.png") as picture:
@@ -101,13 +107,17 @@ def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(model
     parts = {name: pd.read_csv(tmp_path / f"out/predictions/{name}.csv").merge(truth, on="name") for name in SYSTEMS}
     first = parts["final"]
     decided = {name: Predicted(part["discrete_x"], part["valence_x"]) for name, part in parts.items()}
-    for rival, column in (("baseline", "p_better_than_baseline"), ("linear_probe", "p_better_than_probe")):
+    for rival, column, gain in (
+        ("baseline", "p_better_than_baseline", "gain"),
+        ("linear_probe", "p_better_than_probe", "gain_over_probe"),
+    ):
         of_speakers = paired_bootstrap(
             first["discrete_y"], first["valence_y"], decided, rival, 300, 7, groups=first["speaker"].tolist()
         )
         for name, each in of_speakers.items():
-            ends = [each.com_low, each.com_high, each.p_better]
-            assert table.loc[name, ["com_low", "com_high", column]].tolist() == pytest.approx(ends, abs=1e-6)
+            ends = [each.com_low, each.com_high, each.p_better, each.gain_low, each.gain_high]
+            columns = ["com_low", "com_high", column, f"{gain}_low", f"{gain}_high"]
+            assert table.loc[name, columns].tolist() == pytest.approx(ends, abs=1e-6)
     for name, part in parts.items():
         right = part["discrete_x"] == part["discrete_y"]
         recalls = right.groupby(part["discrete_y"]).mean()
@@ -115,6 +125,76 @@ def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(model
         assert table.loc[name, ["uar", "wa", "macro_f1"]].tolist() == pytest.approx(measures, abs=1e-6)
     assert (table["clips"] == 80).all()
     assert (table["speakers"] == 12).all()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_emotions_and_confusions_are_those_of_scikit_learn(models, truth, skipped, tmp_path):
+    rare = truth["discrete"].where((truth["split"] == "train") | (truth["discrete"] != "sad"), "angry")
+    truth = truth.assign(discrete=rare)  # no test clip is sad
+    out = report(models, truth, skipped, tmp_path / "out")
+    confusion, emotions = (pd.read_csv(out / f"{name}.csv") for name in ("confusion", "emotions"))
+    assert list(confusion) == ["system", "true", "predicted", "clips"]
+    assert list(emotions) == ["system", "emotion", "clips", "recall", "precision", "f1"]
+    test = truth[truth["split"] == "test"]
+    for name in SYSTEMS:
+        decided = pd.read_csv(out / f"predictions/{name}.csv")["discrete"]
+        counts = confusion[confusion["system"] == name].pivot(index="true", columns="predicted", values="clips")
+        expected = confusion_matrix(test["discrete"], decided, labels=LABELS)
+        assert counts.loc[LABELS, LABELS].to_numpy().tolist() == expected.tolist()
+        rows = emotions[emotions["system"] == name].set_index("emotion")
+        assert rows.index.tolist() == LABELS
+        assert rows["clips"].tolist() == [(test["discrete"] == label).sum() for label in LABELS]
+        for column, of in (("recall", recall_score), ("precision", precision_score), ("f1", f1_score)):
+            values = of(test["discrete"], decided, labels=LABELS, average=None, zero_division=np.nan)
+            assert rows[column].tolist() == pytest.approx(values.tolist(), abs=1e-6, nan_ok=True)
+        assert math.isnan(rows.loc["sad", "recall"])
+        assert (decided == "sad").any(), "else its precision would not be zero"
+    row = emotions[emotions["system"] == "enf"].set_index("emotion").loc["happy"]
+    page = " ".join((out / "index.html").read_text().split())
+    assert f'{row["f1"]:.2f} <span class="soft">/ {row["recall"]:.2f}</span>' in page
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("valence", [True, False])
+def test_a_speakers_scores_are_those_of_the_speakers_clips(build, truth_of, skipped, tmp_path, valence):
+    truth = truth_of(120, valence=valence)
+    out = report(build(tmp_path / "models", truth), truth, skipped, tmp_path / "out")
+    speakers = pd.read_csv(out / "speakers.csv")
+    assert list(speakers) == ["system", "speaker", "clips", "dis", "dim", "com", "uar"]
+    test = truth[truth["split"] == "test"]
+    assert len(speakers) == len(SYSTEMS) * test["speaker"].nunique() == len(SYSTEMS) * 12
+    for row in speakers.to_dict("records"):
+        predicted = pd.read_csv(out / f"predictions/{row['system']}.csv").merge(test, on="name")
+        own = predicted[predicted["speaker"] == row["speaker"]]
+        true, decided = own["discrete_y"], own["discrete_x"]
+        known = own[own["valence_y"].notna()]
+        dim = mean_squared_error(known["valence_y"], known["valence_x"]) if len(known) else np.nan
+        dis = f1_score(true, decided, average="weighted", zero_division=0)
+        uar = recall_score(true, decided, labels=sorted(set(true)), average="macro", zero_division=0)
+        expected = [len(own), dis, dim, dis - 0.25 * dim if len(known) else dis, uar]
+        found = [row[column] for column in ("clips", "dis", "dim", "com", "uar")]
+        assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+def test_the_speakers_figure_holds_each_ones_gain_over_the_probe(models, truth, skipped, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(write, "speakers_figure", lambda gains: seen.append(gains) or b"\x89PNG")
+    for name in ("baseline", "pnao", "enf_pnao", "final"):
+        shutil.rmtree(models / name)
+    out = report(models, truth, skipped, tmp_path / "out")
+    coms = pd.read_csv(out / "speakers.csv").pivot(index="speaker", columns="system", values="com")
+    assert seen == [{"EnF": pytest.approx((coms["enf"] - coms["linear_probe"]).to_dict(), abs=2e-6)}]
+    assert 'href="#speakers"' in (out / "index.html").read_text()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_unknown_speakers_nothing_is_told(models, truth, skipped, tmp_path):
+    out = report(models, truth.assign(speaker=""), skipped, tmp_path / "out")
+    assert (out / "speakers.csv").read_text() == "system,speaker,clips,dis,dim,com,uar\n"
+    assert gains_over_probe(read_evidence(models, truth.assign(speaker=""), LABELS)) == {}
+    shutil.rmtree(models / "linear_probe")
+    assert gains_over_probe(read_evidence(models, truth, LABELS)) == {}
+    assert "By speaker" not in (out / "index.html").read_text()
 
 
 def calibration_error(predictions, test):
@@ -129,6 +209,16 @@ def calibration_error(predictions, test):
     return sum(map(abs, gaps.values())) / len(predictions)
 
 
+def calibration_interval(predictions, test, resamples, seed):
+    """Of resamples of speakers, each put together clip by clip."""
+    speakers = [names["name"].tolist() for _, names in test.groupby("speaker")]
+    drawn = np.random.default_rng(seed).integers(len(speakers), size=(resamples, len(speakers)))
+    rows = predictions.set_index("name", drop=False)
+    errors = [calibration_error(rows.loc[[name for unit in units for name in speakers[unit]]], test) for units in drawn]
+    ends = 2 * calibration_error(predictions, test) - np.percentile(errors, [97.5, 2.5])
+    return np.clip(ends, 0, 1)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, skipped, tmp_path):
     out = report(models, truth, skipped, tmp_path / "out")
@@ -139,7 +229,7 @@ def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, sk
     for name, numbers in systems.items():
         of_branches = [] if name == "linear_probe" else [f"ece_{branch}" for branch in BRANCHES]
         first = ["trainval_com", "dis", "dim", "com", "p_better_than_probe", "parameters_ratio"]
-        assert list(numbers) == [*first, "ece", *of_branches]
+        assert list(numbers) == [*first, "ece_95_low", "ece_95_high", "ece", *of_branches]
         for key in set(first) - {"p_better_than_probe"}:
             value = np.nan if numbers[key] is None else numbers[key]
             assert value == pytest.approx(table.loc[name, key], abs=1e-9, nan_ok=True)
@@ -153,6 +243,9 @@ def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, sk
             [numbers["dis"], numbers["dim"], numbers["com"]], abs=1e-6
         )
         assert numbers["ece"] == pytest.approx(calibration_error(predictions, test), abs=1e-6)
+        if name in ("linear_probe", "final"):
+            ends = calibration_interval(predictions, test, 300, 7)
+            assert [numbers["ece_95_low"], numbers["ece_95_high"]] == pytest.approx(ends, abs=1e-6)
         for branch in BRANCHES if of_branches else ():
             folder = models / name / {"pnao": "round-01", "enf_pnao": "round-01", "final": ""}.get(name, "round-00")
             rows = pd.read_csv(folder / "branches.csv").query("split == 'test' and branch == @branch")
@@ -211,6 +304,17 @@ def test_without_valence_there_is_no_dim(build, truth_of, skipped, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_valence_that_no_network_has_learnt_is_not_scored(build, truth_of, skipped, tmp_path):
+    truth = truth_of(60, valence=False)
+    models = build(tmp_path / "models", truth, rounds=2)
+    known = truth.assign(valence=np.where(truth["split"] == "test", 1.0, np.nan))
+    first, second = (
+        written(report(models, each, skipped, tmp_path / out)) for each, out in ((truth, "a"), (known, "b"))
+    )
+    assert first == second
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_clips_that_no_system_could_read_are_left_out(models, truth, skipped, tmp_path):
     extra = pd.DataFrame([["broken", "speaker-00", "test", "sad", 0.0]], columns=list(truth))
     out = report(models, pd.concat([extra, truth], ignore_index=True), skipped, tmp_path / "out")
@@ -233,7 +337,7 @@ def test_several_seeds_add_mean_and_sample_deviation_and_change_nothing_else(bui
     for name in ("rounds.csv", "metrics.json", "systems.json", "predictions/final.csv"):
         assert (out / name).read_bytes() == (alone / name).read_bytes()
     one, table = (pd.read_csv(path / "table.csv") for path in (alone, out))
-    assert list(table) == [*one, "seeds", *(f"{m}_{s}" for m in MEASURES for s in ("mean", "std"))]
+    assert list(table) == [*one, "seeds", *(f"{m}_{s}" for m in MEASURES for s in ("mean", "std")), *OVER_SEEDS]
     pd.testing.assert_frame_equal(table[list(one)], one)
     rows = table.set_index("system")
     assert rows.loc["linear_probe", "seeds":].isna().all()
@@ -266,6 +370,47 @@ def test_a_system_with_one_seed_beside_others_with_more_has_no_deviation(reseede
     assert table["seeds"].tolist()[1:] == [3, 1, 3, 3, 3]
     assert table.loc["enf", "com_mean"] == pytest.approx(table.loc["enf", "com"], abs=1e-6)
     assert np.isnan(table.loc["enf", "com_std"])
+    assert table[OVER_SEEDS].isna().all(axis=None)
+
+
+def best_predictions(folder):
+    """Of the best round, or of a system without rounds."""
+    homes = sorted(folder.glob("round-*")) or [folder]
+    (home,) = [home for home in homes if json.loads((home / "record.json").read_text()).get("best", True)]
+    return pd.read_csv(home / "predictions.csv").set_index("name")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_over_three_seeds_interval_and_p_are_a_bootstrap_that_draws_a_seed_too(reseeded, truth, skipped, tmp_path):
+    out = report(reseeded, truth, skipped, tmp_path / "out", resamples=100)
+    table = pd.read_csv(out / "table.csv").set_index("system")
+    assert table.loc["linear_probe", OVER_SEEDS].isna().all()
+    test = truth[truth["split"] == "test"].set_index("name")
+    seeds = {
+        name: [best_predictions(reseeded / name / each) for each in ("", "seed-0", "seed-12")] for name in SYSTEMS[1:3]
+    }
+    seeds["linear_probe"] = 3 * [best_predictions(reseeded / "linear_probe")]
+    speakers = [part for _, part in test.groupby("speaker")]
+    drawn = np.random.default_rng(7).integers(len(speakers), size=(100, len(speakers)))
+    turns = (np.random.default_rng([7, 1]).random(100) * 3).astype(int)
+    coms = {name: [] for name in seeds}
+    for units, turn in zip(drawn, turns, strict=True):
+        true = pd.concat([speakers[unit] for unit in units])
+        known = true["valence"].notna()
+        for name, each in seeds.items():
+            chosen = each[turn].loc[true.index]
+            dis = f1_score(true["discrete"], chosen["discrete"], average="weighted", zero_division=0)
+            coms[name].append(dis - 0.25 * mean_squared_error(true["valence"][known], chosen["valence"][known]))
+    enf, baseline, probe = (np.array(coms[name]) for name in ("enf", "baseline", "linear_probe"))
+    row = table.loc["enf"]
+    for values, what in ((enf, "com_seeds"), (enf - baseline, "gain_seeds"), (enf - probe, "gain_seeds_over_probe")):
+        ends = [row[f"{what}_low"], row[f"{what}_high"]]
+        assert ends == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=1e-6)
+    assert row["p_seeds_better_than_baseline"] == pytest.approx(np.mean(enf > baseline), abs=1e-6)
+    assert row["p_seeds_better_than_probe"] == pytest.approx(np.mean(enf > probe), abs=1e-6)
+    page = " ".join((out / "index.html").read_text().split())
+    low, high = (f"{row[f'gain_seeds_over_probe_{end}']:+.3f}" for end in ("low", "high"))
+    assert f"<td>{low} to {high}</td>".replace("-", "\N{MINUS SIGN}") in page
 
 
 @pytest.mark.usefixtures("undrawn")

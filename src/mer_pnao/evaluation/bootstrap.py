@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 FEW_SPEAKERS = 10  # below, the sign-flip test is given
-_TAILS = [50 * (1 - 0.95), 50 * (1 + 0.95)]  # percent, of 95 % intervals
+TAILS = [50 * (1 - 0.95), 50 * (1 + 0.95)]  # percent, of 95 % intervals
 DRAWS_AT_ONCE = 1 << 20  # units drawn before they are counted: bounds the memory at some tens of MB
 
 
@@ -90,7 +90,7 @@ def bootstrap_of_means(
         name: _mean([score(emotion_true, each.emotion, valence_true, each.valence) for each in trainings])
         for name, trainings in systems.items()
     }
-    units = _units(groups, len(np.asarray(emotion_true)))
+    units = units_of(groups, len(np.asarray(emotion_true)))
     tallies = _tallies(emotion_true, valence_true, systems, units)
     shown = np.random.default_rng([seed, 1]).random(resamples)  # which seed a resample takes, as a share of them
     coms = {name: _resampled_com(each, shown, seed) for name, each in tallies.items()}
@@ -117,11 +117,11 @@ def com_by_group(
 
 
 def _compare(name: str, points: Mapping[str, Scores], coms: Mapping[str, Floats], baseline: str | None) -> Comparison:
-    low, high = np.percentile(coms[name], _TAILS)
+    low, high = np.percentile(coms[name], TAILS)
     if baseline is None:
         return Comparison(points[name], float(low), float(high), None, None, None, None)
     gains = coms[name] - coms[baseline]
-    gain_low, gain_high = np.percentile(gains, _TAILS)
+    gain_low, gain_high = np.percentile(gains, TAILS)
     better = np.mean(gains > 0) + 0.5 * np.mean(gains == 0)
     gain = points[name].com - points[baseline].com
     return Comparison(points[name], float(low), float(high), gain, float(gain_low), float(gain_high), float(better))
@@ -138,8 +138,8 @@ def _sign_flip(differences: Floats) -> float:
     return float(np.mean(signs @ differences >= abs(differences.sum()) - 1e-12))
 
 
-def _units(groups: Sequence[str] | None, clips: int) -> Integers:
-    """The unit that each clip is drawn with, (N,) in 0..U-1."""
+def units_of(groups: Sequence[str] | None, clips: int) -> Integers:
+    """The unit that each clip is drawn with, (N,) in 0..U-1: its speaker, or itself where fewer than two are known."""
     if groups is None or len(set(groups)) < 2:
         return np.arange(clips)
     if len(groups) != clips:
@@ -188,7 +188,7 @@ def _resampled_com(trainings: Sequence[_Tally], shown: Floats, seed: int) -> Flo
     """Com of a system on every resample that has one, of the training whose turn it is, (R,)."""
     turn, parts = (shown * len(trainings)).astype(np.int64), []
     start = 0
-    for drawn in _draws(len(trainings[0].known), len(shown), seed):
+    for drawn in draws_of(len(trainings[0].known), len(shown), seed):
         each = [tally.com(drawn) for tally in trainings]
         rows = np.arange(len(drawn))
         coms = np.stack([com for com, _ in each])[turn[start : start + len(rows)], rows]
@@ -197,7 +197,7 @@ def _resampled_com(trainings: Sequence[_Tally], shown: Floats, seed: int) -> Flo
     return np.concatenate(parts)
 
 
-def _draws(units: int, resamples: int, seed: int) -> Iterator[Floats]:
+def draws_of(units: int, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each resample takes each unit, (R', U) at a time; the same stream as one draw of (R, U)."""
     generator = np.random.default_rng(seed)
     rows = max(1, DRAWS_AT_ONCE // units)

@@ -99,6 +99,9 @@ class PromotionParams:
     margin: float = 0.01  # Com that a smaller network may lose; a seed moves it by more
     smaller: float = 0.1  # share of the champion's parameters that it must do without then
     slower: float = 0.1  # share of the champion's latency that may come on top
+    # The test split that judges. Each promotion looks at it once more; a further split that is kept for them leaves
+    # the test split to the report.
+    split: str = "test"
 
     def __post_init__(self) -> None:
         between("probability", self.probability, 0.5, 1, ends="[)")
@@ -106,6 +109,7 @@ class PromotionParams:
         between("margin", self.margin, 0, 0.1)
         between("smaller", self.smaller, 0, 1, ends="()")
         at_least("slower", self.slower, 0)
+        lower_name("split", self.split)
 
 
 class Params(BaseModel):

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
+from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.evaluation.calibration import (
     SurestBranch,
+    error_interval,
     errors_if_calibrated,
     expected_calibration_error,
     surest_branch,
@@ -23,6 +25,8 @@ class Calibration:
     accuracy: float  # share of right decisions
     top: float  # mean top posterior
     error: float  # expected calibration error of the joint posterior
+    low: float  # of its 95 % interval, which takes off what chance adds to an error and may lie below it
+    high: float
     chance: float  # the error that a calibrated system stays below in 95 % of such test splits
     verdict: str  # "calibrated" when the error is within chance, else "overconfident", "underconfident" or "uneven"
     separation: float | None  # area under the ROC curve of 1 - H / log C for right against wrong; None if all are alike
@@ -30,19 +34,12 @@ class Calibration:
     surest: SurestBranch | None  # None with fewer than two branches
 
 
-def calibration_errors(evidence: Evidence, system: System) -> dict[str, float]:
-    """`ece` of the joint posterior, and `ece_<branch>` of each branch."""
-    truth = evidence.classes(evidence.test["discrete"])
-    posteriors = {"ece": evidence.posterior(system.test)}
-    posteriors |= {f"ece_{branch}": posterior for branch, posterior in system.branches.items()}
-    return {name: expected_calibration_error(posterior, truth) for name, posterior in posteriors.items()}
-
-
-def calibration(evidence: Evidence, system: System, seed: int) -> Calibration:
-    """Judge one system on the test clips; the seed draws what chance alone would give."""
+def calibration(evidence: Evidence, system: System, resamples: int, seed: int) -> Calibration:
+    """Judge one system on the test clips; the seed draws the resamples, and what chance alone would give."""
     truth, joint = evidence.classes(evidence.test["discrete"]), evidence.posterior(system.test)
     right = joint.argmax(axis=1) == truth
-    error, *of_branches = calibration_errors(evidence, system).values()
+    error = expected_calibration_error(joint, truth)
+    low, high = error_interval(joint, truth, resamples, seed, groups=speakers_of(evidence.test))
     accuracy, top = float(right.mean()), float(joint.max(axis=1).mean())
     chance = float(np.quantile(errors_if_calibrated(joint, _DRAWS, seed), 0.95))
     both = bool(right.any()) and not right.all()
@@ -51,10 +48,12 @@ def calibration(evidence: Evidence, system: System, seed: int) -> Calibration:
         accuracy=accuracy,
         top=top,
         error=error,
+        low=low,
+        high=high,
         chance=chance,
         verdict=_verdict(error, chance, top - accuracy),
         separation=float(roc_auc_score(right, system.test["confidence"])) if both else None,
-        branches=dict(zip(system.branches, of_branches, strict=True)),
+        branches={branch: expected_calibration_error(each, truth) for branch, each in system.branches.items()},
         surest=surest_branch(np.stack(list(system.branches.values()), axis=1), truth) if several else None,
     )
 

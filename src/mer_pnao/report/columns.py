@@ -18,7 +18,23 @@ COLUMNS = [
     "macro_f1",
     "clips",
     "speakers",  # 0: not known, so clips were drawn
+    "gain_low",  # of Com minus the baseline's
+    "gain_high",
+    "gain_over_probe_low",
+    "gain_over_probe_high",
+    "p_sign_flip_over_probe",
 ]
 SPLIT = "split"  # the last column, where there are further splits
 MEASURES = ("trainval_com", "dis", "dim", "com")
-SEED_COLUMNS = ["seeds", *(f"{measure}_{what}" for measure in MEASURES for what in ("mean", "std"))]
+SEED_COLUMNS = [
+    "seeds",
+    *(f"{measure}_{what}" for measure in MEASURES for what in ("mean", "std")),
+    "com_seeds_low",  # from here on of the mean over the seeds, each resample drawing one; empty with fewer than three
+    "com_seeds_high",
+    "gain_seeds_low",
+    "gain_seeds_high",
+    "gain_seeds_over_probe_low",
+    "gain_seeds_over_probe_high",
+    "p_seeds_better_than_baseline",
+    "p_seeds_better_than_probe",
+]

@@ -137,6 +137,8 @@ def read_evidence(models: Path, truth: pd.DataFrame, labels: Sequence[str]) -> E
             raise InputError(
                 f"{training.directory} was trained on data with the digest {digest}, {first.directory} on {expected}"
             )
+    if all(scores.dim is None for scores in first.best.scores.values()):  # the networks have learnt no valence
+        truth = truth.assign(valence=np.nan)
     return Evidence(
         tuple(labels),
         systems,

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from sklearn.metrics import confusion_matrix
 
 from mer_pnao.evaluation.calibration import Reliability, reliability
+from mer_pnao.report import emotions
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.style import BLUE, INK, MUTED, ORANGE, OVER_ROUNDS, SHARES, VERMILLION, as_png
 
@@ -19,7 +19,7 @@ from mer_pnao.report.style import BLUE, INK, MUTED, ORANGE, OVER_ROUNDS, SHARES,
 def confusion(evidence: Evidence, system: System) -> Figure:
     """Fig. 2: a row is a true emotion; colour and percentage its share, the large number the test clips."""
     labels = list(evidence.labels)
-    counts = confusion_matrix(evidence.test["discrete"], system.test["discrete"], labels=labels)
+    counts = emotions.confusion(evidence, system)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 0.95 + 0.43 * len(labels)
     figure = Figure(figsize=(side + 0.1, side))

@@ -1,4 +1,4 @@
-"""The figure of the nested cross-validation: what each speaker gains over the linear probe."""
+"""What each speaker gains over the linear probe, of the test split or of the nested cross-validation."""
 
 from collections.abc import Mapping
 

@@ -5,18 +5,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
-from sklearn.metrics import f1_score
 
-from mer_pnao.evaluation.bootstrap import Comparison
+from mer_pnao.evaluation.bootstrap import FEW_SPEAKERS, Comparison
 from mer_pnao.outs.names import BASELINE, FINAL, PROBE, SYSTEMS, TITLES
-from mer_pnao.report.calibration import calibration
+from mer_pnao.report.calibration import Calibration
+from mer_pnao.report.emotions import emotions_table
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import over_seeds, trainval_scores
-from mer_pnao.report.table import FurtherSplit, verdict
+from mer_pnao.report.table import Compared, FurtherSplit, verdict
 from mer_pnao.report.templates import render
 
 
@@ -31,37 +30,44 @@ class Setting:
 
 def page(
     evidence: Evidence,
-    comparisons: Mapping[str, Comparison],
+    compared: Compared,
     table: pd.DataFrame,
+    calibrations: Mapping[str, Calibration],
     skipped: pd.DataFrame,
     pictures: Mapping[str, bytes],
     setting: Setting,
     further: Sequence[FurtherSplit] = (),
-    methods: Mapping[str, Comparison] = MappingProxyType({}),
 ) -> str:
     """Render the page; `pictures` are the PNGs by file name without the ending, and are embedded.
 
-    Takes the models of record's comparisons with the baseline's, `results_table`'s table, and the comparisons of the
-    methods over several seeds, by which alone there are verdicts.
+    Takes `results_table`'s table and each system's calibration. There are verdicts of the methods over several seeds
+    alone.
     """
     systems = list(evidence.systems.values())
+    rivals = {BASELINE: compared.methods or compared.baseline, PROBE: compared.methods_probe or compared.probe}
+    rivals = {name: each for name, each in rivals.items() if name in evidence.systems}
+    few = 0 < evidence.speakers < FEW_SPEAKERS
+    of_gain = ["95\N{NO-BREAK SPACE}%", "P", *(["Sign flip"] if few else [])]
     values = {
         "evidence": evidence,
         "systems": systems,
         "has_valence": evidence.has_valence,
         "absent": [TITLES[name] for name in SYSTEMS if name not in evidence.systems],
         "headline": _headline_system(evidence),
-        "comparisons": comparisons,
-        "methods": methods,
+        "comparisons": compared.baseline,
+        "methods": compared.methods,
+        "rivals": rivals,
+        "few": few,
+        "gain_headings": [word for name in rivals for word in (f"Gain over|{TITLES[name].lower()}", *of_gain)],
         "rows": {row["system"]: row for row in table[: len(SYSTEMS)].to_dict("records")},
-        "verdicts": _verdicts(methods),
+        "verdicts": _verdicts(compared.methods),
         "weighed": [system for system in systems if f"weights_{system.name}" in pictures],
         "trainval": {system.name: trainval_scores(evidence, system) for system in systems},
         "over": over_seeds(evidence),
         "further": further,
-        "further_verdicts": {each.name: _verdicts(each.methods) for each in further},
+        "further_verdicts": {each.name: _verdicts(each.compared.methods) for each in further},
         "emotions": _by_emotion(evidence),
-        "calibrations": [(system, calibration(evidence, system, setting.seed)) for system in systems],
+        "calibrations": [(system, calibrations[system.name]) for system in systems],
         "ece_headings": [f"ECE,|{branch}" for branch in evidence.branches],
         "skipped": skipped.to_dict("records"),
         "pictures": pictures,
@@ -91,14 +97,9 @@ def _verdicts(comparisons: Mapping[str, Comparison]) -> dict[str, str]:
 
 
 def _by_emotion(evidence: Evidence) -> list[dict[str, Any]]:
-    """F1 of each emotion on the test clips, a value a system."""
-    truth, labels = evidence.test["discrete"], list(evidence.labels)
-    f1 = [
-        f1_score(truth, system.test["discrete"], labels=labels, average=None, zero_division=0).tolist()
-        for system in evidence.systems.values()
-    ]
-    clips = truth.value_counts()
-    return [
-        {"label": label, "clips": int(clips.get(label, 0)), "f1": values}
-        for label, *values in zip(labels, *f1, strict=True)
-    ]
+    """Each emotion with its test clips, and F1 and recall by system; None where there is none."""
+    rows = []
+    for label, of in emotions_table(evidence).groupby("emotion", sort=False):
+        scores = of[["f1", "recall"]].astype(object).where(of[["f1", "recall"]].notna(), None)
+        rows.append({"label": label, "clips": of["clips"].iloc[0], "scores": scores.to_dict("records")})
+    return rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -10,13 +10,22 @@ from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means, paired_bootstrap
 from mer_pnao.evaluation.scores import recognition
 from mer_pnao.outs.names import BASELINE, FINAL, PROBE, PRUNED, SYSTEMS
-from mer_pnao.report.calibration import calibration_errors
+from mer_pnao.report.calibration import Calibration
 from mer_pnao.report.columns import COLUMNS, SEED_COLUMNS, SPLIT
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import OverSeeds, over_seeds, trainval_scores
 
 SEEDS = 3  # trainings of each system that a verdict asks for at least: one tells of one trained model
 CONFIDENT = 0.95  # the P that a verdict of better or worse asks for; promotion has a limit of its own
+
+
+class Compared(NamedTuple):
+    """Every system's scores on one split with intervals and gains, on the same resamples; all empty without labels."""
+
+    baseline: Mapping[str, Comparison]  # the models of record, with their gains over the baseline
+    probe: Mapping[str, Comparison]  # with those over the linear probe
+    methods: Mapping[str, Comparison]  # the means over the seeds, over the baseline; see `compare_methods`
+    methods_probe: Mapping[str, Comparison]
 
 
 @dataclass(frozen=True)
@@ -26,9 +35,16 @@ class FurtherSplit:
     name: str
     clips: int  # that were predicted
     evidence: Evidence  # with the split's labelled clips as its test clips
-    comparisons: Mapping[str, Comparison]  # empty where no clip has a label
-    against_probe: Mapping[str, Comparison]
-    methods: Mapping[str, Comparison]  # see `compare_methods`
+    compared: Compared
+
+
+def compare_all(evidence: Evidence, resamples: int, seed: int) -> Compared:
+    """Compare models of record and methods with both rivals on the test clips."""
+    if evidence.test.empty:
+        return Compared({}, {}, {}, {})
+    rivals = (BASELINE, PROBE)
+    of_record = [compare(evidence, resamples, seed, rival) for rival in rivals]
+    return Compared(*of_record, *(compare_methods(evidence, resamples, seed, rival) for rival in rivals))
 
 
 def further_splits(evidence: Evidence, resamples: int, seed: int) -> list[FurtherSplit]:
@@ -36,10 +52,7 @@ def further_splits(evidence: Evidence, resamples: int, seed: int) -> list[Furthe
     found = []
     for split, truth in evidence.others.items():
         here = evidence.on(split)
-        scored = [] if here.test.empty else [compare(here, resamples, seed), compare(here, resamples, seed, PROBE)]
-        compared, against_probe = scored or ({}, {})
-        methods = compare_methods(here, resamples, seed) if scored else {}
-        found.append(FurtherSplit(split, len(truth), here, compared, against_probe, methods))
+        found.append(FurtherSplit(split, len(truth), here, compare_all(here, resamples, seed)))
     return found
 
 
@@ -54,8 +67,8 @@ def compare(evidence: Evidence, resamples: int, seed: int, rival: str = BASELINE
     return paired_bootstrap(truth["discrete"], truth["valence"], systems, against, resamples, seed, groups=groups)
 
 
-def compare_methods(evidence: Evidence, resamples: int, seed: int) -> dict[str, Comparison]:
-    """The same of the systems' means over their seeds and over the baseline; empty when one has fewer than `SEEDS`."""
+def compare_methods(evidence: Evidence, resamples: int, seed: int, rival: str = BASELINE) -> dict[str, Comparison]:
+    """The same of the systems' means over their seeds; empty without a baseline or when one has fewer than `SEEDS`."""
     trainings = {name: system.trainings for name, system in evidence.systems.items()}
     if BASELINE not in trainings or any(len(each) < SEEDS for name, each in trainings.items() if name != PROBE):
         return {}
@@ -63,8 +76,9 @@ def compare_methods(evidence: Evidence, resamples: int, seed: int) -> dict[str, 
         name: [Predicted(one.test["discrete"], one.test["valence"]) for one in each] for name, each in trainings.items()
     }
     truth = evidence.test
+    against = rival if rival in systems else None
     groups = speakers_of(truth)
-    return bootstrap_of_means(truth["discrete"], truth["valence"], systems, BASELINE, resamples, seed, groups=groups)
+    return bootstrap_of_means(truth["discrete"], truth["valence"], systems, against, resamples, seed, groups=groups)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -82,20 +96,16 @@ def verdict(comparison: Comparison) -> str:
     return "worse" if gain_high < 0 and 1 - p >= CONFIDENT else "within the noise"
 
 
-def results_table(
-    evidence: Evidence,
-    comparisons: Mapping[str, Comparison],
-    against_probe: Mapping[str, Comparison],
-    further: Sequence[FurtherSplit] = (),
-) -> pd.DataFrame:
+def results_table(evidence: Evidence, compared: Compared, further: Sequence[FurtherSplit] = ()) -> pd.DataFrame:
     """`reports/table.csv`: a row for each of the six systems, empty but for its name when untrained.
 
     The scores are those of the first seed's networks, the models of record. Where a system was trained with several
-    seeds, mean and sample standard deviation over them follow. Where there are further splits, the column `split`
-    follows and six rows for each of them, empty but for the names where no clip of it has a label.
+    seeds, mean and sample standard deviation over them follow, and with three or more the intervals and probabilities
+    of the means. Where there are further splits, the column `split` follows and six rows for each of them, empty but
+    for the names where no clip of it has a label.
     """
-    blocks = [_rows(evidence, comparisons, against_probe)]
-    blocks += [_rows(each.evidence, each.comparisons, each.against_probe) for each in further]
+    blocks = [_rows(evidence, compared)]
+    blocks += [_rows(each.evidence, each.compared) for each in further]
     columns = [*COLUMNS, *(SEED_COLUMNS if any("seeds" in row for row in blocks[0]) else [])]
     if further:
         columns.append(SPLIT)
@@ -105,16 +115,14 @@ def results_table(
     return _typed(pd.DataFrame([row for rows in blocks for row in rows], columns=columns))
 
 
-def _rows(
-    evidence: Evidence, comparisons: Mapping[str, Comparison], against_probe: Mapping[str, Comparison]
-) -> list[dict[str, Any]]:
+def _rows(evidence: Evidence, compared: Compared) -> list[dict[str, Any]]:
     """The six rows of one split."""
-    spreads = over_seeds(evidence) if comparisons else {}
+    spreads = over_seeds(evidence) if compared.baseline else {}
 
     def row(name: str) -> dict[str, Any]:
-        if name not in comparisons:
+        if name not in compared.baseline:
             return {"system": name}
-        system, comparison = evidence.systems[name], comparisons[name]
+        system, comparison, over_probe = evidence.systems[name], compared.baseline[name], compared.probe[name]
         trainval = trainval_scores(evidence, system)
         return {
             "system": name,
@@ -125,22 +133,39 @@ def _rows(
             "p_better_than_baseline": comparison.p_better,
             "parameters": system.best.parameters,
             "parameters_ratio": system.best.parameters_ratio,
-            "p_better_than_probe": against_probe[name].p_better,
+            "p_better_than_probe": over_probe.p_better,
             "p_sign_flip": comparison.p_sign_flip,
             **asdict(recognition(evidence.test["discrete"], system.test["discrete"])),
             "clips": len(evidence.test),
             "speakers": evidence.speakers,
-            **(_seed_columns(spreads[name]) if name in spreads else {}),
+            "gain_low": comparison.gain_low,
+            "gain_high": comparison.gain_high,
+            "gain_over_probe_low": over_probe.gain_low,
+            "gain_over_probe_high": over_probe.gain_high,
+            "p_sign_flip_over_probe": over_probe.p_sign_flip,
+            **(_seed_columns(name, spreads[name], compared) if name in spreads else {}),
         }
 
     return [row(name) for name in SYSTEMS]
 
 
-def _seed_columns(over: OverSeeds) -> dict[str, float | None]:
+def _seed_columns(name: str, over: OverSeeds, compared: Compared) -> dict[str, float | None]:
     columns: dict[str, float | None] = {"seeds": len(over.seeds)}
     for measure, spread in over.spreads.items():
         columns[f"{measure}_mean"], columns[f"{measure}_std"] = spread or (None, None)
-    return columns
+    if not compared.methods:
+        return columns
+    mean, over_probe = compared.methods[name], compared.methods_probe[name]
+    return columns | {
+        "com_seeds_low": mean.com_low,
+        "com_seeds_high": mean.com_high,
+        "gain_seeds_low": mean.gain_low,
+        "gain_seeds_high": mean.gain_high,
+        "gain_seeds_over_probe_low": over_probe.gain_low,
+        "gain_seeds_over_probe_high": over_probe.gain_high,
+        "p_seeds_better_than_baseline": mean.p_better,
+        "p_seeds_better_than_probe": over_probe.p_better,
+    }
 
 
 def rounds_table(evidence: Evidence) -> pd.DataFrame:
@@ -167,21 +192,28 @@ def rounds_table(evidence: Evidence) -> pd.DataFrame:
 
 def system_figures(
     evidence: Evidence,
-    comparisons: Mapping[str, Comparison],
-    against_probe: Mapping[str, Comparison],
+    compared: Compared,
+    calibrations: Mapping[str, Calibration],
     further: Sequence[FurtherSplit] = (),
 ) -> dict[str, dict[str, float | None]]:
     """`reports/systems.json`: the figures of each system; `<split>_com` for each further split."""
 
     def of(name: str, system: System) -> dict[str, float | None]:
-        trainval = trainval_scores(evidence, system)
+        trainval, calibrated = trainval_scores(evidence, system), calibrations[name]
         numbers = {
             "trainval_com": None if trainval is None else trainval.com,
-            **asdict(comparisons[name].scores),
-            "p_better_than_probe": against_probe[name].p_better,
+            **asdict(compared.baseline[name].scores),
+            "p_better_than_probe": compared.probe[name].p_better,
             "parameters_ratio": system.best.parameters_ratio,
-            **calibration_errors(evidence, system),
-            **{f"{each.name}_com": each.comparisons[name].scores.com for each in further if each.comparisons},
+            "ece_95_low": calibrated.low,
+            "ece_95_high": calibrated.high,
+            "ece": calibrated.error,
+            **{f"ece_{branch}": error for branch, error in calibrated.branches.items()},
+            **{
+                f"{each.name}_com": each.compared.baseline[name].scores.com
+                for each in further
+                if each.compared.baseline
+            },
         }
         return {key: None if value is None else round(value, 6) for key, value in numbers.items()}
 

@@ -6,19 +6,15 @@ from pathlib import Path
 import pandas as pd
 
 from mer_pnao.foundations.files import write_bytes, write_json
-from mer_pnao.outs.names import FINAL, PROBE
+from mer_pnao.outs.names import FINAL
 from mer_pnao.report import figures
+from mer_pnao.report.calibration import calibration
+from mer_pnao.report.emotions import confusion_table, emotions_table
 from mer_pnao.report.evidence import Evidence, read_evidence
+from mer_pnao.report.nested_figure import speakers_figure
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.table import (
-    compare,
-    compare_methods,
-    further_splits,
-    metrics,
-    results_table,
-    rounds_table,
-    system_figures,
-)
+from mer_pnao.report.speakers import gains_over_probe, speakers_table
+from mer_pnao.report.table import compare_all, further_splits, metrics, results_table, rounds_table, system_figures
 
 SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
 
@@ -39,16 +35,21 @@ def write_report(
     InputError naming the file when `models` does not fit.
     """
     evidence = read_evidence(models, truth, labels)
-    comparisons = compare(evidence, setting.resamples, setting.seed)
+    compared = compare_all(evidence, setting.resamples, setting.seed)
     further = further_splits(evidence, setting.resamples, setting.seed)
-    against_probe = compare(evidence, setting.resamples, setting.seed, PROBE)
-    methods = compare_methods(evidence, setting.resamples, setting.seed)
-    table, rounds = results_table(evidence, comparisons, against_probe, further), rounds_table(evidence)
-    numbers = system_figures(evidence, comparisons, against_probe, further)
+    calibrations = {
+        name: calibration(evidence, system, setting.resamples, setting.seed)
+        for name, system in evidence.systems.items()
+    }
+    table, rounds = results_table(evidence, compared, further), rounds_table(evidence)
+    numbers = system_figures(evidence, compared, calibrations, further)
     pictures = draw_figures(evidence)
 
     write_bytes(out / "table.csv", _csv(table))
     write_bytes(out / "rounds.csv", _csv(rounds))
+    write_bytes(out / "confusion.csv", _csv(confusion_table(evidence)))
+    write_bytes(out / "emotions.csv", _csv(emotions_table(evidence)))
+    write_bytes(out / "speakers.csv", _csv(speakers_table(evidence)))
     write_json(out / "systems.json", numbers)
     write_json(out / "metrics.json", metrics(numbers))
     write_bytes(out / "skipped_clips.csv", _csv(skipped))
@@ -60,7 +61,7 @@ def write_report(
             write_bytes(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
     for name, picture in pictures.items():
         write_bytes(out / "figures" / f"{name}.png", picture)
-    html = page(evidence, comparisons, table, skipped, pictures, setting, further=further, methods=methods)
+    html = page(evidence, compared, table, calibrations, skipped, pictures, setting=setting, further=further)
     write_bytes(out / "index.html", html.encode())
 
 
@@ -72,6 +73,8 @@ def draw_figures(evidence: Evidence) -> dict[str, bytes]:
         f"rounds_{name}": figures.rounds(system, evidence.has_valence) for name, system in systems if system.pruned
     }
     drawn |= {f"weights_{name}": figures.weights(system) for name, system in systems if system.weights}
+    if gains := gains_over_probe(evidence):
+        drawn["speakers"] = speakers_figure(gains)
     return drawn | {"reliability": figures.reliability_diagram(evidence)}
 
 

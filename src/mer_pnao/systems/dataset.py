@@ -41,6 +41,11 @@ class Dataset:
         """Every split that is predicted by the mean of the fold models: test first, then the further ones."""
         return {"test": self.test, **self.others}
 
+    def without_valence(self) -> "Dataset":
+        """The same clips as if none had a valence."""
+        others = {split: each.without_valence() for split, each in self.others.items()}
+        return replace(self, train=self.train.without_valence(), test=self.test.without_valence(), others=others)
+
     @property
     def digest(self) -> str:
         """SHA-256 of all splits and the label order."""
@@ -68,12 +73,7 @@ def dataset_of(params: Params) -> Dataset:
         return dataset
     if dataset.train.has_valence or any(each.has_valence for each in dataset.tests.values()):
         print(f"warning: {UNLEARNT}", file=sys.stderr)
-    return replace(
-        dataset,
-        train=dataset.train.without_valence(),
-        test=dataset.test.without_valence(),
-        others={split: each.without_valence() for split, each in dataset.others.items()},
-    )
+    return dataset.without_valence()
 
 
 def _cut_values(dataset: Dataset) -> Iterator[tuple[str, str, int]]:

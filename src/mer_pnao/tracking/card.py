@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mer_pnao.corpus.manifest import read_manifest, speakers_of
@@ -22,6 +23,7 @@ from mer_pnao.outs.trained_on import DRAWN
 from mer_pnao.params.profile import load_params
 from mer_pnao.tracking.lineage import Lineage
 
+_JUDGED = "- **Judged**"
 MODEL = """Emotion and valence of people in video clips, from sound and face: networks shrunk round by round (PNAO), a
 version a round. A version's own card tells its scores, its data and its limits.
 
@@ -63,7 +65,8 @@ def _clips(finished: Finished, split: str, rows: pd.DataFrame, here: pd.DataFram
     count, speakers = len(here), len(set(here["speaker"]) - {""})
     try:
         predicted = {split: Predicted(rows["discrete"], rows["valence"])}
-        truth = (here["discrete"], here["valence"])
+        learnt = finished.record.scores[split].dim is not None
+        truth = (here["discrete"], here["valence"] if learnt else np.full(count, np.nan))
         groups = speakers_of(here.reset_index())
         compared = paired_bootstrap(*truth, predicted, None, resamples, seed, groups=groups)[split]
     except ValueError:  # there are none, or a valence was not recorded
@@ -76,6 +79,12 @@ def _clips(finished: Finished, split: str, rows: pd.DataFrame, here: pd.DataFram
 def write_card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> str:
     """The card of a registered round."""
     return "\n".join(_card(finished, clips, lineage))
+
+
+def with_judgement(card: str, sentence: str) -> str:
+    """The card with what its last promotion found, in the place of what an earlier one did."""
+    kept = [line for line in card.splitlines() if not line.startswith(_JUDGED)]
+    return "\n".join([*kept, f"{_JUDGED} {sentence}"])
 
 
 def trained_on_of(finished: Finished) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from mer_pnao.tracking.promotion.gates import Latency
 from mer_pnao.tracking.promotion.reload import Reloads
 from mer_pnao.tracking.runs import track
 
-SPLITS = {"train": 12, "test": 80, "noisy": 15}
+SPLITS = {"train": 12, "test": 80, "noisy": 15, "kept": 40}
 BRANCHES = ("sound-1", "sound-2")
 WORSE, BETTER, SMALLER = 1, 2, 3  # the versions; BETTER is the candidate, SMALLER decides as BETTER does
 
@@ -75,7 +75,7 @@ def registry_tools() -> SimpleNamespace:
         worse=WORSE,
         better=BETTER,
         smaller=SMALLER,
-        clips=SPLITS["test"] + SPLITS["noisy"],
+        clips=SPLITS["test"] + SPLITS["noisy"] + SPLITS["kept"],
     )
 
 
@@ -91,9 +91,12 @@ def registered(empty: Path, outs: SimpleNamespace, tmp_path_factory: pytest.Temp
     _write(outs, models, dataset, replace(better, system="enf_pnao", number=0), 0.44, 900, best=True)
     probe = outs.write_single(models, "linear_probe", 0.2, data_digest=dataset.digest)
     # The probe is wrong about every clip.
-    wrong = [outs.labels[(i + 1) % len(outs.labels)] for i in dataset.test.emotion]
-    table = {"name": dataset.test.names, "split": "test", "discrete": wrong, "valence": 0.0}
-    pd.DataFrame(table).to_csv(probe / "predictions.csv", index=False)
+    tables = []
+    for split in ("test", "kept"):
+        clips = dataset.tests[split]
+        wrong = [outs.labels[(i + 1) % len(outs.labels)] for i in clips.emotion]
+        tables.append(pd.DataFrame({"name": clips.names, "split": split, "discrete": wrong, "valence": 0.0}))
+    pd.concat(tables).to_csv(probe / "predictions.csv", index=False)
     track(root)
     versions = {int(each.version): each.tags for each in client_of(root).search_model_versions(f"name = '{NAME}'")}
     found = {number: (tags["system"], tags["round"]) for number, tags in versions.items()}
@@ -108,7 +111,7 @@ def shop(registered: Path, tmp_path: Path) -> Path:
 
 
 def _write_data(root: Path, worse: RoundModel, better: RoundModel, labels: tuple[str, ...]) -> Dataset:
-    """Clips whose truth is what `better` decides, but for every fifth, which has what `worse` does."""
+    """Clips whose truth is what `better` decides, but of every fifth and of `kept`, where it is what `worse` does."""
     r, data = np.random.default_rng(3), root / "data" / "demo"
     names = [f"{split}-{i:03d}" for split, count in SPLITS.items() for i in range(count)]
     widths = better.blueprint.widths
@@ -119,7 +122,8 @@ def _write_data(root: Path, worse: RoundModel, better: RoundModel, labels: tuple
     decided = [model.decide(tensors) for model in (better, worse)]
     rows = []
     for i, name in enumerate(names):
-        split, here = name.rpartition("-")[0], decided[i % 5 == 0]
+        split = name.rpartition("-")[0]
+        here = decided[split == "kept" or i % 5 == 0]
         label = labels[i % len(labels)] if split == "train" else labels[int(here.posterior[i].argmax())]
         valence = float(np.clip(here.valence[i], -5, 5))
         known = ("", "") if split == "noisy" else (label, valence)

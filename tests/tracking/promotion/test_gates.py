@@ -87,6 +87,22 @@ def test_the_first_champion_must_beat_the_linear_probe(comparison: Comparison | 
     assert refused(replace(FIRST, comparison=comparison)) == ["beats the linear probe"]
 
 
+@pytest.mark.parametrize(
+    ("earlier", "words"),
+    [
+        (0, r"P 0\.[79]\d* \(asked"),
+        (1, ", on a split that one earlier promotion was judged on \\("),
+        (3, "that 3 earlier .* were"),
+    ],
+)
+def test_the_comparison_tells_its_split_and_how_often_it_has_judged(earlier: int, words: str) -> None:
+    for evidence in (FINE, FIRST):
+        gates = judge(replace(evidence, split="kept", earlier=earlier), LIMITS)
+        (text,) = (gate.sentence for gate in gates if gate.name in ("better or smaller", "beats the linear probe"))
+        assert text.startswith("kept Com 0.6000, the ")
+        assert re.search(words, text), text
+
+
 def test_every_limit_is_still_allowed() -> None:
     assert refused(replace(FINE, repetition=Repetition(1, TOLERANCE, 0))) == []
     assert refused(replace(FINE, comparison=gained(0.01, 0.95))) == []

@@ -7,12 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.evaluation.bootstrap import Predicted, paired_bootstrap
+from mer_pnao.evaluation.scores import score
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.systems.dataset import load_dataset
 from mer_pnao.tracking.connection import NAME, opened
 from mer_pnao.tracking.promotion.promote import Promotion, promote
 
@@ -167,6 +170,123 @@ def test_a_forced_promotion_is_on_record(shop: Path, registry_tools: SimpleNames
     t.client_of(shop).delete_registered_model_alias(NAME, "champion")
     assert promote(shop, t.worse, reload=t.in_process(shop)).promoted
     assert "forced" not in version_of(t, shop, t.worse).tags
+
+
+def judge_by(root: Path, split: str) -> None:
+    params = root / "params.yaml"
+    params.write_text(params.read_text().replace("  split: test\n", f"  split: {split}\n"))
+
+
+def test_a_further_split_may_be_kept_to_judge(shop: Path, registry_tools: SimpleNamespace, tmp_path: Path) -> None:
+    """On `kept` the one that is worse on `test` decides every clip."""
+    t = registry_tools
+    t.stand(shop, champion=t.worse)
+    judge_by(shop, "kept")
+    manifest = shop / "data/demo/manifest.csv"
+    result = promote(shop, reload=t.in_process(shop))
+    assert refusals(result) == ["better or smaller"]
+    truth = pd.read_csv(manifest, keep_default_na=False).query("split == 'kept'")
+    coms = []
+    for number in (0, 1):
+        decided = pd.read_csv(shop / f"models/pnao/round-{number:02d}/predictions.csv").merge(truth, on="name")
+        valence = decided["valence_y"].astype(float)
+        coms.append(score(decided["discrete_y"], decided["discrete_x"], valence, decided["valence_x"]).com)
+    worse, better = (f"{com:.4f}" for com in coms)
+    assert f"kept Com {better}, the champion 1 {worse}: " in sentence(result, "better or smaller")
+    report = report_of(t, shop, t.better, tmp_path)
+    assert (report["evidence"]["split"], report["limits"]["split"]) == ("kept", "kept")
+    tags = version_of(t, shop, t.better).tags
+    assert (tags["judged_on_kept"], "judged_on_test" in tags) == ("1", False)
+
+
+@pytest.mark.parametrize(
+    ("split", "words"),
+    [
+        ("noise", r"promotion\.split must be one of the data's test splits \(test, noisy, kept\), got 'noise'"),
+        ("train", r"promotion\.split must be one of the data's test splits"),
+        ("noisy", r"promotion\.split must have clips with a label, and no clip of 'noisy' has one"),
+    ],
+)
+def test_a_split_that_cannot_judge_is_refused(
+    shop: Path, registry_tools: SimpleNamespace, split: str, words: str
+) -> None:
+    judge_by(shop, split)
+    with pytest.raises(InputError, match=words):
+        promote(shop, reload=registry_tools.in_process(shop))
+    assert "gates" not in version_of(registry_tools, shop, registry_tools.better).tags
+
+
+def test_a_half_labelled_split_judges_by_the_clips_with_a_label(shop: Path, registry_tools: SimpleNamespace) -> None:
+    t = registry_tools
+    t.stand(shop, champion=t.worse)
+    manifest = shop / "data/demo/manifest.csv"
+    table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    of_kept = table.index[table["split"] == "kept"]
+    table.loc[of_kept[::2], ["discrete", "valence"]] = ""
+    table.to_csv(manifest, index=False)
+    judge_by(shop, "kept")
+    config = json.loads((shop / "models/pnao/round-00/config.json").read_text())
+    sets = (*config["blueprint"]["acoustic"], *config["blueprint"]["visual"])
+    digest = load_dataset(manifest, shop / "data/demo/features", sets, config["labels"]).digest
+    client = t.client_of(shop)
+    for number in (t.worse, t.better):
+        client.set_tag(version_of(t, shop, number).run_id, "data_digest", digest)
+    result = promote(shop, t.better, reload=t.in_process(shop))
+    labelled = table.loc[of_kept[1::2]]
+    decided = pd.read_csv(shop / "models/pnao/round-01/predictions.csv").merge(labelled, on="name")
+    valence = decided["valence_y"].astype(float)
+    com = score(decided["discrete_y"], decided["discrete_x"], valence, decided["valence_x"]).com
+    assert len(decided) == 20
+    assert f"kept Com {com:.4f}, " in sentence(result, "better or smaller")
+
+
+def test_a_version_of_clips_whose_valence_was_not_learnt_is_judged_without_it(
+    shop: Path, registry_tools: SimpleNamespace
+) -> None:
+    t = registry_tools
+    config = json.loads((shop / "models/pnao/round-00/config.json").read_text())
+    sets = (*config["blueprint"]["acoustic"], *config["blueprint"]["visual"])
+    data = shop / "data/demo"
+    dataset = load_dataset(data / "manifest.csv", data / "features", sets, config["labels"])
+    client = t.client_of(shop)
+    for number in (t.worse, t.better):
+        client.set_tag(version_of(t, shop, number).run_id, "data_digest", dataset.without_valence().digest)
+    t.stand(shop, champion=t.worse)
+    result = promote(shop, t.better, reload=t.in_process(shop))
+    truth = pd.read_csv(data / "manifest.csv", keep_default_na=False).query("split == 'test'")
+    decided = pd.read_csv(shop / "models/pnao/round-01/predictions.csv").merge(truth, on="name")
+    dis = score(decided["discrete_y"], decided["discrete_x"], np.full(80, np.nan), decided["valence_x"]).dis
+    assert f"test Com {dis:.4f}, " in sentence(result, "better or smaller")
+
+
+def test_every_promotion_that_a_split_judged_is_counted(shop: Path, registry_tools: SimpleNamespace) -> None:
+    t = registry_tools
+    t.stand(shop, champion=t.better)
+    told = []
+    for number in (t.worse, t.worse, t.smaller, t.worse):  # refused, refused, promoted, refused
+        result = promote(shop, number, reload=t.in_process(shop))
+        told += re.findall(r", on a split that (.*?) judged on", sentence(result, "better or smaller")) or [""]
+    assert told == ["", "one earlier promotion was", "2 earlier promotions were", "3 earlier promotions were"]
+    counts = [version_of(t, shop, number).tags.get("judged_on_test") for number in (t.worse, t.better, t.smaller)]
+    assert counts == ["3", None, "1"]
+    cards = [version_of(t, shop, number).description.splitlines() for number in (t.worse, t.smaller)]
+    lines = [[line for line in card if line.startswith("- **Judged**")] for card in cards]
+    assert [len(each) for each in lines] == [1, 1], "the last one takes the place of those before"
+    words = "on the split `test`, which 3 earlier promotions were judged on: refused: better or smaller."
+    assert lines[0][0].endswith(words)
+    assert lines[1][0].endswith("which 2 earlier promotions were judged on: passed.")
+    assert cards[0][-2].startswith("- **Promotion**: `mer promote NUMBER`")
+    tag(t, shop, t.worse, profile="ravdess")  # other people
+    promote(shop, t.better, reload=t.in_process(shop))
+    assert "which one earlier promotion was judged on: " in version_of(t, shop, t.better).description
+    judge_by(shop, "kept")
+    promote(shop, t.better, reload=t.in_process(shop))
+    card = version_of(t, shop, t.better).description
+    assert "on the split `kept`, which no earlier promotion was judged on: " in card
+    shutil.rmtree(shop / "data/demo/features")
+    promote(shop, t.better, reload=t.in_process(shop))
+    assert version_of(t, shop, t.better).tags["judged_on_kept"] == "1", "without the clips nobody has looked at it"
+    assert version_of(t, shop, t.better).description == card
 
 
 def test_without_the_clips_the_gates_say_what_to_do(shop: Path, registry_tools: SimpleNamespace) -> None:

@@ -18,6 +18,7 @@ from mer_pnao.tracking.known import CANDIDATE, CHAMPION, PREVIOUS, find_number
 
 PROMOTED, ROLLED_BACK, FORCED = "promoted", "rolled_back", "forced"  # tags of a version: when, when, and why
 GATES, GATES_REPORT = "gates", "gates_report"  # the last verdict, and where its report is among the run's artifacts
+JUDGED_ON = "judged_on_"  # and a split's name, tag of a version: how often the split has judged it, passed or not
 CHANGE = "change"  # tag of the registered model while the champion changes
 
 

@@ -60,8 +60,10 @@ class Measured:
     candidate: Side
     champion: Side | None
     repetition: Repetition | Unknown
-    comparison: Comparison | Unknown  # the candidate on the test split, against the champion or else the linear probe
+    comparison: Comparison | Unknown  # the candidate on the split, against the champion or else the linear probe
     latency: Latency | Unknown | None  # None without a champion
+    split: str = "test"
+    earlier: int = 0  # promotions that the split has judged before, passed or not
 
 
 def judge(measured: Measured, limits: PromotionParams) -> tuple[Gate, ...]:
@@ -69,11 +71,11 @@ def judge(measured: Measured, limits: PromotionParams) -> tuple[Gate, ...]:
     candidate, champion = measured.candidate, measured.champion
     gates = [repeats_its_predictions(measured.repetition), was_not_rolled_back(candidate)]
     if champion is None:
-        return (*gates, beats_the_linear_probe(measured.comparison, limits))
+        return (*gates, beats_the_linear_probe(measured, limits))
     return (
         *gates,
         same_data(candidate, champion),
-        better_or_smaller(measured.comparison, candidate, champion, limits),
+        better_or_smaller(measured, champion, limits),
         not_slower(measured.latency, limits),
     )
 
@@ -112,7 +114,7 @@ def same_data(candidate: Side, champion: Side) -> Gate:
     return Gate("same data", False, sentence)
 
 
-def better_or_smaller(compared: Comparison | Unknown, candidate: Side, champion: Side, limits: PromotionParams) -> Gate:
+def better_or_smaller(measured: Measured, champion: Side, limits: PromotionParams) -> Gate:
     """P(Com > the champion's) >= probability, or Com >= the champion's - margin with (1 - smaller) of its parameters.
 
     With fewer than ten speakers, of whom resamples promise too much, the exact sign-flip test has to agree.
@@ -120,10 +122,10 @@ def better_or_smaller(compared: Comparison | Unknown, candidate: Side, champion:
     The margin bounds the measured loss, not its interval: on a test split of a hundred clips, where a difference of two
     good systems has a standard error of .03, no interval could show that two networks are equally good.
     """
-    name = "better or smaller"
+    name, candidate, compared = "better or smaller", measured.candidate, measured.comparison
     if isinstance(compared, Unknown):
         return Gate(name, False, compared.reason)
-    gain, p, text = _gain(compared, f"the champion {champion.version}")
+    gain, p, text = _gain(compared, measured, f"the champion {champion.version}")
     by_chance = compared.p_sign_flip
     if p >= limits.probability and (by_chance is None or by_chance <= 1 - limits.probability + 1e-9):
         return Gate(name, True, f"{text} (asked for: P {limits.probability:g})")
@@ -155,23 +157,34 @@ def not_slower(measured: Latency | Unknown | None, limits: PromotionParams) -> G
     return Gate(name, measured.candidate <= (1 + limits.slower) * measured.champion, sentence)
 
 
-def beats_the_linear_probe(compared: Comparison | Unknown, limits: PromotionParams) -> Gate:
+def beats_the_linear_probe(measured: Measured, limits: PromotionParams) -> Gate:
     """Com above the probe's, with P >= probe_probability: a network that a linear model equals is not worth serving."""
-    name = "beats the linear probe"
+    name, compared = "beats the linear probe", measured.comparison
     if isinstance(compared, Unknown):
         return Gate(name, False, compared.reason)
-    gain, p, text = _gain(compared, "the linear probe")
+    gain, p, text = _gain(compared, measured, "the linear probe")
     asked = f"(asked for: more, and P {limits.probe_probability:g})"
     return Gate(name, gain > 0 and p >= limits.probe_probability, f"{text} {asked}")
 
 
-def _gain(compared: Comparison, rival: str) -> tuple[float, float, str]:
+def _gain(compared: Comparison, measured: Measured, rival: str) -> tuple[float, float, str]:
     """The gain in Com, P, and both in words."""
     gain, low, high, p = compared.gain, compared.gain_low, compared.gain_high, compared.p_better
     if gain is None or low is None or high is None or p is None:
         raise ValueError("a comparison without a rival tells no gain")
     com = compared.scores.com
-    text = f"test Com {com:.4f}, {rival} {com - gain:.4f}: {gain:+.4f} ({low:+.4f}…{high:+.4f}), P {p:.3f}"
+    text = f"{measured.split} Com {com:.4f}, {rival} {com - gain:.4f}: {gain:+.4f} ({low:+.4f}…{high:+.4f}), P {p:.3f}"
     if compared.p_sign_flip is not None:
         text += f", sign-flip p {compared.p_sign_flip:.3f} over the few speakers"
+    if measured.earlier:
+        text += f", on a split that {earlier_promotions(measured.earlier)} judged on"
     return gain, p, text
+
+
+def earlier_promotions(count: int) -> str:
+    """So many of them, as the subject of a sentence."""
+    return (
+        "one earlier promotion was"
+        if count == 1
+        else f"{count or 'no'} earlier promotion{'s were' if count else ' was'}"
+    )

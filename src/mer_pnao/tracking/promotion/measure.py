@@ -19,9 +19,9 @@ from mer_pnao.outs.decisions import RecordedPredictions, read_table
 from mer_pnao.outs.names import CONFIG, POSTERIOR, PREDICTIONS, PROBE, WEIGHT
 from mer_pnao.params.profile import Params
 from mer_pnao.systems.dataset import Dataset, load_dataset
-from mer_pnao.tracking.connection import Store
+from mer_pnao.tracking.connection import NAME, Store
 from mer_pnao.tracking.known import find_run_of
-from mer_pnao.tracking.promotion.aliases import ROLLED_BACK
+from mer_pnao.tracking.promotion.aliases import JUDGED_ON, ROLLED_BACK
 from mer_pnao.tracking.promotion.gates import TOLERANCE, Measured, Repetition, Side, Unknown
 from mer_pnao.tracking.promotion.reload import Reloads
 
@@ -32,8 +32,13 @@ Reload = Callable[[int, int | None, Mapping[str, NDArray[np.float32]] | None], R
 def gather(
     store: Store, candidate: ModelVersion, champion: ModelVersion | None, params: Params, project: Path, reload: Reload
 ) -> Measured:
-    """Measure everything that can be measured; what cannot be is an `Unknown` that says what to do."""
-    dataset = _dataset_of(store, candidate, project)
+    """Measure everything that can be measured; what cannot be is an `Unknown` that says what to do.
+
+    Raises InputError where the clips are at hand and none of them is in the split that is to judge, with a label.
+    """
+    dataset, split = _dataset_of(store, candidate, project), params.promotion.split
+    if not isinstance(dataset, Unknown):
+        _labelled(dataset, split)  # before anything takes time
     mine = recorded_predictions(store, candidate.run_id, f"version {candidate.version}")
     clips = None if isinstance(dataset, Unknown) else _all_clips(dataset)
     reloads = reload(int(candidate.version), None if champion is None else int(champion.version), clips)
@@ -54,7 +59,22 @@ def gather(
         repetition,
         comparison,
         reloads.latency,
+        split,
+        _judged_before(store, candidate, split),
     )
+
+
+def _judged_before(store: Store, candidate: ModelVersion, split: str) -> int:
+    """How often the split of this profile has judged a version: the same people, whatever the features were."""
+    versions = store.client.search_model_versions(f"name = '{NAME}'")
+    of_profile = [each.tags for each in versions if each.tags.get("profile") == candidate.tags.get("profile")]
+    return sum(judgements(tags, split) for tags in of_profile)
+
+
+def judgements(tags: Mapping[str, str], split: str) -> int:
+    """How often the split has judged the version of these tags."""
+    count = tags.get(JUDGED_ON + split, "")
+    return int(count) if count.isdecimal() else 0
 
 
 def _side(store: Store, version: ModelVersion) -> Side:
@@ -86,12 +106,13 @@ def _dataset_of(store: Store, version: ModelVersion, project: Path) -> Dataset |
         dataset = load_dataset(project / data / "manifest.csv", project / data / "features", sets, labels)
     except InputError as error:
         return Unknown(f"the clips of version {version.version} are not at hand ({error}): {again}")
-    if dataset.digest != digest:
-        return Unknown(
-            f"{data} holds the data {dataset.digest[:12]}, and version {version.version} was measured on "
-            f"{digest[:12] or 'unknown'}: {again}"
-        )
-    return dataset
+    for each in (dataset, dataset.without_valence()):  # where valence cannot be learnt, the stages leave it out
+        if each.digest == digest:
+            return each
+    return Unknown(
+        f"{data} holds the data {dataset.digest[:12]}, and version {version.version} was measured on "
+        f"{digest[:12] or 'unknown'}: {again}"
+    )
 
 
 def _all_clips(dataset: Dataset) -> dict[str, NDArray[np.float32]]:
@@ -101,6 +122,17 @@ def _all_clips(dataset: Dataset) -> dict[str, NDArray[np.float32]]:
         name: np.concatenate([examples.features[name] for examples in parts]).astype(np.float32)
         for name in dataset.test.features
     }
+
+
+def _labelled(dataset: Dataset, split: str) -> NDArray[np.int64]:
+    """The rows of the split's clips that have a label."""
+    if split not in dataset.tests:
+        known = ", ".join(dataset.tests)
+        raise InputError(f"promotion.split must be one of the data's test splits ({known}), got {split!r}")
+    rows = np.flatnonzero(dataset.tests[split].labelled)
+    if not len(rows):
+        raise InputError(f"promotion.split must have clips with a label, and no clip of {split!r} has one")
+    return rows
 
 
 def _probe_run(store: Store, digest: str) -> str | None:
@@ -138,22 +170,27 @@ def _artifact(store: Store, run: str, name: str) -> str:
 def _compare(
     dataset: Dataset, mine: RecordedPredictions | Unknown, rival: RecordedPredictions | Unknown, params: Params
 ) -> Comparison | Unknown:
-    """The candidate against its rival on the test split, with the draws of the report's tables."""
+    """The candidate against its rival on the split that judges, with the draws of the report's tables."""
     if isinstance(mine, Unknown):
         return mine
     if isinstance(rival, Unknown):
         return rival
-    test = dataset.test
-    tables = [_rows(predictions, test.names, "test") for predictions in (mine, rival)]
-    if tables[0] is None or tables[1] is None:
-        return Unknown("the two have not predicted the same test clips, so there is no paired comparison")
-    candidate, other = (Predicted(table["discrete"], table["valence"]) for table in tables if table is not None)
+    split = params.promotion.split
+    clips, labelled = dataset.tests[split], _labelled(dataset, split)
+    candidate, other = (_rows(predictions, clips.names, split) for predictions in (mine, rival))
+    if candidate is None or other is None:
+        return Unknown(f"the two have not predicted the same {split} clips, so there is no paired comparison")
+    decided = {
+        side: Predicted(table["discrete"].iloc[labelled], table["valence"].iloc[labelled])
+        for side, table in (("candidate", candidate), ("rival", other))
+    }
+    test = clips.select(labelled)
     truth = [dataset.labels[i] for i in test.emotion]
     try:
         compared = paired_bootstrap(
             truth,
             test.valence,
-            {"candidate": candidate, "rival": other},
+            decided,
             "rival",
             params.evaluation.resamples,
             params.seed,

@@ -11,12 +11,14 @@ from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import Params, load_params
+from mer_pnao.tracking.card import with_judgement
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
 from mer_pnao.tracking.known import CANDIDATE, find_number, get_number
 from mer_pnao.tracking.promotion.aliases import (
     GATES,
     GATES_REPORT,
+    JUDGED_ON,
     Change,
     Repair,
     change_champion,
@@ -25,8 +27,8 @@ from mer_pnao.tracking.promotion.aliases import (
     title_of,
     utc_now,
 )
-from mer_pnao.tracking.promotion.gates import Gate, Measured, judge
-from mer_pnao.tracking.promotion.measure import Reload, gather
+from mer_pnao.tracking.promotion.gates import Gate, Measured, Unknown, earlier_promotions, judge
+from mer_pnao.tracking.promotion.measure import Reload, gather, judgements
 from mer_pnao.tracking.promotion.reload import reload as reload_afresh
 
 
@@ -54,7 +56,8 @@ def promote(
         reason: given, the promotion is forced; the gates are measured and recorded all the same.
         reload: loads versions in fresh processes.
 
-    Raises InputError when there is no such version or candidate, or MLflow cannot be reached.
+    Raises InputError when there is no such version or candidate, the split that is to judge is not among the data's, or
+    MLflow cannot be reached.
     """
     params = load_params(project / "params.yaml")
     with reached(project) as store:
@@ -107,4 +110,11 @@ def _record(
         store.client.log_dict(version.run_id, report, place)
         store.client.set_model_version_tag(NAME, version.version, GATES_REPORT, place)
     store.client.set_model_version_tag(NAME, version.version, GATES, verdict)
+    if not isinstance(measured.comparison, Unknown):  # else the split has not been looked at
+        count = judgements(version.tags, measured.split) + 1
+        store.client.set_model_version_tag(NAME, version.version, JUDGED_ON + measured.split, str(count))
+        earlier = earlier_promotions(measured.earlier)
+        sentence = f"{now} on the split `{measured.split}`, which {earlier} judged on: {verdict}."
+        card = with_judgement(version.description or "", sentence)
+        store.client.update_model_version(NAME, version.version, card)
     return place
