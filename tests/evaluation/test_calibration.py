@@ -134,8 +134,12 @@ def test_the_surest_branch_hand_worked() -> None:
     assert found.average == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
     gains = [1 - 2 / 3, 0 - 2 / 3, 1 - 1 / 3]
     assert found.gain == pytest.approx(np.mean(gains))
-    low, high = stats.norm.interval(0.95, np.mean(gains), stats.sem(gains))
-    assert (found.gain_low, found.gain_high) == pytest.approx((low, high))
+    for groups, units in ((None, [[0], [1], [2]]), (["x", "a", "b", "a"], [[0, 2], [1]])):
+        taken = np.random.default_rng(5).integers(len(units), size=(300, len(units)))
+        drawn = [np.mean([gains[clip] for unit in each for clip in units[unit]]) for each in taken]
+        again = surest_branch(posteriors, [0, 0, 1, 1], 300, 5, groups=groups)
+        assert (again.gain_low, again.gain_high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
+    assert surest_branch(posteriors, [0, 0, 1, 1], groups=["x", "a", "a", "a"]).gain_low is None
 
 
 def test_an_entropy_of_certain_branches_is_zero_and_the_first_of_equal_ones_is_taken() -> None:

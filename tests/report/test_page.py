@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from mer_pnao.evaluation.bootstrap import Comparison
@@ -192,11 +193,11 @@ def choice(low, high, gain=0.1, clips=12):
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (choice(0.02, 0.18), "In EnF <strong>it is</strong>: on the 12 of 80 test clips"),
+        (choice(0.02, 0.18), "In EnF <strong>it is</strong>: on the 12 of 160 training clips"),
         (choice(-0.18, -0.02, gain=-0.1), "In EnF <strong>it is not</strong>"),
         (choice(-0.02, 0.22), "In EnF this <strong>cannot be told</strong>"),
-        (choice(None, None, clips=1), "EnF's branches decide differently on a single test clip"),
-        (SurestBranch(0, None, None, None, None, None), "EnF's branches decide the same on every test clip"),
+        (choice(None, None, clips=1), "EnF's branches decide differently on a single training clip"),
+        (SurestBranch(0, None, None, None, None, None), "EnF's branches decide the same on every training clip"),
     ],
 )
 def test_whether_entropy_is_to_be_trusted_is_what_the_interval_says(rendered, found, words):
@@ -214,6 +215,9 @@ def test_the_calibration_of_a_system_is_its_test_predictions(evidence, calibrati
     assert found.separation == pytest.approx(pairs)
     assert list(found.branches) == ["hubert-18", "hubert-19", "hubert-20"]
     assert found.surest.clips > 10
+    differ = np.ptp(system.single_branches.argmax(axis=2), axis=1) > 0  # out of fold, one network a clip
+    assert found.surest.clips == differ.sum()
+    assert len(differ) == len(evidence.trainval)
     probe = calibrations["linear_probe"]
     assert (probe.branches, probe.surest) == ({}, None)
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, combine, score
+from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, mean_scores, score
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -87,7 +87,7 @@ def bootstrap_of_means(
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     points = {
-        name: _mean([score(emotion_true, each.emotion, valence_true, each.valence) for each in trainings])
+        name: mean_scores([score(emotion_true, each.emotion, valence_true, each.valence) for each in trainings])
         for name, trainings in systems.items()
     }
     units = units_of(groups, len(np.asarray(emotion_true)))
@@ -125,11 +125,6 @@ def _compare(name: str, points: Mapping[str, Scores], coms: Mapping[str, Floats]
     better = np.mean(gains > 0) + 0.5 * np.mean(gains == 0)
     gain = points[name].com - points[baseline].com
     return Comparison(points[name], float(low), float(high), gain, float(gain_low), float(gain_high), float(better))
-
-
-def _mean(scores: Sequence[Scores]) -> Scores:
-    dims = [each.dim for each in scores if each.dim is not None]
-    return combine(float(np.mean([each.dis for each in scores])), float(np.mean(dims)) if dims else None)
 
 
 def _sign_flip(differences: Floats) -> float:

@@ -13,7 +13,6 @@ from scipy.special import entr
 from mer_pnao.evaluation.bootstrap import TAILS, draws_of, units_of
 
 BINS = 10
-_NORMAL_95 = 1.959963985
 
 
 @dataclass(frozen=True)
@@ -106,23 +105,29 @@ def errors_if_calibrated(posterior: ArrayLike, draws: int = 1000, seed: int = 0)
 
 @dataclass(frozen=True)
 class SurestBranch:
-    """Whether the branch of the lowest entropy is the one to follow where the branches decide differently.
-
-    The interval is a normal one over these clips; there is none with fewer than two.
-    """
+    """Whether the branch of the lowest entropy is the one to follow where a network's branches decide differently."""
 
     clips: int  # on which not all branches decide the same
     surest: float | None  # the share of them on which the branch of the lowest entropy is right
     average: float | None  # the same for a branch taken at random
     gain: float | None  # surest - average
-    gain_low: float | None  # 95 %
+    gain_low: float | None  # 95 %, from resamples of the speakers of these clips; None where there is one alone
     gain_high: float | None
 
 
-def surest_branch(posteriors: ArrayLike, emotion_true: ArrayLike) -> SurestBranch:
+def surest_branch(
+    posteriors: ArrayLike,
+    emotion_true: ArrayLike,
+    resamples: int = 2000,
+    seed: int = 0,
+    *,
+    groups: Sequence[str] | None = None,
+) -> SurestBranch:
     """Test the premise of entropy fusion (eq. 6) on the branches' posteriors (N, M, C) and the class indices (N,).
 
-    Of equal entropies the first branch is the surest. Raises ValueError when the shapes do not fit.
+    The branches must be of one network a clip: averages over several are surer or less sure than what was fused. Takes
+    each clip's speaker (N,), too. Of equal entropies the first branch is the surest. Raises ValueError when the shapes
+    do not fit.
     """
     branches, true = np.asarray(posteriors, dtype=float), np.asarray(emotion_true)
     if branches.ndim != 3 or true.shape != branches.shape[:1]:
@@ -136,11 +141,13 @@ def surest_branch(posteriors: ArrayLike, emotion_true: ArrayLike) -> SurestBranc
     surest = right[np.arange(clips), entr(branches[differ]).sum(axis=2).argmin(axis=1)]
     average = right.mean(axis=1)
     gains = surest - average
-    gain, low, high = float(gains.mean()), None, None
-    if clips > 1:
-        margin = float(_NORMAL_95 * gains.std(ddof=1) / np.sqrt(clips))
-        low, high = gain - margin, gain + margin
-    return SurestBranch(clips, float(surest.mean()), float(average.mean()), gain, low, high)
+    units = units_of(None if groups is None else np.asarray(groups)[differ].tolist(), clips)
+    count, low, high = int(units.max()) + 1, None, None
+    if count > 1:
+        sums, sizes = np.bincount(units, gains), np.bincount(units)
+        drawn = np.concatenate([(each @ sums) / (each @ sizes) for each in draws_of(count, resamples, seed)])
+        low, high = map(float, np.percentile(drawn, TAILS))
+    return SurestBranch(clips, float(surest.mean()), float(average.mean()), float(gains.mean()), low, high)
 
 
 def _bin_of(top: NDArray[np.float64], bins: int) -> NDArray[np.int64]:

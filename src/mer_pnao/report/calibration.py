@@ -13,6 +13,7 @@ from mer_pnao.evaluation.calibration import (
     expected_calibration_error,
     surest_branch,
 )
+from mer_pnao.outs.names import FUSION
 from mer_pnao.report.evidence import Evidence, System
 
 _DRAWS = 1000  # of the error that chance alone gives
@@ -31,7 +32,7 @@ class Calibration:
     verdict: str  # "calibrated" when the error is within chance, else "overconfident", "underconfident" or "uneven"
     separation: float | None  # area under the ROC curve of 1 - H / log C for right against wrong; None if all are alike
     branches: dict[str, float]  # expected calibration error of each branch
-    surest: SurestBranch | None  # None with fewer than two branches
+    surest: SurestBranch | None  # out of fold, of one network a clip; None where no branches are fused
 
 
 def calibration(evidence: Evidence, system: System, resamples: int, seed: int) -> Calibration:
@@ -43,7 +44,6 @@ def calibration(evidence: Evidence, system: System, resamples: int, seed: int) -
     accuracy, top = float(right.mean()), float(joint.max(axis=1).mean())
     chance = float(np.quantile(errors_if_calibrated(joint, _DRAWS, seed), 0.95))
     both = bool(right.any()) and not right.all()
-    several = len(system.branches) > 1
     return Calibration(
         accuracy=accuracy,
         top=top,
@@ -54,8 +54,16 @@ def calibration(evidence: Evidence, system: System, resamples: int, seed: int) -
         verdict=_verdict(error, chance, top - accuracy),
         separation=float(roc_auc_score(right, system.test["confidence"])) if both else None,
         branches={branch: expected_calibration_error(each, truth) for branch, each in system.branches.items()},
-        surest=surest_branch(np.stack(list(system.branches.values()), axis=1), truth) if several else None,
+        surest=_surest(evidence, system, resamples, seed),
     )
+
+
+def _surest(evidence: Evidence, system: System, resamples: int, seed: int) -> SurestBranch | None:
+    if system.name not in FUSION or len(system.branches) < 2:
+        return None
+    truth = evidence.trainval
+    emotion, groups = evidence.classes(truth["discrete"]), speakers_of(truth)
+    return surest_branch(system.single_branches, emotion, resamples, seed, groups=groups)
 
 
 def _verdict(error: float, chance: float, excess: float) -> str:

@@ -23,6 +23,8 @@ COLUMNS = [
     "gain_over_probe_low",
     "gain_over_probe_high",
     "p_sign_flip_over_probe",
+    "parameters_total",  # of all fold networks, whose mean decides
+    "single_com",  # of a fold network by itself, mean over them
 ]
 SPLIT = "split"  # the last column, where there are further splits
 MEASURES = ("trainval_com", "dis", "dim", "com")

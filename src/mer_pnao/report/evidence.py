@@ -16,7 +16,7 @@ from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.decisions import read_predictions, read_table
 from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, SYSTEMS, TITLES, TRAINVAL, WEIGHTS, further_seeds
-from mer_pnao.outs.record import Record, record_folders
+from mer_pnao.outs.record import Record, SingleNetworks, record_folders
 
 _WEIGHTS = ["bin_left", "bin_right", "share"]  # of Fig. 4's histogram; the bins are the same in all rounds
 
@@ -33,8 +33,10 @@ class System:
     trainval: pd.DataFrame  # out-of-fold predictions: name, discrete, valence, confidence, posterior_<label>
     test: pd.DataFrame
     branches: dict[str, NDArray[np.float64]]  # branch -> its posteriors (N, C) for the test clips; empty without any
+    single_branches: NDArray[np.float64]  # (N, M, C) for the training clips, each by the one network that held it out
     repeats: tuple["System", ...] = ()  # the same system trained with the further seeds
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # as test, for each further split
+    split: str = "test"  # that `test` is of
 
     @property
     def trainings(self) -> tuple["System", ...]:
@@ -50,6 +52,17 @@ class System:
     def seed(self) -> int | None:
         """What it was trained with; the linear probe has none."""
         return self.best.settings.seed
+
+    @property
+    def single(self) -> SingleNetworks | None:
+        """What the best round's networks do each by itself on the test clips."""
+        return self.best.round.single.get(self.split) if self.best.round else None
+
+    @property
+    def parameters_total(self) -> int | None:
+        """Of all fold networks, whose mean decides; None where the record does not say how many there are."""
+        folds = self.best.settings.folds
+        return None if folds is None else folds * self.best.parameters
 
     @property
     def pruned(self) -> bool:
@@ -92,7 +105,7 @@ class Evidence:
         def turned(system: System) -> System:
             repeats = tuple(map(turned, system.repeats))
             test = system.others[split][labelled].reset_index(drop=True)
-            return replace(system, test=test, branches={}, repeats=repeats, others={})
+            return replace(system, test=test, branches={}, repeats=repeats, others={}, split=split)
 
         systems = {name: turned(system) for name, system in self.systems.items()}
         test = self.others[split][labelled].reset_index(drop=True)
@@ -178,7 +191,7 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
     for split, each in tests.items():
         if each.empty:
             raise InputError(f"{predictions.path} holds no prediction for the split {split!r}")
-    test = tests.pop("test")
+    test, trainval = tests.pop("test"), in_order(TRAINVAL, "train")
     of_branches = predictions.branch_posteriors("test", test["name"].tolist())
     return System(
         name,
@@ -186,8 +199,9 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
         rounds,
         rounds[best],
         weights,
-        trainval=in_order(TRAINVAL, "train"),
+        trainval=trainval,
         test=test,
         branches={branch: of_branches[:, place] for place, branch in enumerate(predictions.branches)},
+        single_branches=predictions.branch_posteriors(TRAINVAL, trainval["name"].tolist()),
         others=tests,
     )

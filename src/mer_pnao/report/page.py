@@ -72,6 +72,7 @@ def page(
         "skipped": skipped.to_dict("records"),
         "pictures": pictures,
         "setting": setting,
+        "folds": max((system.best.settings.folds or 0 for system in systems), default=0),
     }
     return render("page", values)
 

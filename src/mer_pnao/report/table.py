@@ -143,6 +143,8 @@ def _rows(evidence: Evidence, compared: Compared) -> list[dict[str, Any]]:
             "gain_over_probe_low": over_probe.gain_low,
             "gain_over_probe_high": over_probe.gain_high,
             "p_sign_flip_over_probe": over_probe.p_sign_flip,
+            "parameters_total": system.parameters_total,
+            "single_com": system.single and system.single.scores.com,
             **(_seed_columns(name, spreads[name], compared) if name in spreads else {}),
         }
 
@@ -232,6 +234,7 @@ def metrics(figures: Mapping[str, Mapping[str, float | None]]) -> dict[str, dict
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """Whole parameters although some are missing; floats although a whole column is."""
-    counts = {name: "Int64" for name in ("parameters", "clips", "speakers", "seeds") if name in table}
+    whole = ("parameters", "parameters_total", "clips", "speakers", "seeds")
+    counts = {name: "Int64" for name in whole if name in table}
     numbers = [column for column in table if column not in ("system", "round", "split", "best", *counts)]
     return table.astype(counts | {str(column): float for column in numbers})
