@@ -50,8 +50,10 @@ def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyReco
     assert table["trial"].tolist() == list(range(14))
     assert table["chosen"].sum() == 1
     assert not table.duplicated(["naor", "alpha"]).any()
-    assert table["rounds"].tolist() == [each.values["rounds"] for each in record.trials]
-    assert table["parameters"].tolist() == [each.rounds[each.best_round].parameters for each in record.trials]
+    for (_, row), each in zip(table.iterrows(), record.trials, strict=True):
+        _, count = min(((-one.com, one.parameters), number) for number, one in enumerate(each.rounds) if number >= 1)
+        assert (row["rounds"], row["trainval_com"]) == (count, pytest.approx(each.rounds[count].com, abs=1e-6))
+        assert row["parameters"] == each.rounds[count].parameters
     complete = table[table["state"] == "complete"]
     assert complete.loc[complete["chosen"], "trainval_com"].item() == complete["trainval_com"].max()
     assert ((table["hits"] + table["misses"]) == table["rounds_done"]).all()

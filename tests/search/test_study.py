@@ -68,6 +68,7 @@ def test_a_lost_trial_is_closed_and_done_again_with_its_values_once(task: Task, 
             lost = claim(study, registry, "dying", 3, task)
             assert own is not None
             assert lost is not None
+        assert own.params.keys() == lost.params.keys() == {"naor", "alpha"}, "drawn before anybody else draws"
         kept = claim(study, registry, "living", 3, task)
         assert kept is not None
         assert kept.user_attrs[REPLACES] == own.number, "what was lost comes first"

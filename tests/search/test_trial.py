@@ -1,6 +1,7 @@
 """One trial: the rounds of the real path, no test clip, and what is reported."""
 
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from optuna.trial import FixedTrial
 from mer_pnao.features.sets import read_set, write_shard
 from mer_pnao.foundations.files import read_json
 from mer_pnao.params.profile import Params, load_params
+from mer_pnao.params.search_space import WholeRange
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search.study import study_name
 from mer_pnao.search.trial import COM, OUTCOME, PARAMETERS, Task, load_task, objective, round_count, with_values
@@ -39,14 +41,19 @@ def test_a_trial_is_what_the_stage_trains_round_by_round(task: Task, params: Par
     assert com == max(each["scores"]["trainval"]["com"] for each in records[1:]), "search.rounds.low is 1"
 
 
-@pytest.mark.parametrize(("naor", "alpha"), [(0.8, 0.002), (0.2, 0.001), (0.4, 0.004)])
+@pytest.mark.parametrize(
+    ("naor", "alpha", "low", "high"),
+    [(0.8, 0.002, 1, 3), (0.2, 0.001, 1, 3), (0.8, 0.001, 3, 4)],  # in the last one the best round lies below the range
+)
 def test_the_value_is_that_of_the_network_which_algorithm_1_returns_after_the_best_number_of_rounds(
-    params: Params, tmp_path: Path, naor: float, alpha: float
+    params: Params, tmp_path: Path, naor: float, alpha: float, low: int, high: int
 ) -> None:
+    space = replace(params.search, rounds=WholeRange(low, high))
+    task = load_task(params.model_copy(update={"search": space}), (COM, PARAMETERS))
     trial = FixedTrial({"naor": naor, "alpha": alpha})
-    value = objective(trial, load_task(params, (COM, PARAMETERS)), DiskRoundStore(tmp_path / "rounds"))
+    value = objective(trial, task, DiskRoundStore(tmp_path / "rounds"))
     returned = {}
-    for count in (1, 2, 3):  # a stage of its own for each
+    for count in range(low, high + 1):  # a stage of its own for each
         with_count = with_values(params, {"naor": naor, "alpha": alpha, "rounds": count})
         outs = {"enf_pnao": tmp_path / f"models-{count}"}
         *_, last = run_systems(outs, dataset_of(params), with_count, DiskRoundStore(tmp_path / "rounds"))
