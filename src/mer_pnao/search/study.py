@@ -26,8 +26,7 @@ _MADE_OF = "made_of"  # a study's
 _AXES = {COM: "Com", PARAMETERS: "parameters"}  # as optuna-dashboard calls them
 _DIRECTIONS = {COM: StudyDirection.MAXIMIZE, PARAMETERS: StudyDirection.MINIMIZE}
 
-# The worst third is given up, and not before round 2: the rounds' Com is noisy, and grows in some trials late. Trials
-# that share a round have equal Coms in it; none of them is below the others, and so none is given up for that.
+# The worst third is given up, and not before round 2: the rounds' Com is noisy, and grows in some trials late.
 _LENIENT = PercentilePruner(67.0, n_startup_trials=5, n_warmup_steps=2, n_min_trials=4)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of a server that fails with a page of SQL
