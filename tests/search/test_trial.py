@@ -1,6 +1,7 @@
 """One trial: the rounds of the real path, no test clip, and what is reported."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -12,9 +13,10 @@ from optuna import TrialPruned
 from optuna.trial import FixedTrial
 
 from mer_pnao.features.sets import read_set, write_shard
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import read_json
 from mer_pnao.params.profile import Params, load_params
-from mer_pnao.params.search_space import WholeRange
+from mer_pnao.params.search_space import LogGrid, WholeRange
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search.study import study_name
 from mer_pnao.search.trial import COM, OUTCOME, PARAMETERS, Task, load_task, objective, round_count, with_values
@@ -89,6 +91,15 @@ def test_trials_share_the_rounds_that_their_values_allow(task: Task, tmp_path: P
         objective(trial, task, store)
         shares.append((trial.user_attrs[OUTCOME]["hits"], trial.user_attrs[OUTCOME]["misses"]))
     assert shares == [(0, 4), (1, 3), (0, 4), (1, 3), (4, 0)], "search.rounds.high is 3"
+
+
+def test_points_that_would_be_one_training_are_refused(project: Path, change: Callable[..., None]) -> None:
+    change("pnao", "rule", "nodes")
+    params = load_params(project / "params.yaml")
+    with pytest.raises(InputError, match=r"search\.naor\.points must be 1, for pnao\.rule 'nodes' does not read NAOR"):
+        load_task(params, (COM,))
+    one = replace(params.search, naor=LogGrid(0.4, 0.4, 1))
+    assert load_task(params.model_copy(update={"search": one}), (COM,)).params.search.points == 2
 
 
 def test_no_test_clip_takes_part(project: Path, params: Params, tmp_path: Path) -> None:

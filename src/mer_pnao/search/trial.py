@@ -8,7 +8,7 @@ import numpy as np
 from optuna import Trial, TrialPruned
 from optuna.trial import FixedTrial
 
-from mer_pnao.foundations.errors import as_input_error
+from mer_pnao.foundations.errors import InputError, as_input_error
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.params.profile import Params
 from mer_pnao.params.search_space import CONFIGS, SECTIONS, Knob, Value
@@ -59,8 +59,10 @@ class Task:
 def load_task(params: Params, objectives: tuple[str, ...]) -> Task:
     """The profile's training clips; the test clips are dropped as soon as they are read.
 
-    Raises InputError for what `dataset_of` refuses.
+    Raises InputError for what `dataset_of` refuses, and for a rule that would make one training of several points.
     """
+    if params.pnao.rule != "naor" and params.search.naor.points > 1:
+        raise InputError(f"search.naor.points must be 1, for pnao.rule {params.pnao.rule!r} does not read NAOR")
     return Task(dataset_of(params).train, params, objectives)
 
 
