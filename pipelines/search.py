@@ -16,7 +16,7 @@ def main() -> None:
     params = load_params()
     budget = Budget(params.search.trials, usable_cores())
     track = search_tracker()
-    with progress("searching", budget.trials) as done:
+    with progress("searching", min(budget.trials, params.search.points)) as done:
         shown = SearchProgress(Console(), done)
         record = search_profile(
             params,

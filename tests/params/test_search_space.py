@@ -2,7 +2,7 @@
 
 import math
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import pytest
@@ -61,7 +61,7 @@ def test_wrong_spaces_are_refused_in_one_sentence(tmp_path: Path, name: str, val
     assert "\n" not in str(raised.value)
 
 
-def test_every_draw_lies_on_the_grid_and_depends_on_the_trials_number_alone() -> None:
+def test_every_draw_lies_on_the_grid_and_depends_on_the_trials_before_it_alone() -> None:
     config = SearchConfig(
         naor=LogGrid(0.1, 0.8, 4),
         alpha=LogGrid(1e-5, 1e-3, 3),
@@ -70,8 +70,10 @@ def test_every_draw_lies_on_the_grid_and_depends_on_the_trials_number_alone() ->
         dropout=(0.1, 0.2, 0.5),
         scorer=("tanh", "mean"),
     )
-    knobs = config.knobs()
-    assert [knob.name for knob in knobs] == ["naor", "alpha", "rounds", "hidden", "dropout", "scorer"]
+    assert [knob.name for knob in config.knobs()] == ["naor", "alpha", "rounds", "hidden", "dropout", "scorer"]
+    knobs = config.drawn()
+    assert [knob.name for knob in knobs] == ["naor", "alpha", "hidden", "dropout", "scorer"]
+    assert config.points == 4 * 3 * 3 * 3 * 2
 
     def search(interrupted: bool) -> list[dict[str, object]]:
         study, drawn = create_study(sampler=OnGrid(knobs, 5), direction="maximize"), []
@@ -80,7 +82,7 @@ def test_every_draw_lies_on_the_grid_and_depends_on_the_trials_number_alone() ->
                 study.sampler = OnGrid(knobs, 5)
             trial = study.ask()
             drawn.append(draw(trial, knobs))
-            study.tell(trial, -abs(math.log(trial.params["naor"] / 0.2)) - 0.01 * trial.params["rounds"])
+            study.tell(trial, -abs(math.log(trial.params["naor"] / 0.2)) - 0.01 * trial.params["dropout"])
         return drawn
 
     drawn = search(interrupted=False)
@@ -93,6 +95,26 @@ def test_every_draw_lies_on_the_grid_and_depends_on_the_trials_number_alone() ->
     assert drawn == search(interrupted=True)
     late = [values["naor"] for values in drawn[14:]]
     assert late.count(0.2) > len(late) / 2, "TPE goes where the values are"
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["maximize", "minimize"]])
+def test_a_space_is_drawn_to_its_end_without_a_point_twice(directions: list[str]) -> None:
+    """The trials beyond the first ten are TPE's, which would go where the values are."""
+    config = SearchConfig(
+        naor=LogGrid(0.1, 0.8, 4), alpha=LogGrid(1e-4, 1e-4, 1), hidden=(16, 40, 128), scorer=("tanh", "mean")
+    )
+    knobs = config.drawn()
+    study = create_study(sampler=OnGrid(knobs, 5), directions=directions)
+    between = {"naor": 0.3, "alpha": 1e-4, "hidden": 40, "scorer": "mean"}
+    study.enqueue_trial(between)  # it takes no point of the grid
+    points = []
+    for _ in range(1 + config.points):
+        trial = study.ask()
+        points.append(tuple(draw(trial, knobs).values()))
+        value = -abs(math.log(trial.params["naor"] / 0.2))
+        study.tell(trial, [value, trial.params["hidden"]][: len(directions)])
+    assert points[0] == tuple(between.values())
+    assert sorted(points[1:]) == sorted(product(*(knob.grid for knob in knobs)))
 
 
 def test_the_nearest_point_is_measured_by_ratio_where_the_grid_has_ratios() -> None:

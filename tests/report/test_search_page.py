@@ -15,16 +15,15 @@ from mer_pnao.report.write import write_report
 LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
 TRIAL = {
     "trial": 3,
-    "values": {"naor": 0.1, "scorer": "<b>tanh"},
+    "values": {"naor": 0.1, "rounds": 4, "scorer": "<b>tanh"},
     "com": 0.5123,
-    "best_round": 2,
     "parameters": 71_000,
     "parameters_ratio": 0.44,
 }
 STUDY = {
     "study": "demo com 1a2b",
     "profile": "demo",
-    "knobs": ["naor", "scorer"],
+    "knobs": ["naor", "rounds", "scorer"],
     "trials": 12,
     "pruned": 2,
     "hit_rate": 0.58,
@@ -37,7 +36,8 @@ STUDY = {
 def test_the_page_holds_the_best_trials_and_the_figures_and_needs_no_other_file() -> None:
     page = render("search", {"study": STUDY, "pictures": {"history": b"picture of the history"}})
     assert "search · profile demo" in page
-    assert "12 trials of naor, scorer" in page
+    assert "12 trials of naor, rounds, scorer" in page
+    assert "<td>4</td>" in page
     assert "+0.0123" in page
     assert "58\N{NO-BREAK SPACE}%" in page
     assert "&lt;b&gt;tanh" in page

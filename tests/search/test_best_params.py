@@ -9,13 +9,18 @@ import pytest
 
 from mer_pnao.features.sets import write_shard
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import read_json
 from mer_pnao.params.profile import load_params
 from mer_pnao.params.search_space import Knob
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search import best_params
 from mer_pnao.search.best_params import BEST, apply_best, write_best
+from mer_pnao.search.reading import read_record
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
-from mer_pnao.search.trial import COM, Task, load_task, objective, settings_of
+from mer_pnao.search.storage import open_storage
+from mer_pnao.search.study import find_or_create
+from mer_pnao.search.trial import COM, Task, load_task, settings_of
+from mer_pnao.search.worker import work
 from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.train import run_systems
 
@@ -88,16 +93,21 @@ def test_applied_values_are_all_that_changes(project: Path, task: Task, monkeypa
 
 
 def test_the_winner_is_not_trained_again(project: Path, task: Task, tmp_path: Path) -> None:
-    """After `apply`, the stage finds every round of the chosen trial in the store."""
-    from optuna.trial import FixedTrial
-
-    values = {"naor": 0.8, "alpha": 0.002, "rounds": 3}
-    objective(FixedTrial(values), task, DiskRoundStore(tmp_path / "rounds"))
-    write_best(record_of(project, trial(7, 0.6, rounds=3)), project / BEST)
+    """After `apply`, the stage finds every round of the chosen trial in the store; its last one is what was found."""
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    work(study, registry, 6, task, DiskRoundStore(tmp_path / "rounds"))
+    record = read_record(study, task)
+    write_best(record, project / BEST)
     apply_best(project)
     params, store = load_params(project / "params.yaml"), DiskRoundStore(tmp_path / "rounds")
-    assert len(list(run_systems({"enf_pnao": tmp_path / "models"}, dataset_of(params), params, store))) == 4
-    assert (store.hits, store.misses) == (4, 0)
+    chosen = record.chosen
+    assert chosen is not None
+    assert {name: getattr(params.pnao, name) for name in chosen.values} == chosen.values
+    folders = list(run_systems({"enf_pnao": tmp_path / "models"}, dataset_of(params), params, store))
+    assert (store.hits, store.misses) == (params.pnao.rounds + 1, 0)
+    last = read_json(folders[-1] / "record.json")
+    assert (last["scores"]["trainval"]["com"], last["parameters"]) == (chosen.best.com, chosen.best.parameters)
     assert load_task(params, (COM,)).train.digest() == task.train.digest()
 
 

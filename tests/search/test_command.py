@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 from optuna import Study
@@ -69,6 +70,9 @@ def at_work(project: Path) -> list[psutil.Process]:
 
 @pytest.mark.slow
 def test_a_search_is_killed_interrupted_resumed_and_applied(project: Path, mer: Mer) -> None:
+    params_file = project / "params.yaml"
+    params_file.write_text(re.sub(r"(?m)^    points: \d$", "    points: 30", params_file.read_text()))
+    assert load_params().search.points == 900
     storage, registry = open_storage(project, None)
     study, _ = find_or_create(storage, registry, load_task(load_params(), (COM,)))
     with start("search", "--trials", "300", "--workers", "2", "--resume") as first:
@@ -100,6 +104,22 @@ def test_a_search_is_killed_interrupted_resumed_and_applied(project: Path, mer: 
     assert (params.pnao.naor, params.pnao.alpha, params.pnao.rounds) == tuple(chosen.values.values())
     after = (project / "params.yaml").read_text().splitlines()
     assert sum(one != other for one, other in zip(before.splitlines(), after, strict=True)) <= 3
+
+
+@pytest.mark.slow
+def test_a_space_smaller_than_the_budget_is_tried_whole_and_no_more(project: Path, mer: Mer) -> None:
+    for _ in range(2):  # the second time there is nothing left to do
+        done = subprocess.run(
+            [*MER, "search", "--trials", "40", "--workers", "2"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Its space holds 6 distinct trainings, and the search ends with them." in done.stdout
+        table = pd.read_csv(project / "reports/search/trials.csv")
+        points = sorted(zip(table["naor"], table["alpha"], strict=True))
+        assert points == [(naor, alpha) for naor in (0.2, 0.4, 0.8) for alpha in (0.001, 0.004)]
+    chosen = table[table["chosen"]].iloc[0]
+    assert mer("search", "apply")[0] == 0
+    assert load_params().pnao.rounds == chosen["rounds"]
 
 
 def test_wrong_use_is_one_sentence(project: Path, mer: Mer) -> None:

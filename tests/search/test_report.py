@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 
 from mer_pnao.params.profile import load_params
+from mer_pnao.params.search_space import LogGrid
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.search import line, sentences, write_search
 from mer_pnao.report.search_figures import contours, history, slices
@@ -32,7 +33,9 @@ def record(write_project: Callable[[Path], Path], tmp_path_factory: pytest.TempP
     root = write_project(tmp_path_factory.mktemp("record") / "project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        task = load_task(load_params(root / "params.yaml"), (COM,))
+        params = load_params(root / "params.yaml")
+        space = replace(params.search, alpha=LogGrid(0.001, 0.004, 5))  # 15 points
+        task = load_task(params.model_copy(update={"search": space}), (COM,))
         storage, registry = open_storage(root, None)
         find_or_create(storage, registry, task)
         study = open_study(storage, task)
@@ -46,6 +49,11 @@ def test_every_trial_is_in_the_table_and_the_figures_are_drawn(record: StudyReco
     table = pd.read_csv(out / "trials.csv")
     assert table["trial"].tolist() == list(range(14))
     assert table["chosen"].sum() == 1
+    assert not table.duplicated(["naor", "alpha"]).any()
+    for (_, row), each in zip(table.iterrows(), record.trials, strict=True):
+        _, count = min(((-one.com, one.parameters), number) for number, one in enumerate(each.rounds) if number >= 1)
+        assert (row["rounds"], row["trainval_com"]) == (count, pytest.approx(each.rounds[count].com, abs=1e-6))
+        assert row["parameters"] == each.rounds[count].parameters
     complete = table[table["state"] == "complete"]
     assert complete.loc[complete["chosen"], "trainval_com"].item() == complete["trainval_com"].max()
     assert ((table["hits"] + table["misses"]) == table["rounds_done"]).all()
@@ -86,13 +94,14 @@ def test_the_sentences_name_the_chosen_trial(record: StudyRecord) -> None:
     gain = record.chosen.best.com - record.own.best.com
     assert f"Trial {record.chosen.number} is chosen: Com {gain:+.4f} against the {record.own.best.com:.4f} of" in text
     text = " ".join(sentences(replace(record, trials=(record.own,))))
-    assert f"Trial {record.own.number} is chosen: the values that the profile had." in text
+    assert f"Trial {record.own.number} is chosen: the values that the profile had, with the best" in text
 
 
 def test_the_sentences_tell_what_the_winner_costs(record: StudyRecord) -> None:
     def trial(number: int, com: float, parameters: int) -> TrialRecord:
         first = record.trials[0]
-        return replace(first, number=number, complete=True, rounds=(RoundRecord("k", parameters, com, None, com),))
+        rounds = (RoundRecord("k", parameters, com, None, com),)
+        return replace(first, number=number, complete=True, values={**first.values, "rounds": 0}, rounds=rounds)
 
     def said(*trials: TrialRecord, **changes: Any) -> str:
         return " ".join(sentences(replace(record, trials=trials, **changes)))
@@ -124,7 +133,7 @@ def test_an_experiment_in_a_copy_is_tracked_with_its_own_lineage(
     trial = TrialRecord(
         number=0,
         complete=True,
-        values={},
+        values={"rounds": 0},
         rounds=(RoundRecord("key", 10, 0.5, None, 0.5),),
         dense=10,
         hits=0,
@@ -169,6 +178,7 @@ def test_mlflow_has_a_run_a_study_and_a_nested_run_a_trial_once(record: StudyRec
         (run,) = [run for run in runs if run.info.run_name == f"trial {trial.number:03d}"]
         assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
         assert run.data.params["pnao.naor"] == str(trial.values["naor"])
+        assert run.data.params["pnao.rounds"] == str(trial.best_round)
         assert run.data.metrics["trainval_com"] == pytest.approx(trial.best.com)
         assert run.data.metrics["hit_rate"] == trial.hit_rate
         assert (run.data.tags["chosen"] == "true") == (trial == record.chosen)

@@ -4,10 +4,13 @@ import os
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
+from optuna import Study
 from optuna.trial import FixedTrial, TrialState
 
 from mer_pnao.params.profile import load_params
@@ -17,8 +20,10 @@ from mer_pnao.search.runner import open_search
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import (
     ERROR,
+    FINISHED,
     OWN,
     REPLACES,
+    WORKER,
     claim,
     find_or_create,
     finished_trials,
@@ -31,19 +36,26 @@ from mer_pnao.search.trial import COM, PARAMETERS, Task, load_task, objective
 from mer_pnao.search.worker import run_trial, work
 
 
+def widen(project: Path) -> None:
+    """A space of 15 points: more than TPE's random trials."""
+    text = (project / "params.yaml").read_text()
+    assert text.count("    points: 2\n") == 1
+    (project / "params.yaml").write_text(text.replace("    points: 2\n", "    points: 5\n"))
+
+
 def test_the_budget_counts_what_runs_and_what_is_finished(task: Task, project: Path) -> None:
     storage, registry = open_storage(project, None)
     study, new = find_or_create(storage, registry, task)
     assert new
     assert study.metric_names == ["Com"]  # optuna-dashboard's axis
     with registry.register("a"):
-        first, second = (claim(study, registry, "a", 2) for _ in range(2))
+        first, second = (claim(study, registry, "a", 2, task) for _ in range(2))
         assert first is not None
         assert second is not None
-        assert claim(study, registry, "a", 2) is None
+        assert claim(study, registry, "a", 2, task) is None
         tell(study, first.number, TrialState.COMPLETE, (0.5,))
-        assert claim(study, registry, "a", 2) is None
-        assert claim(study, registry, "a", 3) is not None
+        assert claim(study, registry, "a", 2, task) is None
+        assert claim(study, registry, "a", 3, task) is not None
     assert finished_trials(study) == 1
 
 
@@ -52,20 +64,20 @@ def test_a_lost_trial_is_closed_and_done_again_with_its_values_once(task: Task, 
     study, _ = find_or_create(storage, registry, task)
     with registry.register("living"):
         with registry.register("dying"):
-            own = claim(study, registry, "dying", 3)
-            lost = claim(study, registry, "dying", 3)
+            own = claim(study, registry, "dying", 3, task)
+            lost = claim(study, registry, "dying", 3, task)
             assert own is not None
             assert lost is not None
-            lost.suggest_float("naor", 0.2, 0.8, log=True)
-        kept = claim(study, registry, "living", 3)
+        assert own.params.keys() == lost.params.keys() == {"naor", "alpha"}, "drawn before anybody else draws"
+        kept = claim(study, registry, "living", 3, task)
         assert kept is not None
         assert kept.user_attrs[REPLACES] == own.number, "what was lost comes first"
         assert kept.user_attrs[OWN]
         assert requeue_lost(study, registry) == 0
-        again = claim(study, registry, "living", 3)
+        again = claim(study, registry, "living", 3, task)
         assert again is not None
         assert again.user_attrs[REPLACES] == lost.number
-        assert again.suggest_float("naor", 0.2, 0.8, log=True) == lost.params["naor"]
+        assert (kept.params, again.params) == (own.params, lost.params)
         # the lost worker was only slow, and tells its result after all
         tell(study, lost.number, TrialState.COMPLETE, (9.0,))
         assert study.trials[lost.number].state == TrialState.FAIL
@@ -78,7 +90,7 @@ def test_a_kill_between_closing_and_enqueuing_loses_nothing(task: Task, project:
     storage, registry = open_storage(project, None)
     study, _ = find_or_create(storage, registry, task)
     with registry.register("a"):
-        trial = claim(study, registry, "a", 3)
+        trial = claim(study, registry, "a", 3, task)
     assert trial is not None
     tell(study, trial.number, TrialState.FAIL)  # the last thing that the killed process did
     assert requeue_lost(study, registry) == 1
@@ -86,6 +98,14 @@ def test_a_kill_between_closing_and_enqueuing_loses_nothing(task: Task, project:
     unsigned = study.ask()  # killed before it could sign
     assert requeue_lost(study, registry) == 1
     assert study.trials[-1].user_attrs[REPLACES] == unsigned.number
+    assert study.trials[-1].system_attrs["fixed_params"] == trial.params, "it was the first trial's turn again"
+    with registry.register("a"):
+        assert claim(study, registry, "a", 3, task) is not None
+        half = study.ask()
+        half.suggest_float("naor", 0.2, 0.8, log=True)  # the values behind it may be taken until it is drawn again
+        assert requeue_lost(study, registry) == 1
+        assert study.trials[-1].user_attrs[REPLACES] == half.number
+        assert study.trials[-1].system_attrs["fixed_params"] == {}
 
 
 def test_a_trial_that_fails_by_itself_is_not_tried_again(task: Task, project: Path) -> None:
@@ -96,7 +116,7 @@ def test_a_trial_that_fails_by_itself_is_not_tried_again(task: Task, project: Pa
     storage, registry = open_storage(project, None)
     study, _ = find_or_create(storage, registry, task)
     with registry.register("a"):
-        trial = claim(study, registry, "a", 3)
+        trial = claim(study, registry, "a", 3, task)
         assert trial is not None
         with pytest.raises(OSError, match="No space left"):
             run_trial(study, trial, task, Full(project / "work/rounds"))
@@ -105,27 +125,104 @@ def test_a_trial_that_fails_by_itself_is_not_tried_again(task: Task, project: Pa
     assert requeue_lost(study, registry) == 0
 
 
+Points = Counter[tuple[object, object]]
+SPACE: Points = Counter(product((0.2, 0.4, 0.8), (0.001, 0.004)))
+
+
+def finished_points(study: Study) -> Points:
+    """How often each point of NAOR and alpha is finished or given up."""
+    return Counter((trial.params["naor"], trial.params["alpha"]) for trial in study.get_trials(states=FINISHED))
+
+
+def start_worker(project: Path, task: Task, url: str | None, budget: int) -> int:
+    """A process that works on the task's study until it is done; returns its id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        storage, registry = open_storage(project, url)
+        work(open_study(storage, task), registry, budget, task, DiskRoundStore(project / "work/rounds"))
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("budget", [4, 6, 40])
+def test_no_point_is_tried_twice_and_a_small_space_is_covered_and_ends(
+    task: Task, project: Path, budget: int, workers: int
+) -> None:
+    assert task.params.search.points == len(SPACE)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    children = [start_worker(project, task, None, budget) for _ in range(workers)]
+    deadline = time.monotonic() + 60
+    while children:
+        for child in children[:]:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                assert status == 0
+                children.remove(child)
+            elif time.monotonic() > deadline:
+                os.kill(child, signal.SIGKILL)
+                raise AssertionError("a worker waits for ever")
+        time.sleep(0.01)
+    points = finished_points(study)
+    assert points.total() == len(study.trials) == min(budget, 6)
+    assert points <= SPACE
+    said: list[str] = []
+    assert open_search(project, task, None, budget, False, said.append).trials == min(budget, 6)
+    capped = ["Its space holds 6 distinct trainings, and the search ends with them."]
+    assert said[1:] == (capped if budget > 6 else [])
+
+
+def test_own_values_between_the_grids_points_are_one_training_more(project: Path, change: Callable[..., None]) -> None:
+    change("pnao", "naor", 0.3)
+    task = load_task(load_params(project / "params.yaml"), (COM,))
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    store = DiskRoundStore(project / "work/rounds")
+    work(open_study(storage, task), registry, 3, task, store)
+    assert len(study.trials) == 3
+    assert study.trials[0].params == {"naor": 0.3, "alpha": 0.001}
+    work(open_study(storage, task), registry, 40, task, store)
+    assert finished_points(study) == SPACE + Counter([(0.3, 0.001)])
+    change("pnao", "naor", 0.5)  # the study is the same, and its own values stay those that it began with
+    work(study, registry, 40, load_task(load_params(project / "params.yaml"), (COM,)), store)
+    assert len(study.trials) == 7
+
+
+def test_where_a_trial_failed_by_itself_a_later_one_may_be_and_the_search_ends(
+    project: Path, change: Callable[..., None]
+) -> None:
+    class Full(DiskRoundStore):
+        def save(self, key: str, folds: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    change("pnao", "naor", 0.3)
+    task = load_task(load_params(project / "params.yaml"), (COM,))
+    storage, registry = open_storage(project, None)
+    find_or_create(storage, registry, task)
+    for _ in range(2):  # the profile's own values, which lie between the grid's points, and a point of the grid
+        with pytest.raises(OSError, match="No space left"):
+            work(open_study(storage, task), registry, 40, task, Full(project / "work/rounds"))
+    study = open_study(storage, task)
+    work(study, registry, 40, task, DiskRoundStore(project / "work/rounds"))
+    assert finished_points(study) == SPACE
+
+
 @pytest.mark.parametrize("kind", ["journal", "postgres"])
 def test_workers_killed_at_random_moments_leave_an_exact_study(
-    kind: str, task: Task, project: Path, request: pytest.FixtureRequest
+    kind: str, project: Path, request: pytest.FixtureRequest
 ) -> None:
+    widen(project)
+    task = load_task(load_params(project / "params.yaml"), (COM,))
     url = request.getfixturevalue("postgres") if kind == "postgres" else None
     budget, chance = 10, random.Random(3)
     storage, registry = open_storage(project, url)
     study, _ = find_or_create(storage, registry, task)
 
-    def start() -> int:
-        child = os.fork()
-        if child:
-            return child
-        try:
-            own_storage, own_registry = open_storage(project, url)
-            work(open_study(own_storage, task), own_registry, budget, task, DiskRoundStore(project / "work/rounds"))
-            os._exit(0)
-        finally:
-            os._exit(1)
-
-    children, kills = [start(), start()], 0
+    children, kills = [start_worker(project, task, url, budget) for _ in range(2)], 0
     while children:
         moment = time.monotonic() + chance.uniform(0.05, 0.4)
         while time.monotonic() < moment and children:
@@ -141,23 +238,25 @@ def test_workers_killed_at_random_moments_leave_an_exact_study(
             os.kill(victim, signal.SIGKILL)
             os.waitpid(victim, 0)
             kills += 1
-            children[children.index(victim)] = start()
+            children[children.index(victim)] = start_worker(project, task, url, budget)
 
     trials = study.get_trials()
     finished = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     assert len(finished) == budget
+    points = finished_points(study)
+    assert set(points.values()) == {1}, "what was lost and done again counts once, and nothing else is done twice"
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert failed, "no kill met a trial"
     assert len(failed) + len(finished) == len(trials), "nothing is left running or waiting"
     replaced = [trial.user_attrs[REPLACES] for trial in trials if REPLACES in trial.user_attrs]
     assert sorted(replaced) == sorted(trial.number for trial in failed), "each lost trial was done again, and once"
     for trial in trials:
-        if REPLACES in trial.user_attrs:
+        if REPLACES in trial.user_attrs and WORKER in trials[trial.user_attrs[REPLACES]].user_attrs:
             before, now = (
                 {**each.system_attrs.get("fixed_params", {}), **each.params}  # drawn, or enqueued and not yet taken up
                 for each in (trials[trial.user_attrs[REPLACES]], trial)
             )
-            assert before.items() <= now.items()
+            assert before == now
     record = read_record(study, task)
     assert [each.number for each in record.trials] == [trial.number for trial in finished]
     assert record.lost == len(failed)
@@ -167,11 +266,14 @@ def test_workers_killed_at_random_moments_leave_an_exact_study(
     assert again == (study.best_value,) == (best.best.com,)
 
 
-def test_a_search_that_one_worker_does_is_the_same_each_time(task: Task, project: Path, tmp_path: Path) -> None:
+def test_a_search_that_one_worker_does_is_the_same_each_time(project: Path, tmp_path: Path) -> None:
+    widen(project)
+    task = load_task(load_params(project / "params.yaml"), (COM,))
+
     def search(root: Path, pauses: bool) -> list[tuple[object, ...]]:
         storage, registry = open_storage(root, None)
         find_or_create(storage, registry, task)
-        for budget in range(1, 9) if pauses else (8,):
+        for budget in range(1, 15) if pauses else (14,):
             work(open_study(storage, task), registry, budget, task, DiskRoundStore(tmp_path / "rounds"))
         study = open_study(storage, task)
         return [(trial.number, trial.state, trial.params, trial.values) for trial in study.trials]
@@ -184,9 +286,7 @@ def test_the_profiles_own_values_come_first_where_the_space_holds_them(
 ) -> None:
     storage, registry = open_storage(project, None)
     study, _ = find_or_create(storage, registry, task)
-    assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [
-        {"naor": 0.4, "alpha": 0.001, "rounds": 2}
-    ]
+    assert [trial.system_attrs["fixed_params"] for trial in study.trials] == [{"naor": 0.4, "alpha": 0.001}]
     change("pnao", "rounds", 9)
     other = load_task(load_params(project / "params.yaml"), (COM,))
     assert study_name(other) == study_name(task), "an open value is no part of what a study is made of"

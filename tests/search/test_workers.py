@@ -92,7 +92,7 @@ def test_a_worker_that_does_not_end_is_killed_and_ctrl_c_stays_ctrl_c(
     storage, registry = open_storage(project, None)
     study, _ = find_or_create(storage, registry, task)
     with registry.register("slow"):
-        claim(study, registry, "slow", 6)
+        claim(study, registry, "slow", 6, task)
     started: list[subprocess.Popen[bytes]] = []
 
     def start(search: Search) -> subprocess.Popen[bytes]:

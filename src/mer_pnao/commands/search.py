@@ -21,7 +21,7 @@ search = typer.Typer(invoke_without_command=True)
 def run(
     context: typer.Context,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="Finished trials to end with, over all workers; default: search.trials.")
+        int | None, typer.Option(min=1, help="Distinct trainings to end with, by all workers; default: search.trials.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes of one thread; default: one a core.", show_default=False)
@@ -47,7 +47,7 @@ def run(
     budget = Budget(trials or params.search.trials, workers or usable_cores(), resume, storage)
     track = search_tracker()
     try:
-        with progress("searching", budget.trials) as done:
+        with progress("searching", min(budget.trials, params.search.points)) as done:
             shown = SearchProgress(console, done)
             record = search_profile(
                 params,

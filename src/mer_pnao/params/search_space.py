@@ -1,11 +1,12 @@
 """The space of a search: which values of `params.yaml` are open, and on which grids.
 
-Trials that draw from one grid meet each other's rounds in the round store: those with one alpha share the sparse
-training, those with one alpha and NAOR every round that both run.
+Trials draw points of one grid, each once. Those with one alpha meet in the round store: they share the sparse training.
+The number of rounds is not drawn but read from a trial's curve.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -75,10 +76,10 @@ class SearchConfig:
     Raises ValueError naming key, value and range.
     """
 
-    trials: int = 40  # that are finished, over all workers
+    trials: int = 25  # distinct trainings that are finished or given up, over all workers
     naor: LogGrid = LogGrid(0.0125, 0.2, 5)
     alpha: LogGrid = LogGrid(3e-5, 3e-3, 5)
-    rounds: WholeRange = WholeRange(2, 8)
+    rounds: WholeRange = WholeRange(2, 8)  # a trial trains all, and its best one from low on counts
     hidden: tuple[int, ...] = ()
     width: tuple[int, ...] = ()
     dropout: tuple[float, ...] = ()
@@ -102,6 +103,15 @@ class SearchConfig:
         grids: dict[str, tuple[Value, ...]] = {"naor": self.naor.values, "alpha": self.alpha.values, "rounds": rounds}
         grids |= {name: getattr(self, name) for name in SECTIONS if name not in grids}
         return tuple(Knob(name, grid) for name, grid in grids.items() if grid)
+
+    def drawn(self) -> tuple["Knob", ...]:
+        """The open values that a trial draws: all but the number of rounds."""
+        return tuple(knob for knob in self.knobs() if knob.name != "rounds")
+
+    @property
+    def points(self) -> int:
+        """How many distinct trainings the grids hold."""
+        return prod(len(knob.grid) for knob in self.drawn())
 
 
 @dataclass(frozen=True)
@@ -131,9 +141,9 @@ class Knob:
         return value in self.grid if self.words else self.grid[0] <= value <= self.grid[-1]  # type: ignore[operator]
 
     def nearest(self, value: Value) -> Value:
-        """The grid's value next to one that was drawn between its ends."""
+        """The grid's value next to one that was drawn; of words the first where it is none of them."""
         if self.words:
-            return value
+            return value if value in self.grid else self.grid[0]
         numbers = np.array([value, *self.grid], dtype=float)
         places = np.log(numbers) if self.logarithmic else numbers
         return self.grid[int(np.abs(places[1:] - places[0]).argmin())]

@@ -55,7 +55,7 @@ class SearchProgress:
 
 
 def trials_table(record: StudyRecord) -> pd.DataFrame:
-    """A row a trial that counts, by number; scores are out of fold and of the trial's best round."""
+    """A row a trial that counts, by number; scores are out of fold, after as many rounds as `rounds` says."""
     rows = [
         {
             "trial": each.number,
@@ -64,7 +64,6 @@ def trials_table(record: StudyRecord) -> pd.DataFrame:
             "trainval_com": each.best.com,
             "trainval_dis": each.best.dis,
             "trainval_dim": each.best.dim,
-            "best_round": each.best_round,
             "rounds_done": len(each.rounds),
             "parameters": each.best.parameters,
             "parameters_ratio": each.parameters_ratio,
@@ -105,13 +104,13 @@ def summary(record: StudyRecord) -> dict[str, Any]:
 def print_search(record: StudyRecord, console: Console) -> None:
     """Print the best trials, and what the search gained over the profile's own values."""
     knobs = [knob.name for knob in record.knobs]
-    shown = narrow_table(["Trial", *knobs, "Tr&Val Com ↑", "Best round", "Parameters"])
+    shown = narrow_table(["Trial", *knobs, "Tr&Val Com ↑", "Parameters"])
     shown.columns[0].justify = "right"
     for each in _top(record):
         values = [short(each.values[knob]) for knob in knobs]
         size = f"{short_count(each.best.parameters)} ({each.parameters_ratio:.0%})".replace("%", " %")
-        figures = [f"{each.best.com:.4f}", str(each.best_round), size]
-        shown.add_row(str(each.number), *values, *figures, style="bold" if each == record.chosen else None)
+        style = "bold" if each == record.chosen else None
+        shown.add_row(str(each.number), *values, f"{each.best.com:.4f}", size, style=style)
     console.print(shown)
     console.print(" ".join(sentences(record)), style="dim", highlight=False, soft_wrap=True)
 
@@ -126,7 +125,8 @@ def sentences(record: StudyRecord) -> list[str]:
     if record.chosen and record.own:
         before = record.own.best.com
         gain = "" if record.chosen.own else f"Com {record.chosen.best.com - before:+.4f} against the {before:.4f} of "
-        said.append(f"Trial {record.chosen.number} is chosen: {gain}the values that the profile had.")
+        own = "the values that the profile had, with the best number of rounds for them"
+        said.append(f"Trial {record.chosen.number} is chosen: {gain}{own}.")
     if not record.pareto and record.chosen and (small := _smaller(record, record.chosen)):
         cost = short_count(record.chosen.best.parameters), short_count(small.best.parameters)
         lost = small.best.com - record.chosen.best.com
@@ -156,7 +156,6 @@ def _facts(trial: TrialRecord) -> dict[str, Any]:
         "trial": trial.number,
         "values": dict(trial.values),
         "com": trial.best.com,
-        "best_round": trial.best_round,
         "parameters": trial.best.parameters,
         "parameters_ratio": trial.parameters_ratio,
     }

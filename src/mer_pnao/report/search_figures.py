@@ -87,7 +87,7 @@ def importances(record: StudyRecord) -> Figure:
 
 @as_png
 def pareto(record: StudyRecord) -> Figure:
-    """Com against parameters at each trial's best round, and those that none beats in both."""
+    """Com against parameters after each trial's rounds, and those that none beats in both."""
     complete = [each for each in record.trials if each.complete]
     figure = Figure(figsize=(5.2, 3.4))
     axes = figure.subplots()
@@ -100,7 +100,7 @@ def pareto(record: StudyRecord) -> Figure:
         axes.scatter([best.parameters], [best.com], s=110, marker="*", color=VERMILLION, zorder=3, label="chosen")
     if record.pareto:
         axes.axhline(record.com_at_least, color=INK, linestyle=":", linewidth=1.2, label="com_at_least")
-    axes.set(xlabel="parameters of the best round", ylabel="Com, Train&Val", title="Com against size")
+    axes.set(xlabel="parameters after the trial's rounds", ylabel="Com, Train&Val", title="Com against size")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
     figure.legend(loc="outside upper right", ncols=3, fontsize=8)

@@ -7,6 +7,7 @@ from optuna import Study
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from mer_pnao.params.search_space import SECTIONS
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
 from mer_pnao.search.study import FINISHED, OWN, REPLACES
 from mer_pnao.search.trial import OUTCOME, Task, settings_of
@@ -40,10 +41,11 @@ def read_trial(trial: FrozenTrial) -> TrialRecord:
     outcome, start, end = trial.user_attrs[OUTCOME], trial.datetime_start, trial.datetime_complete
     assert start
     assert end
+    values = {**trial.params, "rounds": outcome["best"]}
     return TrialRecord(
         number=trial.number,
         complete=trial.state == TrialState.COMPLETE,
-        values=dict(trial.params),
+        values={name: values[name] for name in SECTIONS if name in values},
         rounds=tuple(RoundRecord(**each) for each in outcome["rounds"]),
         dense=outcome["dense"],
         hits=outcome["hits"],

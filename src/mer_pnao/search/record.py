@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mer_pnao.params.search_space import Knob, Value
-from mer_pnao.pruning.rounds import best_round
 
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """A finished round of a trial; all scores are out of fold."""
+    """A trained round of a trial; all scores are out of fold."""
 
     key: str  # of the round store
     parameters: int
@@ -25,8 +24,8 @@ class TrialRecord:
 
     number: int
     complete: bool
-    values: Mapping[str, Value]  # what was drawn
-    rounds: tuple[RoundRecord, ...]
+    values: Mapping[str, Value]  # what was drawn, and the number of rounds that was read from the curve
+    rounds: tuple[RoundRecord, ...]  # all that were trained
     dense: int  # parameters before the first pruning
     hits: int  # rounds that the store knew
     misses: int
@@ -37,8 +36,8 @@ class TrialRecord:
 
     @property
     def best_round(self) -> int:
-        """The round that counts, as everywhere: the highest Com, the smaller network at a tie."""
-        return best_round((each.com, each.parameters) for each in self.rounds)
+        """The round that counts: the last one of a run with the trial's values."""
+        return int(self.values["rounds"])
 
     @property
     def best(self) -> RoundRecord:
@@ -87,16 +86,16 @@ class StudyRecord:
         complete = [each for each in self.trials if each.complete]
         reaching = [each for each in complete if self.pareto and each.best.com >= self.com_at_least]
         if reaching:
-            return min(reaching, key=lambda each: (each.best.parameters, -each.best.com, len(each.rounds), each.number))
+            return min(reaching, key=lambda each: (each.best.parameters, -each.best.com, each.best_round, each.number))
         return min(
             complete,
-            key=lambda each: (-each.best.com, each.best.parameters, len(each.rounds), each.number),
+            key=lambda each: (-each.best.com, each.best.parameters, each.best_round, each.number),
             default=None,
         )
 
     @property
     def own(self) -> TrialRecord | None:
-        """The complete trial of the values that the profile had when the study began."""
+        """The complete trial of what the profile had when the study began, with the best number of rounds for it."""
         return next((each for each in self.trials if each.own and each.complete), None)
 
     @property

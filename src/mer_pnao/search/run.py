@@ -17,7 +17,7 @@ from mer_pnao.search.trial import load_task
 class Budget:
     """What a search may spend, and on which study."""
 
-    trials: int  # finished ones to end with, over all workers
+    trials: int  # to end with, over all workers; a space with fewer trainings ends with all of them
     workers: int  # processes of one thread
     resume: bool = True  # go on with a study that was begun
     storage: str | None = None  # a PostgreSQL URL; None: the project's journal
@@ -43,9 +43,9 @@ def search_profile(
     task = load_task(params, objectives)
     with failures_named(budget.storage):
         search = open_search(project, task, budget.storage, budget.trials, budget.resume, say)
-        known(min(search.finished, budget.trials))
+        known(min(search.finished, search.trials))
         try:
-            if search.finished < budget.trials:
+            if search.finished < search.trials:
                 run_workers(search, budget.workers, finished)
         finally:
             record = read_record(search.study, task)

@@ -18,7 +18,7 @@ from mer_pnao.search.reading import read_trial
 from mer_pnao.search.record import TrialRecord
 from mer_pnao.search.storage import WorkerRegistry, open_storage
 from mer_pnao.search.storage_errors import shown
-from mer_pnao.search.study import FINISHED, differences, find_or_create, finished_trials, requeue_lost
+from mer_pnao.search.study import FINISHED, differences, find_or_create, finished_trials, requeue_lost, wanted_trials
 from mer_pnao.search.trial import OUTCOME, Task
 
 _POLL = 0.2  # seconds between two polls of the workers and the study
@@ -34,7 +34,12 @@ class Search:
     registry: WorkerRegistry
     task: Task
     url: str | None
-    trials: int  # the budget over all workers
+    budget: int  # of trials, over all workers
+
+    @property
+    def trials(self) -> int:
+        """How many trials shall count in the end: the budget, or all that a smaller space holds."""
+        return wanted_trials(self.study, self.task, self.budget)
 
     @property
     def finished(self) -> int:
@@ -43,7 +48,7 @@ class Search:
 
 
 def open_search(
-    project: Path, task: Task, url: str | None, trials: int, resume: bool, say: Callable[[str], None]
+    project: Path, task: Task, url: str | None, budget: int, resume: bool, say: Callable[[str], None]
 ) -> Search:
     """Find the task's study or make it.
 
@@ -52,7 +57,8 @@ def open_search(
     storage, registry = open_storage(project, url)
     other = differences(storage, task)
     study, new = find_or_create(storage, registry, task)
-    search = Search(study, registry, task, url, trials)
+    search = Search(study, registry, task, url, budget)
+    trials = search.trials
     if new and other:
         name, changed = other
         say(f"A new study, {study.study_name}, for this has changed since {name}: {', '.join(changed)}.")
@@ -65,6 +71,8 @@ def open_search(
         )
     else:
         say(f"The study {study.study_name} has {search.finished} of {trials} trials.")
+    if trials < budget:
+        say(f"Its space holds {trials} distinct trainings, and the search ends with them.")
     return search
 
 

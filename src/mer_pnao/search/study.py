@@ -15,9 +15,9 @@ from optuna.trial import TrialState
 
 from mer_pnao.pruning.keys import hash_of
 from mer_pnao.pruning.pnao import algorithm_version
-from mer_pnao.search.sampler import OnGrid
+from mer_pnao.search.sampler import OnGrid, on_grid, values_of
 from mer_pnao.search.storage import WorkerRegistry
-from mer_pnao.search.trial import COM, PARAMETERS, Task, settings_of
+from mer_pnao.search.trial import COM, PARAMETERS, Task, draw, settings_of
 
 OBJECTIVES = {COM: (COM,), f"{COM},{PARAMETERS}": (COM, PARAMETERS)}
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -26,8 +26,7 @@ _MADE_OF = "made_of"  # a study's
 _AXES = {COM: "Com", PARAMETERS: "parameters"}  # as optuna-dashboard calls them
 _DIRECTIONS = {COM: StudyDirection.MAXIMIZE, PARAMETERS: StudyDirection.MINIMIZE}
 
-# The worst third is given up, and not before round 2: the rounds' Com is noisy, and grows in some trials late. Trials
-# that share a round have equal Coms in it; none of them is below the others, and so none is given up for that.
+# The worst third is given up, and not before round 2: the rounds' Com is noisy, and grows in some trials late.
 _LENIENT = PercentilePruner(67.0, n_startup_trials=5, n_warmup_steps=2, n_min_trials=4)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of a server that fails with a page of SQL
@@ -51,7 +50,7 @@ def _family(task: Task) -> str:
 
 def open_study(storage: BaseStorage, task: Task) -> Study:
     """The task's study as a worker sees it. Raises KeyError when there is none."""
-    sampler = OnGrid(task.knobs, task.params.seed)
+    sampler = OnGrid(task.drawn, task.params.seed)
     pruner = NopPruner() if task.pareto else _LENIENT
     return optuna.load_study(study_name=study_name(task), storage=storage, sampler=sampler, pruner=pruner)
 
@@ -74,7 +73,7 @@ def find_or_create(storage: BaseStorage, registry: WorkerRegistry, task: Task) -
             study.set_metric_names([_AXES[each] for each in task.objectives])
         own = {knob.name: getattr(getattr(task.params, knob.section), knob.name) for knob in task.knobs}
         if all(knob.holds(own[knob.name]) for knob in task.knobs):
-            study.enqueue_trial(own, user_attrs={OWN: True})
+            study.enqueue_trial({knob.name: own[knob.name] for knob in task.drawn}, user_attrs={OWN: True})
         return study, True
 
 
@@ -109,17 +108,28 @@ def finished_trials(study: Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
-def claim(study: Study, registry: WorkerRegistry, worker: str, budget: int) -> Trial | None:
-    """Take the next trial; None where so many as the budget allows are finished or running.
+def wanted_trials(study: Study, task: Task, budget: int) -> int:
+    """How many trials shall count in the end: the budget, or all that a smaller space holds.
+
+    The profile's own values are one more where they lie between the grid's points, unless they failed by themselves.
+    """
+    own = [trial for trial in study.get_trials(deepcopy=False) if OWN in trial.user_attrs][-1:]
+    between = sum(ERROR not in trial.user_attrs and not on_grid(values_of(trial), task.drawn) for trial in own)
+    return min(budget, task.params.search.points + between)
+
+
+def claim(study: Study, registry: WorkerRegistry, worker: str, budget: int, task: Task) -> Trial | None:
+    """Take the next trial and draw its values; None where as many as shall count are finished or running.
 
     Trials of workers that are gone are queued again first, so that they come first.
     """
     with registry.exclusive():
         _requeue_lost(study, registry)
         taken = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
-        if len(taken) >= budget:
+        if len(taken) >= wanted_trials(study, task, budget):
             return None
         trial = study.ask()
+        draw(trial, task.drawn)  # in here, so that nobody draws the same
         trial.set_user_attr(WORKER, worker)
         return trial
 
@@ -144,7 +154,8 @@ def _requeue_lost(study: Study, registry: WorkerRegistry) -> int:
         if trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and trial.number not in replaced
     ]
     for trial in lost:
-        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        # One that never signed may have drawn a part, which need not lead to a free point.
+        values = values_of(trial) if WORKER in trial.user_attrs else trial.system_attrs.get("fixed_params", {})
         inherited = {OWN: True} if OWN in trial.user_attrs else {}
         study.enqueue_trial(values, user_attrs={REPLACES: trial.number, **inherited})
     return len(lost)

@@ -8,7 +8,7 @@ import numpy as np
 from optuna import Trial, TrialPruned
 from optuna.trial import FixedTrial
 
-from mer_pnao.foundations.errors import as_input_error
+from mer_pnao.foundations.errors import InputError, as_input_error
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.params.profile import Params
 from mer_pnao.params.search_space import CONFIGS, SECTIONS, Knob, Value
@@ -42,8 +42,13 @@ class Task:
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
-        """What a trial draws."""
+        """What a trial finds a value for."""
         return self.params.search.knobs()
+
+    @property
+    def drawn(self) -> tuple[Knob, ...]:
+        """What a trial draws: all of them but the number of rounds, which is read from its curve."""
+        return self.params.search.drawn()
 
     @property
     def pareto(self) -> bool:
@@ -54,8 +59,10 @@ class Task:
 def load_task(params: Params, objectives: tuple[str, ...]) -> Task:
     """The profile's training clips; the test clips are dropped as soon as they are read.
 
-    Raises InputError for what `dataset_of` refuses.
+    Raises InputError for what `dataset_of` refuses, and for a rule that would make one training of several points.
     """
+    if params.pnao.rule != "naor" and params.search.naor.points > 1:
+        raise InputError(f"search.naor.points must be 1, for pnao.rule {params.pnao.rule!r} does not read NAOR")
     return Task(dataset_of(params).train, params, objectives)
 
 
@@ -91,13 +98,14 @@ def by_section(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
 
 @as_input_error(DivergenceError)
 def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tuple[float, ...]:
-    """The value of each objective at the trial's best round, chosen as everywhere by Com.
+    """The value of each objective after N rounds, N the best of the space's range, chosen as everywhere by Com.
 
-    With one objective every round's Com is reported, and Optuna may give the trial up: raises TrialPruned. The user
-    attribute OUTCOME grows round by round, so that a killed trial shows how far it came. Raises InputError when a
-    training diverges.
+    All rounds of the range are trained. With one objective the Com of each round in it is reported, and Optuna may give
+    the trial up: raises TrialPruned. The user attribute OUTCOME grows round by round, so that a killed trial shows how
+    far it came. Raises InputError when a training diverges.
     """
-    run = optimisation_of(SYSTEM, task.train, with_values(task.params, draw(trial, task.knobs)))
+    low, high = task.params.search.rounds.low, task.params.search.rounds.high
+    run = optimisation_of(SYSTEM, task.train, with_values(task.params, {**draw(trial, task.drawn), "rounds": high}))
     network = EmotionNetwork(run.blueprint)
     weights, dense = [name for name, _ in network.named_parameters()], parameters(network)
     rounds: list[dict[str, Any]] = []
@@ -105,16 +113,29 @@ def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tu
     for finished in optimise_architecture(run, store):
         rounds.append(_facts(finished, weights))
         hits, misses = store.hits - before[0], store.misses - before[1]
-        trial.set_user_attr(OUTCOME, {"rounds": rounds, "dense": dense, "hits": hits, "misses": misses})
-        if not task.pareto:
+        count = round_count(rounds, low)
+        outcome = {"rounds": rounds, "best": count, "dense": dense, "hits": hits, "misses": misses}
+        trial.set_user_attr(OUTCOME, outcome)
+        if count is not None and not task.pareto:  # an earlier round's Com is nothing that the trial is judged by
             trial.report(finished.scores.com, finished.number)
-            if finished.number < run.pnao.rounds and trial.should_prune():
+            if finished.number < high and trial.should_prune():
                 raise TrialPruned
-    best = rounds[best_round((each["com"], each["parameters"]) for each in rounds)]
+    assert count is not None
+    best = rounds[count]
     if not task.pareto:
         return (best["com"],)
     trial.set_constraint("com_at_least", task.params.search.com_at_least - best["com"])
     return best["com"], float(best["parameters"])
+
+
+def round_count(rounds: Sequence[Mapping[str, Any]], low: int) -> int | None:
+    """The number N >= low of rounds after which Algorithm 1 has the best network; None before round `low`.
+
+    `rounds` holds a curve's Com and parameters from round 0 on.
+    """
+    if len(rounds) <= low:
+        return None
+    return low + best_round((each["com"], each["parameters"]) for each in rounds[low:])
 
 
 def _facts(finished: Round, weights: Sequence[str]) -> dict[str, Any]:

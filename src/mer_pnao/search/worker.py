@@ -25,7 +25,7 @@ from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.search.storage import WorkerRegistry, open_storage
 from mer_pnao.search.storage_errors import FAILURES, failures_named
-from mer_pnao.search.study import ERROR, OBJECTIVES, claim, finished_trials, open_study, study_name, tell
+from mer_pnao.search.study import ERROR, OBJECTIVES, claim, finished_trials, open_study, study_name, tell, wanted_trials
 from mer_pnao.search.trial import CountingStore, Task, load_task, objective
 
 STORAGE = "MER_SEARCH_STORAGE"  # the variable that holds the storage's URL: its password is nobody else's to read
@@ -33,12 +33,15 @@ _PAUSE = 0.5  # seconds between two polls of trials that others run
 
 
 def work(study: Study, registry: WorkerRegistry, budget: int, task: Task, store: CountingStore) -> None:
-    """Run trials until so many are finished; waits while others run the last ones, for one of them may be lost."""
+    """Run trials until so many are finished, or all that the space holds.
+
+    Waits while others run the last ones, for one of them may be lost.
+    """
     worker = uuid4().hex
     with registry.register(worker) as renew:
-        while finished_trials(study) < budget:
+        while finished_trials(study) < wanted_trials(study, task, budget):
             renew()  # a trial that is taken by a worker that is not alive is queued again at once
-            trial = claim(study, registry, worker, budget)
+            trial = claim(study, registry, worker, budget, task)
             if trial is None:
                 time.sleep(_PAUSE)
             else:

@@ -72,7 +72,6 @@ def _log_trial(store: Store, study: str, trial: TrialRecord, tags: Mapping[str, 
         "trainval_dim": best.dim,
         "parameters": best.parameters,
         "parameters_ratio": trial.parameters_ratio,
-        "best_round": trial.best_round,
         "hit_rate": trial.hit_rate,
         "seconds": trial.seconds,
     }
