@@ -111,7 +111,7 @@ class SurestBranch:
     surest: float | None  # the share of them on which the branch of the lowest entropy is right
     average: float | None  # the same for a branch taken at random
     gain: float | None  # surest - average
-    gain_low: float | None  # 95 %, from resamples of the speakers of these clips; None where there is one alone
+    gain_low: float | None  # 95 %, from resamples of the speakers of these clips; None for a single clip
     gain_high: float | None
 
 
