@@ -12,14 +12,14 @@ from mer_pnao.nested.run import run_nested, total_rounds
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.nested import print_nested, write_nested
-from mer_pnao.systems.dataset import dataset_of
+from mer_pnao.systems.dataset import whole_dataset_of
 
 
 def main() -> None:
     """Train on the profile's features and write `reports/nested.csv` and `reports/nested/`."""
     params = load_params()
     torch.set_num_threads(1)
-    dataset, work = dataset_of(params), work_folder()
+    dataset, work = whole_dataset_of(params), work_folder()
     store = DiskRoundStore(work / "rounds")
     with progress("nested rounds", total_rounds(params)) as done:
         tested = list(run_nested(dataset, params, store, work / "nested", parallel_map(usable_cores()), done))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,18 @@ def test_the_dense_network_keeps_everything(contenders: Contenders, size: int) -
     for network in contenders[DENSE, size].result.networks():
         assert nonzero_parameters(network) == parameters(EmotionNetwork(network.blueprint))
         assert [len(nodes) for nodes in network.kept().values()] == [24, 12] * 4
+
+
+@pytest.mark.parametrize("rule", ["nodes", "parameters"])
+def test_the_dense_network_keeps_everything_under_every_rule(
+    rule: str, trial_in: Callable[..., Trial], tmp_path: Path
+) -> None:
+    trial = trial_in(tmp_path)
+    trial = replace(trial, sizes=(1,), optimisation=replace(trial.optimisation, pnao=PnaoConfig(rule=rule, ratio=0.4)))
+    first = {each.method: each for each in islice(compare_methods(trial), 2)}
+    assert all(nonzero_parameters(network) == parameters(network) for network in first[DENSE].result.networks())
+    assert first[DENSE].result.pruned == 0
+    assert first[PNAO].result.pruned > 0
 
 
 def test_every_method_is_trained_in_equally_many_epochs(contenders: Contenders, known: Path) -> None:

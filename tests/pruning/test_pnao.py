@@ -284,6 +284,15 @@ def test_the_best_round_is_the_smaller_one_at_a_tie() -> None:
     assert best_round([(0.5, 100), (0.6, 80), (0.6, 60), (0.55, 40)]) == 2
 
 
+def test_a_round_is_made_with_what_its_rule_reads() -> None:
+    """What the rule does not read changes neither the record nor the key of a remembered round."""
+    naor, nodes = PnaoConfig(naor=0.3, ratio=0.4), PnaoConfig(naor=0.3, ratio=0.4, rule="nodes")
+    assert naor.of_a_round() == PnaoConfig(naor=0.3, ratio=0.9, rounds=2).of_a_round()
+    assert nodes.of_a_round() == replace(nodes, naor=0.7).of_a_round() != replace(nodes, ratio=0.5).of_a_round()
+    assert ("naor" in naor.of_a_round(), "ratio" in naor.of_a_round()) == (True, False)
+    assert ("naor" in nodes.of_a_round(), "ratio" in nodes.of_a_round()) == (False, True)
+
+
 def test_config_refuses_and_names() -> None:
     with pytest.raises(ValueError, match="rewind must be one of learning_rate, none, weights, got 'all'"):
         PnaoConfig(rewind="all")

@@ -13,7 +13,7 @@ from mer_pnao.corpus.manifest import COLUMNS, write_manifest
 from mer_pnao.features.sets import write_shard
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import FeatureParams, Params
-from mer_pnao.systems.dataset import Dataset, dataset_of, load_dataset
+from mer_pnao.systems.dataset import Dataset, dataset_of, load_dataset, remarks_on
 from mer_pnao.training.examples import UNLABELLED
 
 LABELS = ("calm", "loud")
@@ -146,18 +146,19 @@ def test_valence_that_some_fold_could_not_learn_is_left_out_and_it_is_said(
     small_profile: Params,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """On test clips only, or known to one speaker only, whom a fold holds out: an untrained head is not scored."""
-    dataset = of_profile(of_speakers(valences), small_profile, tmp_path, monkeypatch)
+    params = of_profile(of_speakers(valences), small_profile, tmp_path, monkeypatch)
+    dataset = dataset_of(params)
     assert (dataset.train.has_valence, dataset.test.has_valence) == (learnt, learnt)
-    assert ("valence is not learnt, and there is no Dim" in capsys.readouterr().err) is not learnt
+    of_valence = [remark for remark in remarks_on(params) if "valence is not learnt, and there is no Dim" in remark]
+    assert len(of_valence) == (not learnt and any(np.isfinite(each[3]) for each in of_speakers(valences)))
 
 
 def of_profile(
     rows: list[tuple[object, ...]], profile: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Dataset:
-    """What the stages read of a profile with these rows."""
+) -> Params:
+    """A profile with these rows, below the working directory."""
     tmp_path.mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path)
     params = profile.model_copy(
@@ -169,18 +170,24 @@ def of_profile(
     )
     params.data.mkdir(parents=True)
     load(params.data, rows)
-    return dataset_of(params)
+    return params
 
 
 def test_values_that_are_cut_are_counted(
-    small_profile: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_profile: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Far values of the set x, whose first dimension varies; of y, where it does too, and the second is constant."""
     rows = of_speakers([1.0, 2.0, 3.0, 4.0])
-    of_profile(rows, small_profile, tmp_path / "near", monkeypatch)
-    assert capsys.readouterr().err == ""
+    assert list(remarks_on(of_profile(rows, small_profile, tmp_path / "near", monkeypatch))) == []
     far = [*rows[:-1], *((f"far{i}", "", "calm", 1.0, "t", "further") for i in range(2000)), rows[-1]]
-    of_profile(far, small_profile, tmp_path / "far", monkeypatch)
-    said = capsys.readouterr().err.splitlines()
-    beyond = [line for line in said if "values of the set 'x' in the split 'further' lie farther than 100" in line]
-    assert len(beyond) == 1
-    assert 0 < int(beyond[0].split()[1]) < 2000
+    params = of_profile(far, small_profile, tmp_path / "far", monkeypatch)
+    remarks = list(remarks_on(params))
+    (beyond,) = [
+        each for each in remarks if "values of the set 'x' in the split 'further' lie farther than 100" in each
+    ]
+    assert 0 < int(beyond.split()[0]) < 2000
+    shard = params.data / "features/encoder0/x/part-00000.parquet"
+    names = [str(row[0]) for row in far]
+    write_shard(shard, names, np.array([[0, 1e6 if name == "far7" else 5] for name in names], np.float32))
+    (odd,) = [each for each in remarks_on(params) if "set 'x'" in each]
+    assert odd.startswith("1 values")  # one differs where the training clips do not

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from mer_pnao.evaluation.scores import score
@@ -36,6 +36,7 @@ from mer_pnao.training.config import FinalConfig
 from mer_pnao.training.ensemble import choose_weight
 from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import predict
+from mer_pnao.training.probe import fit_probe
 
 LABELS = ("angry", "neutral", "happy")
 
@@ -174,18 +175,47 @@ def test_the_final_weight_is_the_best_of_its_grid_and_the_middle_at_a_tie(exampl
     assert choose_weight((wrong, valence + 3), (right, valence), examples) == 0.0
 
 
-def test_the_probe_is_scikit_learns_out_of_fold(dataset: Dataset, params: Params, tmp_path: Path) -> None:
-    run_probe(dataset, params, tmp_path / "linear_probe")
+def test_the_probe_is_scikit_learns_out_of_fold_with_the_best_strength(
+    dataset: Dataset, params: Params, tmp_path: Path
+) -> None:
+    strengths = (100.0, 0.05, 1e-6)
+    asked = params.model_copy(update={"evaluation": replace(params.evaluation, probe_c=strengths)})
+    run_probe(dataset, asked, tmp_path / "linear_probe")
     table, decisions = decided(tmp_path / "linear_probe/predictions.csv")
     folds = folds_of(dataset.train, params)
     train = np.concatenate([dataset.train.features[name] for name in ("a", "b", "v")], axis=1)
-    scaler = StandardScaler().fit(train[folds != 1])
-    oracle = LogisticRegression(C=0.05, max_iter=2000).fit(
-        scaler.transform(train[folds != 1]), dataset.train.emotion[folds != 1]
-    )
-    expected = oracle.predict_proba(scaler.transform(train[folds == 1]))
-    rows = np.flatnonzero((table["split"] == "trainval").to_numpy())[folds == 1]
-    np.testing.assert_allclose(decisions.posterior[rows], expected, atol=1e-4)
+    valence = np.zeros(len(train))
+    posteriors = {c: np.zeros((len(train), 3)) for c in strengths}
+    for fold in range(3):
+        fitted, out = folds != fold, folds == fold
+        scaler = StandardScaler().fit(train[fitted])
+        ridge = Ridge(alpha=100.0).fit(scaler.transform(train[fitted]), dataset.train.valence[fitted])
+        valence[out] = ridge.predict(scaler.transform(train[out]))
+        for c in strengths:
+            oracle = LogisticRegression(C=c, max_iter=2000)
+            oracle.fit(scaler.transform(train[fitted]), dataset.train.emotion[fitted])
+            posteriors[c][out] = oracle.predict_proba(scaler.transform(train[out]))
+    true = dataset.train.emotion
+    coms = {c: score(true, each.argmax(axis=1), dataset.train.valence, valence).com for c, each in posteriors.items()}
+    best = max(coms, key=coms.__getitem__)
+    assert best != strengths[0]
+    record = record_of(tmp_path / "linear_probe")
+    assert (record["probe_c"], record["folds"]) == (best, 3)
+    rows = (table["split"] == "trainval").to_numpy()
+    np.testing.assert_allclose(decisions.posterior[rows], posteriors[best], atol=1e-4)
+
+
+def test_a_broken_value_reaches_the_probe_as_it_reaches_the_networks(dataset: Dataset) -> None:
+    """One training clip a little off a constant; a test clip far off must not decide alone."""
+    odd = np.full((len(dataset.train), 1), 3.0, np.float32)
+    odd[5] += 1e-4
+    train = replace(dataset.train, features={**dataset.train.features, "odd": odd})
+    probe = fit_probe(train, 0.05, 100.0)
+    rows = np.array([0, 0])
+    broken = replace(train.select(rows), features={**train.select(rows).features, "odd": np.array([[1e6], [1e30]])})
+    decided, valence = probe.predict(broken)
+    assert np.abs(valence).max() < 20
+    assert decided[0].tolist() == decided[1].tolist()
 
 
 def with_seeds(params: Params, *seeds: int) -> Params:

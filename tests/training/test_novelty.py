@@ -62,3 +62,21 @@ def test_dimensions_without_variance_and_narrow_sets(width: int) -> None:
         distance = fit_novelty(features, folds_of(10), 0.01).distance(features)
     assert np.isfinite(distance).all()
     assert (distance > 1).mean() < 0.05
+
+
+def test_units_do_not_matter_and_what_differs_from_a_constant_is_far() -> None:
+    """A set of values near 1e-9 is scaled as any other; one dimension never varied in training."""
+    draw = np.random.default_rng(4)
+    train = draw.standard_normal((80, 6)).astype(np.float32)
+    train[:, 5] = 0.25
+    folds = np.arange(80) % 4
+    far = train[:1] + np.array([[1000, 0, 0, 0, 0, 0]], np.float32)
+    scales = [1.0, 1e-9]
+    large, small = (fit_novelty(train * np.float32(s), folds, 0.01).distance(far * np.float32(s)) for s in scales)
+    assert large > 50
+    assert small == pytest.approx(large, rel=1e-3)
+    odd = train[:1].copy()
+    odd[0, 5] = 0.26
+    novelty = fit_novelty(train, folds, 0.01)
+    assert novelty.distance(odd) > 50
+    assert novelty.distance(train[:1]) < 2

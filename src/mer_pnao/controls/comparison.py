@@ -67,7 +67,7 @@ def compare_methods(trial: Trial) -> Iterator[Contender]:
     trial = replace(trial, optimisation=of)
     pnao = _rounds(trial, of)
     yield from _at_sizes(PNAO, sizes, pnao)
-    dense = _rounds(trial, replace(of, pnao=replace(of.pnao, alpha=0.0, naor=0.0)))
+    dense = _rounds(trial, replace(of, pnao=replace(of.pnao, alpha=0.0, naor=0.0, rule="naor")))
     yield from _at_sizes(DENSE, sizes, dense)
     penalised: list[Round] = []
     scratch: dict[int, list[Round]] = {size: [] for size in sizes}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mer_pnao.foundations.errors import as_input_error
+from mer_pnao.foundations.errors import InputError, as_input_error
 from mer_pnao.outs.decisions import Decisions, read_predictions
 from mer_pnao.outs.names import DENSE, FINAL, MEAN_FUSION, PREDICTIONS, PROBE, PRUNED, SYSTEMS, further_seeds
 from mer_pnao.outs.networks import read_round
@@ -70,7 +70,12 @@ def run_nested(
         outer = make_folds(pool.emotion, pool.speakers, params.outer.folds, params.seed, dataset.labels)
     trains = [pool.select(np.flatnonzero(outer != fold)) for fold in folds]
     # What the clips do not allow is said before hours of training.
-    inner_folds = [folds_of(train, params, dataset.labels) for train in trains]
+    inner_folds = []
+    for fold, train in enumerate(trains):
+        try:
+            inner_folds.append(folds_of(train, params, dataset.labels))
+        except InputError as error:
+            raise InputError(f"without the clips of outer fold {fold}, {error}") from error
     if not all(learns_valence(train.valence, inner) for train, inner in zip(trains, inner_folds, strict=True)):
         pool = pool.without_valence()
     parts = [(pool.select(np.flatnonzero(outer != fold)), pool.select(np.flatnonzero(outer == fold))) for fold in folds]

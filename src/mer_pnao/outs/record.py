@@ -44,6 +44,7 @@ class Settings(BaseModel):
     ratio: float | None = None
     scorers: bool | None = None
     stop_early: bool | None = None
+    probe_c: float | None = None
     rounds: int | None = None  # of pruning, at most: as asked for
     fusion: str | None = None
     seed: int | None = None  # of the training

@@ -79,12 +79,16 @@ class EvaluationParams:
     """How results are compared."""
 
     resamples: int = 2000  # of the paired bootstrap; P is exact to about .01
-    probe_c: float = 0.05  # inverse L2 strength of the linear probe's logistic regression
+    # Inverse L2 strengths of the linear probe's logistic regression; that of the best Train&Val Com is taken.
+    probe_c: tuple[float, ...] = (0.01, 0.05, 0.2)
     probe_ridge: float = 100.0  # L2 strength of its ridge regression of valence
 
     def __post_init__(self) -> None:
         between("resamples", self.resamples, 100, 100_000)
-        above("probe_c", self.probe_c, 0)
+        if not self.probe_c:
+            raise ValueError("probe_c must name at least one strength, got none")
+        for strength in self.probe_c:
+            above("probe_c", strength, 0)
         above("probe_ridge", self.probe_ridge, 0)
 
 

@@ -1,6 +1,6 @@
 """The settings of Algorithm 1."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mer_pnao.foundations.checks import at_least, between, one_of
 
@@ -33,3 +33,8 @@ class PnaoConfig:
         at_least("min_nodes", self.min_nodes, 1)
         one_of("rule", self.rule, RULES)
         between("ratio", self.ratio, 0, 1, ends="()")
+
+    def of_a_round(self) -> dict[str, float | int | str | bool]:
+        """What a pruned round is made with: not how many there are, and of NAOR and ratio what the rule reads."""
+        unread = {"rounds", "ratio" if self.rule == "naor" else "naor"}
+        return {name: value for name, value in asdict(self).items() if name not in unread}

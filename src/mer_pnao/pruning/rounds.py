@@ -4,7 +4,7 @@ Shapes: M branches, N training clips, C classes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -153,7 +153,7 @@ def next_round(of: Optimisation, version: str, last: Round | None = None) -> Pla
             version, of.examples.digest(), of.folds.tolist(), of.blueprint, of.training, of.pnao.alpha, of.seed
         )
     else:
-        key = hash_of(last.key, replace(of.pnao, rounds=0))  # however many rounds are to follow
+        key = hash_of(last.key, of.pnao.of_a_round())
     number = 0 if last is None else last.number + 1
     return PlannedRound(of, number, key, fold_tasks(of, number, last))
 

@@ -1,7 +1,6 @@
 """A corpus as the science takes it: manifest and feature sets joined, a set of examples a split."""
 
 import hashlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -57,33 +56,42 @@ class Dataset:
 def dataset_of(params: Params) -> Dataset:
     """The profile's clips and features, without a valence where it cannot be learnt.
 
-    That is said on stderr, and so is how many values of test clips are cut for their distance to the training clips'.
     Raises InputError for what `load_dataset` refuses, and for clips that allow no folds.
     """
-    features = params.data / "features"
-    dataset = load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
-    for split, name, count in _cut_values(dataset):
-        far = f"farther than {FARTHEST:g} standard deviations from the training clips' mean"
-        print(
-            f"warning: {count} values of the set {name!r} in the split {split!r} lie {far}, and are cut",
-            file=sys.stderr,
-        )
+    dataset = whole_dataset_of(params)
     folds = folds_of(dataset.train, params, dataset.labels)
-    if learns_valence(dataset.train.valence, folds):
-        return dataset
-    if dataset.train.has_valence or any(each.has_valence for each in dataset.tests.values()):
-        print(f"warning: {UNLEARNT}", file=sys.stderr)
-    return dataset.without_valence()
+    return dataset if learns_valence(dataset.train.valence, folds) else dataset.without_valence()
+
+
+def whole_dataset_of(params: Params) -> Dataset:
+    """The same with all valences, and whatever folds the clips allow."""
+    features = params.data / "features"
+    return load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
+
+
+def remarks_on(params: Params) -> Iterator[str]:
+    """What a run leaves out of the profile's clips, as sentences without a full stop; raises what `dataset_of` does."""
+    dataset = whole_dataset_of(params)
+    for split, name, count in _cut_values(dataset):
+        far = f"farther than {FARTHEST:g} standard deviations from the training clips' mean, and are cut"
+        yield f"{count} values of the set {name!r} in the split {split!r} lie {far}"
+    has_valence = any(each.has_valence for each in (dataset.train, *dataset.tests.values()))
+    if has_valence and not learns_valence(dataset.train.valence, folds_of(dataset.train, params, dataset.labels)):
+        yield UNLEARNT
 
 
 def _cut_values(dataset: Dataset) -> Iterator[tuple[str, str, int]]:
-    """Split and feature set of test clips with values that z-scoring cuts, and how many."""
+    """Split and feature set of test clips with values that z-scoring cuts, and how many.
+
+    Cut is also what differs in a dimension that is constant in training.
+    """
     for name, vectors in dataset.train.features.items():
         scale = ZScore(vectors.shape[1])
         scale.fit(torch.from_numpy(vectors))
         for split, examples in dataset.tests.items():
-            scaled = scale(torch.from_numpy(examples.features[name]))
-            if count := int((scaled.abs() == FARTHEST).sum()):
+            values = torch.from_numpy(examples.features[name])
+            far, constant = scale(values).abs() == FARTHEST, scale.std.isinf() & (values != scale.mean)
+            if count := int((far | constant).sum()):
                 yield split, name, count
 
 

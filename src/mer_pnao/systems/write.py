@@ -52,15 +52,14 @@ def write_round(
     pnao = asked.pnao
     left = [network.kept(pnao.scorers) for network in networks]
     kept = {name: (float(np.mean([len(each[name]) for each in left])), _dense_nodes(name, layers)) for name in left[0]}
-    pruned = pnao.rounds > 0
+    stated = {"rounds": pnao.rounds, **pnao.of_a_round()} if pnao.rounds else {"alpha": pnao.alpha}
     settings = Settings(
         profile=params.profile,
         algorithm=algorithm_version(),
         acoustic=params.features.acoustic,
         visual=params.features.visual,
         gathered=params.features.gathered,
-        alpha=pnao.alpha,
-        **{name: value if pruned else None for name, value in asdict(pnao).items() if name != "alpha"},
+        **dict.fromkeys(asdict(pnao)) | stated,
         fusion=finished.blueprint.fusion,
         seed=asked.seed,
         fold_seed=params.seed,
@@ -94,10 +93,11 @@ def _single(apart: Sequence[Decisions], examples: Examples) -> SingleNetworks:
     labelled = examples.labelled
     branches, weights = (np.stack([each.arrays[part][labelled] for each in apart]) for part in (3, 2))
     effect = fusion_effect(branches, weights, examples.emotion[labelled])
-    return SingleNetworks(scores=mean_scores([_scored(each, examples) for each in apart]), fusion=effect)
+    return SingleNetworks(scores=mean_scores([scored(each, examples) for each in apart]), fusion=effect)
 
 
-def _scored(decisions: Decisions, examples: Examples) -> Scores:
+def scored(decisions: Decisions, examples: Examples) -> Scores:
+    """The scores of the labelled clips."""
     labelled = examples.labelled
     chosen, valence = decisions.posterior[labelled].argmax(axis=1), decisions.valence[labelled]
     return score(examples.emotion[labelled], chosen, examples.valence[labelled], valence)
@@ -121,7 +121,7 @@ def write_decisions(
         tables.append(predictions_table(examples.names, split, decisions, dataset.labels, branches))
         branch_tables.append(branches_table(examples.names, split, decisions, dataset.labels, branches))
         if examples.labelled.any():
-            scores[split] = _scored(decisions, examples)
+            scores[split] = scored(decisions, examples)
     pd.concat(tables).to_csv(directory / PREDICTIONS, index=False)
     if branches:
         pd.concat(branch_tables).to_csv(directory / BRANCHES, index=False)

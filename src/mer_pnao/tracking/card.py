@@ -100,7 +100,8 @@ def _headline(finished: Finished) -> str:
     if of_round.number == 0:
         return f"{title}, round 0, not pruned: {scores}, {size}"
     of = "" if asked.rounds is None else f" of {asked.rounds}"
-    return f"{title}, round {of_round.number}{of}, naor {asked.naor}: {scores}, {size}"
+    share = f"naor {asked.naor}" if asked.naor is not None else f"{asked.ratio} of the {asked.rule} a round"
+    return f"{title}, round {of_round.number}{of}, {share}: {scores}, {size}"
 
 
 def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> Iterator[str]:

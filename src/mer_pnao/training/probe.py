@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from mer_pnao.network.emotion_network import FARTHEST
 from mer_pnao.training.examples import Examples
 
 
@@ -38,12 +39,19 @@ class LinearProbe:
 def fit_probe(examples: Examples, c: float, ridge: float) -> LinearProbe:
     """Fit on z-scored features; `c` is the logistic regression's inverse L2 strength, `ridge` the ridge's strength."""
     rows = concatenated(examples)
-    emotion = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=2000)).fit(rows, examples.emotion)
+    logistic = LogisticRegression(C=c, max_iter=2000)
+    emotion = make_pipeline(StandardScaler(), _within_reach(), logistic).fit(rows, examples.emotion)
     known = np.isfinite(examples.valence)
     valence = None
     if known.any():
-        valence = make_pipeline(StandardScaler(), Ridge(alpha=ridge)).fit(rows[known], examples.valence[known])
+        ridged = make_pipeline(StandardScaler(), _within_reach(), Ridge(alpha=ridge))
+        valence = ridged.fit(rows[known], examples.valence[known])
     return LinearProbe(emotion, valence, examples.classes)
+
+
+def _within_reach() -> FunctionTransformer:
+    """As the networks see the z-scored features, see `ZScore`."""
+    return FunctionTransformer(np.clip, kw_args={"a_min": -FARTHEST, "a_max": FARTHEST})
 
 
 def concatenated(examples: Examples) -> NDArray[np.float64]:
