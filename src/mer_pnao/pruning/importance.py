@@ -10,8 +10,8 @@ def node_importance(weight: Tensor) -> Tensor:
 
     Equation 10: gamma(l, j) = (1 / N_l) sum_n |Theta_l(j, n)|. The paper calls it an L1 norm, but divides by the number
     of columns. That does not make layers of different fan-in comparable: initial weights, and so these means, shrink
-    with its square root, and under one threshold for all layers the widest fall first (docs/findings.md). A row is a
-    node (`nn.Linear` keeps one a row).
+    with its square root, and under one threshold for all layers the widest fall first (docs/findings_log.md). A row is
+    a node (`nn.Linear` keeps one a row).
 
     Raises ValueError for a weight that is not a matrix or has no columns.
     """
