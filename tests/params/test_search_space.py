@@ -15,6 +15,7 @@ from mer_pnao.search.sampler import OnGrid
 from mer_pnao.search.trial import draw, with_values
 
 PROFILE = Path(__file__).parents[2] / "profiles/demo.yaml"
+PROFILES = sorted(PROFILE.parent.glob("*.yaml"))
 
 
 def test_a_grid_has_both_ends_and_equal_ratios() -> None:
@@ -25,6 +26,14 @@ def test_a_grid_has_both_ends_and_equal_ratios() -> None:
     ratios = [after / before for before, after in pairwise(odd)]
     assert all(math.isclose(ratio, (odd[-1] / odd[0]) ** (1 / 8), rel_tol=0.01) for ratio in ratios)
     assert LogGrid(0.3, 0.3, 1).values == (0.3,)
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_a_profiles_space_holds_its_own_values_and_its_budget_no_more_than_the_space(path: Path) -> None:
+    params = load_params(path)
+    for knob in params.search.knobs():
+        assert knob.holds(getattr(getattr(params, knob.section), knob.name)), knob.name
+    assert params.search.trials <= params.search.points + 1, "its own values may lie between the grid's points"
 
 
 @pytest.mark.parametrize(
