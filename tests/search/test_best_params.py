@@ -47,6 +47,7 @@ def record_of(root: Path, *trials: TrialRecord, **change: object) -> StudyRecord
         "trials": trials,
         "importances": {},
         "lost": 0,
+        "diverged": 0,
         "seconds": 3.0,
     }
     return StudyRecord(**(content | change))  # type: ignore[arg-type]

@@ -155,6 +155,7 @@ def test_an_experiment_in_a_copy_is_tracked_with_its_own_lineage(
             trials=(trial,),
             importances={},
             lost=0,
+            diverged=0,
             seconds=1.0,
         )
     )

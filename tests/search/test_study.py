@@ -13,10 +13,14 @@ import pytest
 from optuna import Study
 from optuna.trial import FixedTrial, TrialState
 
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.report.search import sentences
 from mer_pnao.search.reading import read_record
+from mer_pnao.search.run import Budget, search_profile
 from mer_pnao.search.runner import open_search
+from mer_pnao.search.sampler import DIVERGED
 from mer_pnao.search.storage import open_storage
 from mer_pnao.search.study import (
     ERROR,
@@ -147,15 +151,8 @@ def start_worker(project: Path, task: Task, url: str | None, budget: int) -> int
         os._exit(1)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("budget", [4, 6, 40])
-def test_no_point_is_tried_twice_and_a_small_space_is_covered_and_ends(
-    task: Task, project: Path, budget: int, workers: int
-) -> None:
-    assert task.params.search.points == len(SPACE)
-    storage, registry = open_storage(project, None)
-    study, _ = find_or_create(storage, registry, task)
-    children = [start_worker(project, task, None, budget) for _ in range(workers)]
+def await_workers(children: list[int]) -> None:
+    """Wait until all have done their work."""
     deadline = time.monotonic() + 60
     while children:
         for child in children[:]:
@@ -167,6 +164,17 @@ def test_no_point_is_tried_twice_and_a_small_space_is_covered_and_ends(
                 os.kill(child, signal.SIGKILL)
                 raise AssertionError("a worker waits for ever")
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("budget", [4, 6, 40])
+def test_no_point_is_tried_twice_and_a_small_space_is_covered_and_ends(
+    task: Task, project: Path, budget: int, workers: int
+) -> None:
+    assert task.params.search.points == len(SPACE)
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    await_workers([start_worker(project, task, None, budget) for _ in range(workers)])
     points = finished_points(study)
     assert points.total() == len(study.trials) == min(budget, 6)
     assert points <= SPACE
@@ -209,6 +217,60 @@ def test_where_a_trial_failed_by_itself_a_later_one_may_be_and_the_search_ends(
     study = open_study(storage, task)
     work(study, registry, 40, task, DiskRoundStore(project / "work/rounds"))
     assert finished_points(study) == SPACE
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_point_that_diverges_is_tried_once_and_a_covered_search_ends(
+    project: Path, change: Callable[..., None], workers: int
+) -> None:
+    change("search", "learning_rate", "[0.02, 1.0e+38]")
+    params = load_params(project / "params.yaml")
+    assert params.search.points == 12
+    task = load_task(params, (COM,))
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    await_workers([start_worker(project, task, None, 40) for _ in range(workers)])
+    record = search_profile(params, (COM,), Budget(40, workers))
+    assert Counter((each.values["naor"], each.values["alpha"]) for each in record.trials) == SPACE
+    assert {each.values["learning_rate"] for each in record.trials} == {0.02}
+    assert record.chosen is not None
+    assert f"trial: {record.chosen.number}\n" in (project / "best_params.yaml").read_text()
+    assert "6 more diverged, and will not be tried again." in sentences(record)
+    failed = study.get_trials(states=(TrialState.FAIL,))
+    assert Counter((trial.params["naor"], trial.params["alpha"]) for trial in failed) == SPACE
+    reasons = {trial.user_attrs[DIVERGED] for trial in failed}
+    assert reasons == {"training diverged in epoch 0: learning_rate 1e+38 is too high"}
+    assert len(study.trials) == finished_trials(study) == 12
+
+
+def test_a_kill_after_a_divergence_does_not_bring_its_trial_back(task: Task, project: Path) -> None:
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    with registry.register("a"):
+        trial = claim(study, registry, "a", 3, task)
+        assert trial is not None
+        trial.set_user_attr(DIVERGED, "training diverged")  # the last thing that the killed worker did
+        assert finished_trials(study) == 0
+    assert requeue_lost(study, registry) == 0
+    assert (len(study.trials), finished_trials(study)) == (1, 1)
+
+
+def test_trainings_that_diverge_are_spent_also_between_the_grids_points(
+    project: Path, change: Callable[..., None]
+) -> None:
+    change("search", "learning_rate", "[1.0e+36, 1.0e+38]")
+    change("training", "learning_rate", "1.0e+37")
+    params = load_params(project / "params.yaml")
+    task = load_task(params, (COM,))
+    storage, registry = open_storage(project, None)
+    study, _ = find_or_create(storage, registry, task)
+    for budget in (3, 12):
+        work(open_study(storage, task), registry, budget, task, DiskRoundStore(project / "work/rounds"))
+        assert len(study.trials) == finished_trials(study) == budget
+    assert study.trials[0].params["learning_rate"] == 1e37
+    with pytest.raises(InputError, match=r"has no trial that ran to its end \(13 diverged\), and so nothing"):
+        search_profile(params, (COM,), Budget(40, 1))  # a worker of its own takes the last point
+    assert len({tuple(trial.params.values()) for trial in study.trials}) == len(study.trials) == 13
 
 
 @pytest.mark.parametrize("kind", ["journal", "postgres"])

@@ -91,6 +91,7 @@ def summary(record: StudyRecord) -> dict[str, Any]:
         "trials": len(record.trials),
         "pruned": sum(not each.complete for each in record.trials),
         "lost": record.lost,
+        "diverged": record.diverged,
         "seconds": record.seconds,
         "hit_rate": record.hit_rate,
         "chosen": chosen and _facts(chosen),
@@ -122,6 +123,8 @@ def sentences(record: StudyRecord) -> list[str]:
     said.append(f"{record.hit_rate:.0%} of their rounds were known already.".replace("%", " %", 1))
     if record.lost:
         said.append(f"{record.lost} lost their worker and were done again.")
+    if record.diverged:
+        said.append(f"{record.diverged} more diverged, and will not be tried again.")
     if record.chosen and record.own:
         before = record.own.best.com
         gain = "" if record.chosen.own else f"Com {record.chosen.best.com - before:+.4f} against the {before:.4f} of "

@@ -45,7 +45,10 @@ def write_best(record: StudyRecord, path: Path) -> None:
     """Write the chosen trial of a study, whole or not at all. Raises InputError when no trial ran to its end."""
     chosen = record.chosen
     if chosen is None:
-        raise InputError(f"the study {record.name} has no trial that ran to its end, and so nothing to write to {path}")
+        cause = f" ({record.diverged} diverged)" if record.diverged else ""
+        raise InputError(
+            f"the study {record.name} has no trial that ran to its end{cause}, and so nothing to write to {path}"
+        )
     content = BestParams(
         profile=record.profile,
         study=record.name,

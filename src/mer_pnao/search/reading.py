@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mer_pnao.params.search_space import SECTIONS
 from mer_pnao.search.record import RoundRecord, StudyRecord, TrialRecord
+from mer_pnao.search.sampler import has_diverged
 from mer_pnao.search.study import FINISHED, OWN, REPLACES
 from mer_pnao.search.trial import OUTCOME, Task, settings_of
 
@@ -32,6 +33,7 @@ def read_record(study: Study, task: Task) -> StudyRecord:
         trials=tuple(read_trial(trial) for trial in finished),
         importances=_importances(study),
         lost=sum(REPLACES in trial.user_attrs for trial in trials),
+        diverged=sum(map(has_diverged, trials)),
         seconds=(max(ends) - min(starts)).total_seconds() if finished else 0.0,
     )
 

@@ -69,6 +69,7 @@ class StudyRecord:
     trials: tuple[TrialRecord, ...]
     importances: Mapping[str, float]  # of each knob for Com, by PED-ANOVA; empty with too few trials
     lost: int  # trials whose worker was gone, which were done again
+    diverged: int  # trials that failed for good, for their training diverges
     seconds: float  # from the first trial's start to the last one's end
 
     @property

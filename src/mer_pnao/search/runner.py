@@ -113,6 +113,7 @@ def _watch(search: Search, workers: int, report: Callable[[], None]) -> None:
             report()
             for process in [each for each in running if each.poll() is not None]:
                 running.remove(process)
+                process.communicate()  # closes its input
                 if process.returncode > 0:
                     raise InputError(
                         f"a worker failed, as it says above; {search.finished} of {search.trials} trials are finished, "

@@ -14,10 +14,17 @@ from optuna.trial import FrozenTrial, TrialState
 from mer_pnao.params.search_space import Knob, Value
 from mer_pnao.pruning.keys import derived_seed
 
+DIVERGED = "diverged"  # a trial's user attribute: why it failed for good
+
 
 def values_of(trial: FrozenTrial) -> dict[str, Value]:
     """What a trial was enqueued with and has drawn."""
     return {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+
+
+def has_diverged(trial: FrozenTrial) -> bool:
+    """Whether a trial failed because its training diverges, as it would again."""
+    return trial.state == TrialState.FAIL and DIVERGED in trial.user_attrs
 
 
 def on_grid(values: Mapping[str, Value], knobs: Iterable[Knob]) -> bool:
@@ -28,8 +35,8 @@ def on_grid(values: Mapping[str, Value], knobs: Iterable[Knob]) -> bool:
 class OnGrid(BaseSampler):
     """TPE whose draws go, knob by knob, to the nearest value of the grid that leads to a point not yet taken.
 
-    A point is taken by a trial that is finished, given up, running or waiting. Where a failed one was, a later one may
-    be. A value's draw needs those of the knobs before it, in their order, and a grid with a free point left.
+    A point is taken by a trial that is finished, given up, diverged, running or waiting. Where one failed otherwise, a
+    later one may be. A value's draw needs those of the knobs before it, in their order, and a grid with a free point.
 
     Every trial draws with a seed of its own, made of the search's seed and the trial's number: a search that one
     worker does tries the same in the same order, however often it was interrupted between two trials.
@@ -77,5 +84,5 @@ class OnGrid(BaseSampler):
         """The grid's points that are taken."""
         for trial in study.get_trials(deepcopy=False):
             values = values_of(trial)
-            if trial.state != TrialState.FAIL and on_grid(values, self.knobs.values()):
+            if (trial.state != TrialState.FAIL or has_diverged(trial)) and on_grid(values, self.knobs.values()):
                 yield tuple(values[name] for name in self.knobs)

@@ -11,11 +11,11 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.pruners import NopPruner, PercentilePruner
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from mer_pnao.pruning.keys import hash_of
 from mer_pnao.pruning.pnao import algorithm_version
-from mer_pnao.search.sampler import OnGrid, on_grid, values_of
+from mer_pnao.search.sampler import DIVERGED, OnGrid, has_diverged, on_grid, values_of
 from mer_pnao.search.storage import WorkerRegistry
 from mer_pnao.search.trial import COM, PARAMETERS, Task, draw, settings_of
 
@@ -104,8 +104,12 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def finished_trials(study: Study) -> int:
-    """How many trials count: those that ran to their end, and those that were given up."""
-    return len(study.get_trials(deepcopy=False, states=FINISHED))
+    """How many trials count: those that ran to their end, those that were given up, and those that diverged."""
+    return sum(map(_counts, study.get_trials(deepcopy=False)))
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    return trial.state in FINISHED or has_diverged(trial)
 
 
 def wanted_trials(study: Study, task: Task, budget: int) -> int:
@@ -125,8 +129,9 @@ def claim(study: Study, registry: WorkerRegistry, worker: str, budget: int, task
     """
     with registry.exclusive():
         _requeue_lost(study, registry)
-        taken = study.get_trials(deepcopy=False, states=(*FINISHED, TrialState.RUNNING))
-        if len(taken) >= wanted_trials(study, task, budget):
+        trials = study.get_trials(deepcopy=False)  # of one moment, for a running one may finish any time
+        taken = sum(_counts(trial) or trial.state == TrialState.RUNNING for trial in trials)
+        if taken >= wanted_trials(study, task, budget):
             return None
         trial = study.ask()
         draw(trial, task.drawn)  # in here, so that nobody draws the same
@@ -151,7 +156,9 @@ def _requeue_lost(study: Study, registry: WorkerRegistry) -> int:
     lost = [
         trial
         for trial in trials
-        if trial.state == TrialState.FAIL and ERROR not in trial.user_attrs and trial.number not in replaced
+        if trial.state == TrialState.FAIL
+        and not {ERROR, DIVERGED} & trial.user_attrs.keys()
+        and trial.number not in replaced
     ]
     for trial in lost:
         # One that never signed may have drawn a part, which need not lead to a free point.

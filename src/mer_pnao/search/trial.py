@@ -8,7 +8,7 @@ import numpy as np
 from optuna import Trial, TrialPruned
 from optuna.trial import FixedTrial
 
-from mer_pnao.foundations.errors import InputError, as_input_error
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.params.profile import Params
 from mer_pnao.params.search_space import CONFIGS, SECTIONS, Knob, Value
@@ -18,7 +18,6 @@ from mer_pnao.systems.cost import parameters
 from mer_pnao.systems.dataset import dataset_of
 from mer_pnao.systems.optimisation import optimisation_of
 from mer_pnao.training.examples import Examples
-from mer_pnao.training.fit import DivergenceError
 
 SYSTEM = "enf_pnao"  # what is searched for: the paper's own, entropy fusion shrunk by PNAO
 COM, PARAMETERS = "com", "parameters"  # the objectives
@@ -96,13 +95,12 @@ def by_section(values: Mapping[str, Value]) -> dict[str, dict[str, Value]]:
     return sections
 
 
-@as_input_error(DivergenceError)
 def objective(trial: Trial | FixedTrial, task: Task, store: CountingStore) -> tuple[float, ...]:
     """The value of each objective after N rounds, N the best of the space's range, chosen as everywhere by Com.
 
     All rounds of the range are trained. With one objective the Com of each round in it is reported, and Optuna may give
     the trial up: raises TrialPruned. The user attribute OUTCOME grows round by round, so that a killed trial shows how
-    far it came. Raises InputError when a training diverges.
+    far it came. Raises DivergenceError.
     """
     low, high = task.params.search.rounds.low, task.params.search.rounds.high
     run = optimisation_of(SYSTEM, task.train, with_values(task.params, {**draw(trial, task.drawn), "rounds": high}))

@@ -23,10 +23,12 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import work_folder
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
+from mer_pnao.search.sampler import DIVERGED
 from mer_pnao.search.storage import WorkerRegistry, open_storage
 from mer_pnao.search.storage_errors import FAILURES, failures_named
 from mer_pnao.search.study import ERROR, OBJECTIVES, claim, finished_trials, open_study, study_name, tell, wanted_trials
 from mer_pnao.search.trial import CountingStore, Task, load_task, objective
+from mer_pnao.training.fit import DivergenceError
 
 STORAGE = "MER_SEARCH_STORAGE"  # the variable that holds the storage's URL: its password is nobody else's to read
 _PAUSE = 0.5  # seconds between two polls of trials that others run
@@ -51,6 +53,8 @@ def work(study: Study, registry: WorkerRegistry, budget: int, task: Task, store:
 def run_trial(study: Study, trial: Trial, task: Task, store: CountingStore) -> None:
     """Run a trial and tell the study. A failure is recorded, too, and raised: it would meet the next trial as well.
 
+    But for a training that diverges: that is what its point gives, and the next trial's need not.
+
     A failure of the storage is none of the trial's, which is then found as lost and done again.
     """
     try:
@@ -59,6 +63,10 @@ def run_trial(study: Study, trial: Trial, task: Task, store: CountingStore) -> N
         tell(study, trial.number, TrialState.PRUNED)
     except UpdateFinishedTrialError:  # cut off from the server, and replaced
         return
+    except DivergenceError as error:
+        with suppress(UpdateFinishedTrialError):
+            trial.set_user_attr(DIVERGED, str(error))
+        tell(study, trial.number, TrialState.FAIL)
     except FAILURES:
         raise
     except Exception as error:
