@@ -9,7 +9,6 @@ from mer_pnao.evaluation.calibration import (
     errors_if_calibrated,
     expected_calibration_error,
     reliability,
-    surest_branch,
 )
 
 
@@ -116,44 +115,6 @@ def test_by_chance_it_is_what_labels_drawn_from_the_posteriors_give() -> None:
 
 def test_certain_posteriors_have_no_error_by_chance() -> None:
     assert errors_if_calibrated(np.eye(3), draws=20).tolist() == [0] * 20
-
-
-SURE, UNSURE, OTHER = [0.9, 0.1], [0.6, 0.4], [0.3, 0.7]
-
-
-def test_the_surest_branch_hand_worked() -> None:
-    posteriors = [
-        [SURE, UNSURE, UNSURE],  # all the same: left out
-        [SURE, OTHER, UNSURE],  # the surest is right, and so are two of three
-        [SURE, OTHER, OTHER],  # the surest is wrong, two of three are right
-        [UNSURE, OTHER, UNSURE],  # the surest (second) is right alone
-    ]
-    found = surest_branch(posteriors, [0, 0, 1, 1])
-    assert found.clips == 3
-    assert found.surest == pytest.approx(2 / 3)
-    assert found.average == pytest.approx((2 / 3 + 2 / 3 + 1 / 3) / 3)
-    gains = [1 - 2 / 3, 0 - 2 / 3, 1 - 1 / 3]
-    assert found.gain == pytest.approx(np.mean(gains))
-    for groups, units in ((None, [[0], [1], [2]]), (["x", "a", "b", "a"], [[0, 2], [1]])):
-        taken = np.random.default_rng(5).integers(len(units), size=(300, len(units)))
-        drawn = [np.mean([gains[clip] for unit in each for clip in units[unit]]) for each in taken]
-        again = surest_branch(posteriors, [0, 0, 1, 1], 300, 5, groups=groups)
-        assert (again.gain_low, again.gain_high) == pytest.approx(np.percentile(drawn, [2.5, 97.5]))
-
-
-def test_an_entropy_of_certain_branches_is_zero_and_the_first_of_equal_ones_is_taken() -> None:
-    found = surest_branch([[[0.0, 1.0], [1.0, 0.0]]] * 2, [1, 1])
-    assert (found.clips, found.surest, found.average) == (2, 1.0, 0.5)
-
-
-def test_without_different_decisions_there_is_nothing_to_choose() -> None:
-    none = surest_branch([[SURE, UNSURE]], [0])
-    assert none == surest_branch(np.zeros((0, 2, 2)), [])
-    assert (none.clips, none.surest, none.gain, none.gain_low) == (0, None, None, None)
-    alone = surest_branch([[SURE, OTHER]], [0])
-    assert (alone.gain, alone.gain_low) == (0.5, None)
-    with pytest.raises(ValueError, match=r"takes \(N, M, C\) and \(N,\), got \(2, 2\) and \(2,\)"):
-        surest_branch([SURE, OTHER], [0, 0])
 
 
 def slow_interval(

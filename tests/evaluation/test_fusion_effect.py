@@ -49,6 +49,22 @@ def test_equal_weights_change_nothing() -> None:
     assert (found.changed, found.better, found.worse) == (0, 0, 0)
 
 
+def test_the_surest_branch_hand_worked() -> None:
+    sure, unsure, other, certain = [0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [1.0, 0.0]
+    branches = [
+        [sure, unsure, unsure],  # all the same: left out
+        [sure, other, unsure],  # the surest is right, and so are two of three
+        [sure, other, other],  # the surest is wrong, two of three are right
+        [unsure, other, unsure],  # the surest (second) is right alone
+        [[0.0, 1.0], certain, sure],  # the first of two certain ones is taken
+    ]
+    found = fusion_effect([branches], np.full((1, 5, 3), 1 / 3), [0, 0, 1, 1, 1])
+    assert (found.decisions, found.differ, found.surest_right) == (5, 4, 3)
+    assert found.average_right == pytest.approx((2 + 2 + 1 + 1) / 3)
+    nothing = fusion_effect(np.zeros((1, 0, 2, 2)), np.zeros((1, 0, 2)), [])
+    assert nothing == FusionEffect(0, 0, 0, 0, 0, 0, 0.0)
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"takes \(K, N, M, C\), \(K, N, M\) and \(N,\), got \(2, 3, 4\)"):
         fusion_effect(np.ones((2, 3, 4)), np.ones((2, 3)), np.zeros(3))

@@ -4,12 +4,12 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
 from mer_pnao.evaluation.bootstrap import Comparison
-from mer_pnao.evaluation.calibration import SurestBranch
+from mer_pnao.evaluation.fusion_effect import FusionEffect
 from mer_pnao.evaluation.scores import combine
+from mer_pnao.outs.record import SingleNetworks
 from mer_pnao.report import page as page_module
 from mer_pnao.report.calibration import _verdict, calibration
 from mer_pnao.report.evidence import read_evidence
@@ -61,18 +61,17 @@ def calibrations(evidence):
 
 @pytest.fixture
 def rendered(evidence, compared, calibrations, skipped):
-    def render(profile="mer2023", seeds=3, surest=None, of=evidence, **changes):
+    def render(profile="mer2023", seeds=3, of=evidence, **changes):
         changed = compared if of is evidence else compare_all(of, RESAMPLES, 0)
         changed = changed._replace(
             baseline=changed.baseline | changes,
             methods=changed.methods | changes if seeds == 3 else {},
             methods_probe=changed.methods_probe if seeds == 3 else {},
         )
-        judged = {name: replace(each, surest=surest) if surest else each for name, each in calibrations.items()}
         table = results_table(of, changed)
         names = [f"{kind}_{name}" for kind in ("confusion", "rounds", "weights") for name in evidence.systems]
         pictures = dict.fromkeys([*names, "reliability", "speakers"], b"\x89PNG")
-        return page(of, changed, table, judged, skipped, pictures, setting=Setting(profile, RESAMPLES, 0))
+        return page(of, changed, table, calibrations, skipped, pictures, setting=Setting(profile, RESAMPLES, 0))
 
     return render
 
@@ -186,24 +185,51 @@ def test_without_final_the_train_and_validation_score_chooses_the_headline(evide
     assert page_module._headline_system(kept).name == "enf"
 
 
-def choice(low, high, gain=0.1, clips=12):
-    return SurestBranch(clips, 0.6, 0.6 - gain, gain, low, high)
+def with_effect(evidence, name, effect):
+    """Every training's best round has the effect, as records of this version tell it."""
+
+    def told(system):
+        single = {"test": SingleNetworks(scores=combine(0.5, None), fusion=effect)}
+        best = system.best.model_copy(update={"round": system.best.round.model_copy(update={"single": single})})
+        return replace(system, best=best, repeats=tuple(map(told, system.repeats)))
+
+    return replace(evidence, systems=evidence.systems | {name: told(evidence.systems[name])})
 
 
-@pytest.mark.parametrize(
-    ("found", "words"),
-    [
-        (choice(0.02, 0.18), "In EnF <strong>it is</strong>: on the 12 of 160 training clips"),
-        (choice(-0.18, -0.02, gain=-0.1), "In EnF <strong>it is not</strong>"),
-        (choice(-0.02, 0.22), "In EnF this <strong>cannot be told</strong>"),
-        (choice(None, None, clips=1), "EnF's branches decide differently on a single training clip"),
-        (SurestBranch(0, None, None, None, None, None), "EnF's branches decide the same on every training clip"),
-    ],
-)
-def test_whether_entropy_is_to_be_trusted_is_what_the_interval_says(rendered, found, words):
-    text = html.unescape(" ".join(rendered(surest=found).split()))
-    assert words in text
-    assert ("the interval of the difference holds zero" in text) == (words.endswith("told</strong>"))
+def of_single_networks(text):
+    """The section's sentences and its table's rows."""
+    part = re.search("<h3>The surest branch(.*?)<h3>", text, re.DOTALL)
+    if not part:
+        return "", []
+    rows = re.findall(r'<tr><th scope="row">(.*?)</tr>', part[1], re.DOTALL)
+    return " ".join(html.unescape(part[1]).split()), [re.findall(r"<td>(.*?)</td>", row) for row in rows]
+
+
+def test_what_the_fusion_changes_is_counted_in_single_networks_on_the_test_clips(evidence, rendered):
+    of = with_effect(evidence, "enf", FusionEffect(400, 12, 7, 4, 50, 30, 20.0))
+    told, rows = of_single_networks(rendered(of=of))
+    assert "In EnF they decide differently in 150 of 1200 decisions" in told, "of three seeds"
+    assert "the surest branch is then right in 60 %, a branch at random in 40 %" in told
+    assert rows == [['150 <span class="soft">of 1200</span>', "60\xa0%", "40\xa0%", "36", "21", "12"]]
+    assert "<strong>" not in told
+    assert "of these trained models" not in told
+    assert "of these trained models" in of_single_networks(rendered(of=of, seeds=1))[0]
+
+
+def test_branches_that_decide_the_same_leave_nothing_to_the_fusion(evidence, rendered):
+    told, rows = of_single_networks(rendered(of=with_effect(evidence, "enf", FusionEffect(400, 0, 0, 0, 0, 0, 0.0))))
+    assert "EnF's branches decide the same on every clip" in told
+    assert rows == [['0 <span class="soft">of 1200</span>', "\N{EN DASH}", "\N{EN DASH}", "0", "0", "0"]]
+
+
+def test_attention_is_counted_and_not_asked_for_its_entropy(evidence, rendered):
+    told, rows = of_single_networks(rendered(of=with_effect(evidence, "pnao", FusionEffect(400, 9, 5, 4, 5, 3, 2.0))))
+    assert "In PNAO" not in told
+    assert len(rows) == 1
+
+
+def test_records_of_earlier_versions_tell_nothing_of_single_networks(rendered):
+    assert of_single_networks(rendered()) == ("", [])
 
 
 def test_the_calibration_of_a_system_is_its_test_predictions(evidence, calibrations):
@@ -214,12 +240,7 @@ def test_the_calibration_of_a_system_is_its_test_predictions(evidence, calibrati
     pairs = (sure[right][:, None] > sure[~right][None, :]).mean()  # no two are equal here
     assert found.separation == pytest.approx(pairs)
     assert list(found.branches) == ["hubert-18", "hubert-19", "hubert-20"]
-    assert found.surest.clips > 10
-    differ = np.ptp(system.single_branches.argmax(axis=2), axis=1) > 0  # out of fold, one network a clip
-    assert found.surest.clips == differ.sum()
-    assert len(differ) == len(evidence.trainval)
-    probe = calibrations["linear_probe"]
-    assert (probe.branches, probe.surest) == ({}, None)
+    assert calibrations["linear_probe"].branches == {}
 
 
 def test_a_direction_is_named_only_where_it_makes_up_most_of_an_error_beyond_chance():
@@ -265,3 +286,5 @@ def test_the_calibration_error_has_its_interval(calibrations, rendered):
     each = calibrations["enf"]
     text = rendered()
     assert f"<td>{number(each.error)}</td><td>{number(each.low, 2)} … {number(each.high, 2)}</td>" in text
+    assert "bootstrap<br>interval</th>" in text
+    assert "with few speakers holds the true ECE less often than that" in " ".join(text.split())

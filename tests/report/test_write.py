@@ -229,7 +229,7 @@ def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, sk
     for name, numbers in systems.items():
         of_branches = [] if name == "linear_probe" else [f"ece_{branch}" for branch in BRANCHES]
         first = ["trainval_com", "dis", "dim", "com", "p_better_than_probe", "parameters_ratio"]
-        assert list(numbers) == [*first, "ece_95_low", "ece_95_high", "ece", *of_branches]
+        assert list(numbers) == [*first, "ece_interval_low", "ece_interval_high", "ece", *of_branches]
         for key in set(first) - {"p_better_than_probe"}:
             value = np.nan if numbers[key] is None else numbers[key]
             assert value == pytest.approx(table.loc[name, key], abs=1e-9, nan_ok=True)
@@ -245,7 +245,7 @@ def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, sk
         assert numbers["ece"] == pytest.approx(calibration_error(predictions, test), abs=1e-6)
         if name in ("linear_probe", "final"):
             ends = calibration_interval(predictions, test, 300, 7)
-            assert [numbers["ece_95_low"], numbers["ece_95_high"]] == pytest.approx(ends, abs=1e-6)
+            assert [numbers["ece_interval_low"], numbers["ece_interval_high"]] == pytest.approx(ends, abs=1e-6)
         for branch in BRANCHES if of_branches else ():
             folder = models / name / {"pnao": "round-01", "enf_pnao": "round-01", "final": ""}.get(name, "round-00")
             rows = pd.read_csv(folder / "branches.csv").query("split == 'test' and branch == @branch")

@@ -6,14 +6,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mer_pnao.corpus.manifest import speakers_of
-from mer_pnao.evaluation.calibration import (
-    SurestBranch,
-    error_interval,
-    errors_if_calibrated,
-    expected_calibration_error,
-    surest_branch,
-)
-from mer_pnao.outs.names import FUSION
+from mer_pnao.evaluation.calibration import error_interval, errors_if_calibrated, expected_calibration_error
 from mer_pnao.report.evidence import Evidence, System
 
 _DRAWS = 1000  # of the error that chance alone gives
@@ -26,13 +19,12 @@ class Calibration:
     accuracy: float  # share of right decisions
     top: float  # mean top posterior
     error: float  # expected calibration error of the joint posterior
-    low: float  # of its 95 % interval, which takes off what chance adds to an error and may lie below it
+    low: float  # of its bootstrap interval, which takes off what chance adds to an error and may lie below it
     high: float
     chance: float  # the error that a calibrated system stays below in 95 % of such test splits
     verdict: str  # "calibrated" when the error is within chance, else "overconfident", "underconfident" or "uneven"
     separation: float | None  # area under the ROC curve of 1 - H / log C for right against wrong; None if all are alike
     branches: dict[str, float]  # expected calibration error of each branch
-    surest: SurestBranch | None  # out of fold, of one network a clip; None where no branches are fused
 
 
 def calibration(evidence: Evidence, system: System, resamples: int, seed: int) -> Calibration:
@@ -54,16 +46,7 @@ def calibration(evidence: Evidence, system: System, resamples: int, seed: int) -
         verdict=_verdict(error, chance, top - accuracy),
         separation=float(roc_auc_score(right, system.test["confidence"])) if both else None,
         branches={branch: expected_calibration_error(each, truth) for branch, each in system.branches.items()},
-        surest=_surest(evidence, system, resamples, seed),
     )
-
-
-def _surest(evidence: Evidence, system: System, resamples: int, seed: int) -> SurestBranch | None:
-    if system.name not in FUSION or len(system.branches) < 2:
-        return None
-    truth = evidence.trainval
-    emotion, groups = evidence.classes(truth["discrete"]), speakers_of(truth)
-    return surest_branch(system.single_branches, emotion, resamples, seed, groups=groups)
 
 
 def _verdict(error: float, chance: float, excess: float) -> str:

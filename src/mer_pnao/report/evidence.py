@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mer_pnao.corpus.manifest import speakers_of
+from mer_pnao.evaluation.fusion_effect import FusionEffect
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.decisions import read_predictions, read_table
 from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, SYSTEMS, TITLES, TRAINVAL, WEIGHTS, further_seeds
@@ -33,7 +34,6 @@ class System:
     trainval: pd.DataFrame  # out-of-fold predictions: name, discrete, valence, confidence, posterior_<label>
     test: pd.DataFrame
     branches: dict[str, NDArray[np.float64]]  # branch -> its posteriors (N, C) for the test clips; empty without any
-    single_branches: NDArray[np.float64]  # (N, M, C) for the training clips, each by the one network that held it out
     repeats: tuple["System", ...] = ()  # the same system trained with the further seeds
     others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # as test, for each further split
     split: str = "test"  # that `test` is of
@@ -57,6 +57,12 @@ class System:
     def single(self) -> SingleNetworks | None:
         """What the best round's networks do each by itself on the test clips."""
         return self.best.round.single.get(self.split) if self.best.round else None
+
+    @property
+    def fusion_effect(self) -> FusionEffect | None:
+        """What the fusion changes in them, over the networks of all trainings; None where no record tells."""
+        found = [each.single.fusion for each in self.trainings if each.single]
+        return sum(found[1:], found[0]) if found else None
 
     @property
     def parameters_total(self) -> int | None:
@@ -202,6 +208,5 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
         trainval=trainval,
         test=test,
         branches={branch: of_branches[:, place] for place, branch in enumerate(predictions.branches)},
-        single_branches=predictions.branch_posteriors(TRAINVAL, trainval["name"].tolist()),
         others=tests,
     )

@@ -207,8 +207,8 @@ def system_figures(
             **asdict(compared.baseline[name].scores),
             "p_better_than_probe": compared.probe[name].p_better,
             "parameters_ratio": system.best.parameters_ratio,
-            "ece_95_low": calibrated.low,
-            "ece_95_high": calibrated.high,
+            "ece_interval_low": calibrated.low,
+            "ece_interval_high": calibrated.high,
             "ece": calibrated.error,
             **{f"ece_{branch}": error for branch, error in calibrated.branches.items()},
             **{
