@@ -24,7 +24,15 @@ def main() -> None:
     with progress("nested rounds", total_rounds(params)) as done:
         tested = list(run_nested(dataset, params, store, work / "nested", parallel_map(usable_cores()), done))
     evaluation = params.evaluation
-    table = write_nested(tested, dataset.labels, params.profile, evaluation.resamples, params.seed, Path("reports"))
+    table = write_nested(
+        tested,
+        dataset.labels,
+        params.profile,
+        evaluation.resamples,
+        params.seed,
+        Path("reports"),
+        probe_in_final=params.final.probe,
+    )
     print_nested(table, Console())
 
 

@@ -138,9 +138,13 @@ def test_what_is_written_says_how_it_came_about(tested: list[OuterResult], tmp_p
     assert page.count("of 480") == 5  # systems that fuse branches, the plain mean among them
     assert len((tmp_path / "nested/predictions.csv").read_text().splitlines()) == 1 + 120 * (1 + 2 * 6)
     assert (tmp_path / "nested/speakers.png").read_bytes().startswith(b"\x89PNG")
+    assert "Final with the probe" not in page
     alone = [each for each in tested if each.seed in (None, 0)]
-    write_nested(alone, LABELS, "tiny", 100, 0, tmp_path / "one")
-    assert "One training seed: this tells of these trained models" in (tmp_path / "one/nested/index.html").read_text()
+    write_nested(alone, LABELS, "tiny", 100, 0, tmp_path / "one", probe_in_final=True)
+    page = (tmp_path / "one/nested/index.html").read_text()
+    assert '<th scope="row">Final with the probe</th>' in page
+    assert "Half of Final's decision is the linear probe's" in page
+    assert "One training seed: this tells of these trained models" in page
 
 
 def test_of_unknown_speakers_clips_are_drawn_and_the_table_says_so(tested: list[OuterResult], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from mer_pnao.evaluation.bootstrap import Comparison
 from mer_pnao.evaluation.fusion_effect import FusionEffect
 from mer_pnao.evaluation.scores import combine
-from mer_pnao.outs.record import SingleNetworks
+from mer_pnao.outs.record import Member, SingleNetworks
 from mer_pnao.report import page as page_module
 from mer_pnao.report.calibration import _verdict, calibration
 from mer_pnao.report.evidence import read_evidence
@@ -173,6 +173,33 @@ def test_a_probe_that_wins_is_told(rendered):
     words = "the networks have not earned their size"
     assert words in " ".join(rendered(linear_probe=comparison(0.35, 0.3, 0.4, 1.0)).split())
     assert words not in " ".join(rendered().split())
+
+
+def with_probe(evidence):
+    """Final mixes the linear probe, as `final.probe` asks for."""
+    final = evidence.systems["final"]
+    members = (Member(system="pnao", round=1, weight=0.5), Member(system="linear_probe", round=None, weight=0.5))
+    settings = final.best.settings.model_copy(update={"members": members})
+    changed = replace(final, best=final.best.model_copy(update={"settings": settings}))
+    return replace(evidence, systems=evidence.systems | {"final": changed})
+
+
+def test_a_final_with_the_probe_says_so_and_does_not_answer_for_the_networks(evidence, rendered):
+    probe = comparison(0.35, 0.3, 0.4, 1.0)
+    final = replace(probe, scores=combine(0.96, None))
+    plain = " ".join(rendered(linear_probe=probe, final=final).split())
+    assert "not earned their size" not in plain
+    assert not re.search("Final with|the linear probe too|and the linear probe's", plain)
+    text = " ".join(rendered(of=with_probe(evidence), linear_probe=probe, final=final).split())
+    assert "<h1>Final with the probe scores Com" in text
+    assert "Half of Final with the probe's decision is the linear probe's" in html.unescape(text)
+    assert "The linear probe by itself does at least as well as EnF + PNAO (0.950 and" in text
+    assert '<th scope="row">Final with the probe</th>' in text
+    assert "its decision is the plain mean of that and the linear probe's. The linear probe is" in text
+    assert "Final counts all that it mixes, the linear probe too." in text
+    assert "the linear probe, the other half of its decision, has no branches" in text
+    lost = rendered(of=with_probe(evidence), linear_probe=comparison(-0.5, -0.6, -0.4, 0.0), final=final)
+    assert "not earned their size" not in " ".join(lost.split())
 
 
 def test_without_final_the_train_and_validation_score_chooses_the_headline(evidence):

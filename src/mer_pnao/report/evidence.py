@@ -16,8 +16,9 @@ from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.evaluation.fusion_effect import FusionEffect
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.decisions import read_predictions, read_table
-from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, SYSTEMS, TITLES, TRAINVAL, WEIGHTS, further_seeds
+from mer_pnao.outs.names import POSTERIOR, PREDICTIONS, PROBE, SYSTEMS, TITLES, TRAINVAL, WEIGHTS, further_seeds
 from mer_pnao.outs.record import Record, SingleNetworks, record_folders
+from mer_pnao.report.words import FINAL_WITH_PROBE
 
 _WEIGHTS = ["bin_left", "bin_right", "share"]  # of Fig. 4's histogram; the bins are the same in all rounds
 
@@ -46,7 +47,12 @@ class System:
     @property
     def title(self) -> str:
         """The row's name in Table 1."""
-        return TITLES[self.name]
+        return FINAL_WITH_PROBE if self.mixes_probe else TITLES[self.name]
+
+    @property
+    def mixes_probe(self) -> bool:
+        """Whether the linear probe is a member, as it is of Final where that is asked for."""
+        return any(member.system == PROBE for member in self.best.settings.members or ())
 
     @property
     def seed(self) -> int | None:

@@ -16,10 +16,10 @@ from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.files import write_bytes, write_text
 from mer_pnao.nested.run import NESTED, OuterResult
 from mer_pnao.outs.decisions import Decisions, joined, predictions_table
-from mer_pnao.outs.names import BASELINE, MEAN_FUSION, PREDICTIONS, PROBE, TITLES
-from mer_pnao.report.nested_figure import speakers_figure
+from mer_pnao.outs.names import BASELINE, FINAL, MEAN_FUSION, PREDICTIONS, PROBE, TITLES
+from mer_pnao.report.speakers_figure import speakers_figure
 from mer_pnao.report.templates import render
-from mer_pnao.report.words import NONE, probability
+from mer_pnao.report.words import FINAL_WITH_PROBE, NONE, probability
 from mer_pnao.training.examples import Examples
 
 MEAN = "mean"  # over the seeds, in the column `seed`
@@ -143,12 +143,23 @@ def _apart(pool: Pooled, system: str, name: int | str) -> dict[str, Any]:
 
 
 def write_nested(
-    tested: Sequence[OuterResult], labels: Sequence[str], profile: str, resamples: int, seed: int, out: Path
+    tested: Sequence[OuterResult],
+    labels: Sequence[str],
+    profile: str,
+    resamples: int,
+    seed: int,
+    out: Path,
+    *,
+    probe_in_final: bool = False,
 ) -> pd.DataFrame:
-    """Write `nested.csv`, and `nested/` with the page, its figure and all predictions; returns the table."""
+    """Write `nested.csv`, and `nested/` with the page, its figure and all predictions; returns the table.
+
+    The page tells where the final systems have the linear probe as a member.
+    """
     pool = pooled(tested)
+    titles = TITLES | ({FINAL: FINAL_WITH_PROBE} if probe_in_final else {})
     table = nested_table(pool, resamples, seed)
-    picture = speakers_figure(_gains(pool)) if pool.clips.speakers else None
+    picture = speakers_figure(_gains(pool, titles)) if pool.clips.speakers else None
     write_text(out / "nested.csv", _csv(table))
     write_text(out / "nested" / PREDICTIONS, _csv(_predictions(tested, labels), "%.9g"))
     if picture:
@@ -160,12 +171,13 @@ def write_nested(
     values |= {"fused": [row for row in rows if pd.notna(row["networks"])], "mean_fusion": MEAN_FUSION}
     seeds = len(table["seed"].unique()) - several
     folds = len({each.fold for each in tested})
-    values |= {"seeds": seeds, "folds": folds, "titles": TITLES, "has_valence": pool.clips.has_valence}
+    values |= {"seeds": seeds, "folds": folds, "titles": titles, "has_valence": pool.clips.has_valence}
+    values |= {"probe_in_final": probe_in_final}
     write_text(out / "nested" / "index.html", render("nested", values))
     return table
 
 
-def _gains(pool: Pooled) -> dict[str, dict[str, float]]:
+def _gains(pool: Pooled, titles: Mapping[str, str]) -> dict[str, dict[str, float]]:
     """Every other system's Com minus the probe's on each speaker's clips, mean over the seeds."""
     clips, groups = pool.clips, pool.clips.speakers
     assert groups is not None
@@ -174,7 +186,7 @@ def _gains(pool: Pooled) -> dict[str, dict[str, float]]:
         for system, by_seed in pool.decided.items()
     }
     return {
-        TITLES[system]: {who: com - own[PROBE][who] for who, com in coms.items()}
+        titles[system]: {who: com - own[PROBE][who] for who, com in coms.items()}
         for system, coms in own.items()
         if system != PROBE
     }

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -46,6 +46,7 @@ def page(
     systems = list(evidence.systems.values())
     rivals = {BASELINE: compared.methods or compared.baseline, PROBE: compared.methods_probe or compared.probe}
     rivals = {name: each for name, each in rivals.items() if name in evidence.systems}
+    alone = {name: each for name, each in evidence.systems.items() if name != PROBE and not each.mixes_probe}
     few = 0 < evidence.speakers < FEW_SPEAKERS
     of_gain = ["95\N{NO-BREAK SPACE}%", "P", *(["Sign flip"] if few else [])]
     values = {
@@ -54,6 +55,7 @@ def page(
         "has_valence": evidence.has_valence,
         "absent": [TITLES[name] for name in SYSTEMS if name not in evidence.systems],
         "headline": _headline_system(evidence),
+        "networks_alone": _headline_system(replace(evidence, systems=alone)) if alone else None,
         "comparisons": compared.baseline,
         "methods": compared.methods,
         "rivals": rivals,

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.evaluation.scores import recognition, score
-from mer_pnao.outs.names import PROBE, TITLES
+from mer_pnao.outs.names import PROBE
 from mer_pnao.report.evidence import Evidence
 
 _COLUMNS = ["system", "speaker", "clips", "dis", "dim", "com", "uar"]
@@ -34,4 +34,4 @@ def gains_over_probe(evidence: Evidence) -> dict[str, dict[str, float]]:
         return {}
     coms = speakers_table(evidence).set_index(["system", "speaker"])["com"]
     gains = {name: coms[name] - coms[PROBE] for name in evidence.systems if name != PROBE}
-    return {TITLES[name]: dict(zip(gain.index, gain, strict=True)) for name, gain in gains.items()}
+    return {evidence.systems[name].title: dict(zip(gain.index, gain, strict=True)) for name, gain in gains.items()}

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+FINAL_WITH_PROBE = "Final with the probe"  # where half of its decision is the linear probe's
 NONE = "\N{EN DASH}"  # what is shown where there is no number
 
 
