@@ -155,13 +155,10 @@ def read_model(directory: Path) -> RoundModel:
     except InputError:
         raise InputError(f"{directory} is not the folder of a model, as models/<system>/round-NN is") from None
     if members:
-        parts = " and ".join(_member_name(**member) for member in members)
+        networks = [member for member in members if member["round"] is not None]  # the linear probe cannot be loaded
+        parts = " and ".join(f"{each['system']}/round-{each['round']:02d}" for each in networks)
         raise InputError(f"{directory} mixes {parts}: name one of them")
     return read_round(directory)
-
-
-def _member_name(system: str, round: int | None, weight: float) -> str:
-    return system if round is None else f"{system}/round-{round:02d}"
 
 
 def version_of(model: RoundModel) -> str:

@@ -305,7 +305,11 @@ def test_the_gains_are_told_over_both_rivals_with_the_sign_flip_test_of_few_spea
     names = evidence.test["speaker"].map(lambda name: f"speaker-{int(name[-2:]) % 5}")
     fewer = replace(evidence, test=evidence.test.assign(speaker=names))
     text = rendered(of=fewer)
-    each = compare_all(fewer, RESAMPLES, 0).methods_probe["final"]
+    of_fewer = compare_all(fewer, RESAMPLES, 0)
+    row = results_table(fewer, of_fewer).set_index("system").loc["final"]
+    flips = [row["p_sign_flip_seeds"], row["p_sign_flip_seeds_over_probe"]]
+    assert flips == [each["final"].p_sign_flip for each in (of_fewer.methods, of_fewer.methods_probe)]
+    each = of_fewer.methods_probe["final"]
     assert gains(text)[-1][4:] == [*(html.escape(word) for word in shown(each)), number(each.p_sign_flip)]
 
 

@@ -37,11 +37,11 @@ def test_the_table_fits_eighty_columns_and_keeps_its_numbers(tmp_path):
     assert not re.search(r"…(?!-?\d)", text)  # nothing is cut
     (baseline,) = (line for line in lines if "Baseline" in line)
     assert re.split(r" {2,}", baseline.strip()) == [
-        "Baseline", "0.627", "0.829", "0.603", "0.678", "0.63…0.72", "\N{EN DASH}", "32.4k 100%",
+        "Baseline", "0.627", "0.829", "0.603", "0.678", "0.63…0.72", "\N{EN DASH}", "\N{EN DASH}", "32.4k 100%",
     ]  # fmt: skip
     (pnao,) = (line for line in lines if "PNAO" in line)
     assert re.split(r" {2,}", pnao.strip())[3:] == [
-        "\N{EN DASH}", "0.830", "0.64…0.73", "0.91", "12.3k 38%",
+        "\N{EN DASH}", "0.830", "0.64…0.73", "0.91", "0.06", "12.3k 38%",
     ]  # fmt: skip
     assert "Linear probe" not in text  # it was not trained
     assert "Another kind of processor moves Com as another seed does" in text
@@ -50,6 +50,10 @@ def test_the_table_fits_eighty_columns_and_keeps_its_numbers(tmp_path):
         "Com = Dis - 0.25 Dim on 120 test clips of 5 speakers. Interval and P (better than the baseline) from" in told
     )
     assert "from resamples of speakers. Of one seed they tell of these trained models." in told
+    assert "p: exact sign-flip test over the speakers" in told
+    many = printed(tmp_path, TABLE.replace(",0.0625,", ",,").replace(",0.7,1,", ",0.7,,"))
+    assert "sign-flip" not in many
+    assert re.search("0.91 +12.3k 38%", many)
     nobody = " ".join(printed(tmp_path, TABLE.replace(",120,5,", ",120,0,")).split())
     assert "on 120 test clips. Interval" in nobody
     assert "from resamples of clips." in nobody
@@ -71,10 +75,10 @@ def test_low_scores_are_not_cut_either(tmp_path):
 SEEDS = """\
 ,seeds,trainval_com_mean,trainval_com_std,dis_mean,dis_std,dim_mean,dim_std,com_mean,com_std,\
 com_seeds_low,com_seeds_high,gain_seeds_low,gain_seeds_high,gain_seeds_over_probe_low,gain_seeds_over_probe_high,\
-p_seeds_better_than_baseline,p_seeds_better_than_probe
-,,,,,,,,,,,,,,,,,
-,3,-0.630000,0.010400,0.830000,0.012000,11.603300,0.200000,-0.678000,0.101200,-0.8,-0.5,0,0,0.1,0.2,0.5,0.9
-,1,0.648100,,0.830100,,,,0.830100,,,,,,,,,
+p_seeds_better_than_baseline,p_seeds_better_than_probe,p_sign_flip_seeds,p_sign_flip_seeds_over_probe
+,,,,,,,,,,,,,,,,,,,
+,3,-0.630000,0.010400,0.830000,0.012000,11.603300,0.200000,-0.678000,0.101200,-0.8,-0.5,0,0,0.1,0.2,0.5,0.9,1,0.5
+,1,0.648100,,0.830100,,,,0.830100,,,,,,,,,,,
 """
 
 

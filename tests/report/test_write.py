@@ -26,6 +26,7 @@ OVER_SEEDS = [
     *("com_seeds_low", "com_seeds_high", "gain_seeds_low", "gain_seeds_high"),
     *("gain_seeds_over_probe_low", "gain_seeds_over_probe_high"),
     *("p_seeds_better_than_baseline", "p_seeds_better_than_probe"),
+    *("p_sign_flip_seeds", "p_sign_flip_seeds_over_probe"),
 ]
 
 LABELS = ["neutral", "angry", "happy", "sad", "worried", "surprise"]
@@ -298,7 +299,8 @@ def test_without_valence_there_is_no_dim(build, truth_of, skipped, tmp_path):
     assert (found["com"] == found["dis"]).all()
     assert json.loads((out / "systems.json").read_text())["pnao"]["dim"] is None
     page = (out / "index.html").read_text()
-    assert "This corpus has no valence" in page
+    assert "No valence was learnt, or none can be scored here, so Com = Dis" in page
+    assert "the emotions: no valence was learnt, or none can be scored here." in page
     assert "Dim ↓" not in page
     assert "nothing to compare it with" in page
 
@@ -583,6 +585,10 @@ def test_further_splits_have_scores_intervals_and_seeds_of_their_own_labelled_cl
         if name != "linear_probe":
             assert row["com_mean"] == pytest.approx(statistics.mean(coms), abs=1e-6)
             assert row["com_std"] == pytest.approx(statistics.stdev(coms), abs=1e-6)
+    page = (out / "index.html").read_text()
+    noise = re.search('aria-label="All systems on the split noise"(.*?)</table>', page, re.DOTALL).group(1)
+    assert '<th scope="col">Sign flip</th>' in noise, "of three speakers"
+    assert f"<td>{rows.loc[('noise', 'enf'), 'p_sign_flip']:.3f}</td>" in noise
     figures = json.loads((out / "systems.json").read_text())["enf"]
     assert figures["noise_com"] == pytest.approx(rows.loc[("noise", "enf"), "com"], abs=1e-9)
     assert "semi_com" not in figures

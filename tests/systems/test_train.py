@@ -148,7 +148,8 @@ def test_final_is_the_weighted_sum_of_its_members(probe: bool, models: Path, dat
         counted += record_of(directory)["parameters"]  # type: ignore[operator]
     np.testing.assert_allclose(mixed.posterior, expected, atol=1e-12)
     np.testing.assert_allclose(mixed.valence, valence, atol=1e-12)
-    with pytest.raises(InputError, match=r"final mixes .*: name one of them$"):
+    offered = [f"{each['system']}/round-{each['round']:02d}" for each in config["members"] if each["round"] is not None]
+    with pytest.raises(InputError, match=rf"final mixes {' and '.join(offered)}: name one of them$"):
         read_model(models / "final")
     assert table["name"].tolist() == [*dataset.train.names, *dataset.test.names]
     assert record_of(models / "final")["parameters"] == counted

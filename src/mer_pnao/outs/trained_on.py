@@ -21,13 +21,13 @@ class TrainedOn:
 
     clips: int
     drawn: bool  # by the demo, of no real people
-    valence: tuple[float, float] | None  # the lowest and the highest; None where no clip had one
+    valence: tuple[float, float] | None  # the lowest and the highest; None where none was learnt
     novelty: Mapping[str, Novelty]  # by feature set
 
     def caveats(self) -> tuple[str, ...]:
         """What holds for every answer of the model, as sentences without a full stop."""
         drawn = (f"the model {DRAWN}",) if self.drawn else ()
-        return drawn if self.valence else (*drawn, "no training clip had a valence, so the answer's means nothing")
+        return drawn if self.valence else (*drawn, "no valence was learnt, so the answer's means nothing")
 
     def distances(self, features: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float64]]:
         """Of N clips, set -> (N,) in multiples of what counts as far, for features (N, width) a set."""

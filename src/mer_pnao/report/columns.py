@@ -31,7 +31,8 @@ MEASURES = ("trainval_com", "dis", "dim", "com")
 SEED_COLUMNS = [
     "seeds",
     *(f"{measure}_{what}" for measure in MEASURES for what in ("mean", "std")),
-    "com_seeds_low",  # from here on of the mean over the seeds, each resample drawing one; empty with fewer than three
+    # From here on each resample draws a seed, too: they hold for a training with any. Empty with fewer than three.
+    "com_seeds_low",
     "com_seeds_high",
     "gain_seeds_low",
     "gain_seeds_high",
@@ -39,4 +40,6 @@ SEED_COLUMNS = [
     "gain_seeds_over_probe_high",
     "p_seeds_better_than_baseline",
     "p_seeds_better_than_probe",
+    "p_sign_flip_seeds",
+    "p_sign_flip_seeds_over_probe",
 ]

@@ -167,6 +167,8 @@ def _seed_columns(name: str, over: OverSeeds, compared: Compared) -> dict[str, f
         "gain_seeds_over_probe_high": over_probe.gain_high,
         "p_seeds_better_than_baseline": mean.p_better,
         "p_seeds_better_than_probe": over_probe.p_better,
+        "p_sign_flip_seeds": mean.p_sign_flip,
+        "p_sign_flip_seeds_over_probe": over_probe.p_sign_flip,
     }
 
 

@@ -35,8 +35,13 @@ def print_table(path: Path, console: Console) -> None:
     if SPLIT not in table and len(scored):
         of = f" of {scored['speakers'].iloc[0]:.0f} speakers" if drawn == "speakers" else ""
         where = f"{scored['clips'].iloc[0]:.0f} test clips{of}"
-    console.print(f"Com = Dis - 0.25 Dim on {where}. Interval and P (better than the", style="dim")
-    console.print(f"baseline) from resamples of {drawn}. Of one seed they tell of these trained models.", style="dim")
+    console.print(
+        f"Com = Dis - 0.25 Dim on {where}. Interval and P (better than the baseline) from resamples of {drawn}. "
+        "Of one seed they tell of these trained models.",
+        style="dim",
+    )
+    if scored["p_sign_flip"].notna().any():
+        console.print("p: exact sign-flip test over the speakers, too few for interval and P alone.", style="dim")
     console.print("Another kind of processor moves Com as another seed does: by about .03 on the demo.", style="dim")
     if "seeds" in table:
         for split, rows in blocks.items():
@@ -51,11 +56,14 @@ def _table(split: str, headings: list[str]) -> Table:
 
 
 def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
-    shown = _table(split, ["Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", "Parameters"])
+    few = bool(table["p_sign_flip"].notna().any())
+    shown = _table(split, ["Tr&Val", "Dis ↑", "Dim ↓", "Com ↑", "95 %", "P", *(["p"] if few else []), "Parameters"])
     best = table["com"].max()
     for row in table.to_dict("records"):
         style = "bold" if row["com"] == best else None
-        shown.add_row(*_printed(row), style=style)
+        shown.add_row(*_printed(row, few), style=style)
+    if console.measure(shown, options=console.options.update(max_width=2 * console.width)).maximum > console.width:
+        shown.padding = (0, 0, 0, 0)
     console.print(shown)
     console.print()
 
@@ -70,7 +78,7 @@ def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
     console.print()
 
 
-def _printed(row: Mapping[Any, Any]) -> list[str]:
+def _printed(row: Mapping[Any, Any], few: bool) -> list[str]:
     def number(key: str, digits: int = 3) -> str:
         return NONE if pd.isna(row[key]) else f"{row[key]:.{digits}f}"
 
@@ -83,5 +91,6 @@ def _printed(row: Mapping[Any, Any]) -> list[str]:
         *(number(key) for key in ("trainval_com", "dis", "dim", "com")),
         f"{number('com_low', 2)}…{number('com_high', 2)}",
         NONE if row["system"] == BASELINE or pd.isna(p) else probability(p),
+        *([NONE if row["system"] == BASELINE else number("p_sign_flip", 2)] if few else []),
         parameters,
     ]

@@ -41,7 +41,8 @@ def training_name(store: Store, finished: Finished) -> str:
 def _differences(finished: Finished, settings: Mapping[str, str], oldest: Run) -> Iterator[str]:
     before, tags = oldest.data.params, oldest.data.tags
     for name, value in settings.items():
-        if name not in _UNSAID and before.get(name) != value:
+        # What the oldest does not state, an earlier version trained it without; of that all later ones would differ.
+        if name not in _UNSAID and before.get(name, value) != value:
             yield shorten(f"{name.rpartition('.')[2]} {value}", 32, placeholder=" …")
     if finished.record.data_digest != tags.get("data_digest"):
         yield f"data {finished.record.data_digest[:8]}"

@@ -91,7 +91,7 @@ def test_the_first_champion_must_beat_the_linear_probe(comparison: Comparison | 
     ("earlier", "words"),
     [
         (0, r"P 0\.[79]\d* \(asked"),
-        (1, ", on a split that one earlier promotion was judged on \\("),
+        (1, ", on a split that one earlier promotion of this profile was judged on \\("),
         (3, "that 3 earlier .* were"),
     ],
 )

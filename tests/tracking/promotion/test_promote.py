@@ -266,23 +266,30 @@ def test_every_promotion_that_a_split_judged_is_counted(shop: Path, registry_too
     for number in (t.worse, t.worse, t.smaller, t.worse):  # refused, refused, promoted, refused
         result = promote(shop, number, reload=t.in_process(shop))
         told += re.findall(r", on a split that (.*?) judged on", sentence(result, "better or smaller")) or [""]
-    assert told == ["", "one earlier promotion was", "2 earlier promotions were", "3 earlier promotions were"]
+    assert told == [
+        "",
+        "one earlier promotion of this profile was",
+        "2 earlier promotions of this profile were",
+        "3 earlier promotions of this profile were",
+    ]
     counts = [version_of(t, shop, number).tags.get("judged_on_test") for number in (t.worse, t.better, t.smaller)]
     assert counts == ["3", None, "1"]
     cards = [version_of(t, shop, number).description.splitlines() for number in (t.worse, t.smaller)]
     lines = [[line for line in card if line.startswith("- **Judged**")] for card in cards]
     assert [len(each) for each in lines] == [1, 1], "the last one takes the place of those before"
-    words = "on the split `test`, which 3 earlier promotions were judged on: refused: better or smaller."
+    words = (
+        "on the split `test`, which 3 earlier promotions of this profile were judged on: refused: better or smaller."
+    )
     assert lines[0][0].endswith(words)
-    assert lines[1][0].endswith("which 2 earlier promotions were judged on: passed.")
+    assert lines[1][0].endswith("which 2 earlier promotions of this profile were judged on: passed.")
     assert cards[0][-2].startswith("- **Promotion**: `mer promote NUMBER`")
     tag(t, shop, t.worse, profile="ravdess")  # other people
     promote(shop, t.better, reload=t.in_process(shop))
-    assert "which one earlier promotion was judged on: " in version_of(t, shop, t.better).description
+    assert "which one earlier promotion of this profile was judged on: " in version_of(t, shop, t.better).description
     judge_by(shop, "kept")
     promote(shop, t.better, reload=t.in_process(shop))
     card = version_of(t, shop, t.better).description
-    assert "on the split `kept`, which no earlier promotion was judged on: " in card
+    assert "on the split `kept`, which no earlier promotion of this profile was judged on: " in card
     shutil.rmtree(shop / "data/demo/features")
     promote(shop, t.better, reload=t.in_process(shop))
     assert version_of(t, shop, t.better).tags["judged_on_kept"] == "1", "without the clips nobody has looked at it"

@@ -183,8 +183,6 @@ def _gain(compared: Comparison, measured: Measured, rival: str) -> tuple[float, 
 
 def earlier_promotions(count: int) -> str:
     """So many of them, as the subject of a sentence."""
-    return (
-        "one earlier promotion was"
-        if count == 1
-        else f"{count or 'no'} earlier promotion{'s were' if count else ' was'}"
-    )
+    if count == 1:
+        return "one earlier promotion of this profile was"
+    return f"{count} earlier promotions of this profile were" if count else "no earlier promotion of this profile was"

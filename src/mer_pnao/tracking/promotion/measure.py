@@ -65,7 +65,10 @@ def gather(
 
 
 def _judged_before(store: Store, candidate: ModelVersion, split: str) -> int:
-    """How often the split of this profile has judged a version: the same people, whatever the features were."""
+    """How often the split of this profile has judged a version, whatever the features were.
+
+    Another profile of the same corpus may have judged by the same people; of that nothing is known here.
+    """
     versions = store.client.search_model_versions(f"name = '{NAME}'")
     of_profile = [each.tags for each in versions if each.tags.get("profile") == candidate.tags.get("profile")]
     return sum(judgements(tags, split) for tags in of_profile)
