@@ -107,6 +107,11 @@ def test_a_model_without_a_record_of_its_training_clips_can_be_read(blueprint: B
         assert caveats_of(model) == ("what the model has learnt from is not on record",)
 
 
+def test_a_model_without_valence_says_that_none_was_learnt() -> None:
+    """Some training clips may have had one, and too few to learn from."""
+    assert TrainedOn(40, False, None, {}).caveats() == ("no valence was learnt, so the answer's means nothing",)
+
+
 def test_a_damaged_file_is_named(blueprint: Blueprint, tmp_path: Path) -> None:
     networks = (EmotionNetwork(blueprint).eval(),)
     write_networks(tmp_path, RoundModel("enf", 3, blueprint, ("x", "y", "z"), networks, TrainedOn(4, True, None, {})))
