@@ -106,10 +106,10 @@ def write(directory: Path, content: Any) -> None:
 def test_the_file_is_one_object_of_settings_and_outcome_side_by_side(tmp_path: Path) -> None:
     write(tmp_path, WRITTEN)
     record = Record.read(tmp_path)
-    assert record.flat() == WRITTEN | {"single": {}}  # which earlier versions did not have
+    assert record.flat() == WRITTEN
     assert (record.number, record.com, record.settings.seed) == (2, 0.7, 3)
     assert record.settings.stated() == {name: WRITTEN[name] for name in WRITTEN if name in SETTINGS}
-    assert record.marked(False).flat() == WRITTEN | {"best": False, "single": {}}
+    assert record.marked(False).flat() == WRITTEN | {"best": False}
 
 
 SETTINGS = ("profile", "acoustic", "naor", "rewind", "seed", "training")

@@ -18,8 +18,10 @@ def masked() -> Callable[[EmotionNetwork, Mapping[str, Tensor]], EmotionNetwork]
         copy = deepcopy(network)
         with torch.no_grad():
             for name, mask in masks.items():
-                copy.prunable()[name].weight.mul_(mask.unsqueeze(1))
-                copy.prunable()[name].bias.mul_(mask)
+                layer = copy.prunable(scorers=True)[name]
+                layer.weight.mul_(mask.unsqueeze(1))
+                if layer.bias is not None:
+                    layer.bias.mul_(mask)
         return copy
 
     return of

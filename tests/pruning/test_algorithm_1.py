@@ -94,7 +94,7 @@ def slow_fold(task: FoldTask, round_seeds: list[int]) -> list[FoldResult]:
             case "learning_rate":  # these weights, a new optimiser, the schedule from its start
                 results.append(trained(network, seed, pruned))
             case "weights":  # the first weights of the nodes that are left
-                results.append(trained(keep_only(initial(), network.kept()), seed, pruned))
+                results.append(trained(keep_only(initial(), network.kept(scorers=True)), seed, pruned))
             case "none":  # these weights, at the schedule's last rate
                 last = task.training.learning_rate * task.training.floor
                 results.append(trained(network, seed, pruned, schedule=lambda *_, last=last: last))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -157,6 +158,7 @@ class Squares(nn.Module):
     """A scorer that nobody else knows: score_m = w^T h_m^2."""
 
     softmax = True
+    readers: ClassVar[dict[str, str]] = {}
 
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()

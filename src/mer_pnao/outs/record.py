@@ -120,7 +120,8 @@ class Record(BaseModel):
     def flat(self) -> dict[str, Any]:
         """The file's content: one object, in which the settings and the outcome lie side by side."""
         outcome = self.model_dump(mode="json", by_alias=True, exclude={"settings", "round"})
-        of_round = self.round.model_dump(mode="json", by_alias=True) if self.round else {}
+        # Without what it does not have: a record of an earlier version stays the same.
+        of_round = self.round.model_dump(mode="json", by_alias=True, exclude_defaults=True) if self.round else {}
         return {"system": self.system, **self.settings.stated(), **of_round, **outcome}
 
     def write(self, directory: Path) -> None:
