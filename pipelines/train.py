@@ -12,7 +12,7 @@ from mer_pnao.foundations.parallel import parallel_map, usable_cores
 from mer_pnao.outs.names import DENSE, PROBE
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
-from mer_pnao.systems.dataset import dataset_of, remarks_on
+from mer_pnao.systems.dataset import as_learnt, remarks_on, whole_dataset_of
 from mer_pnao.systems.probe import run_probe
 from mer_pnao.systems.train import run_systems
 from mer_pnao.tracking.stage import StageTracker
@@ -24,9 +24,10 @@ def main() -> None:
     """Train on the profile's features and write `models/{linear_probe,baseline,enf}/`."""
     params = load_params()
     torch.set_num_threads(1)
-    dataset = dataset_of(params)
-    for remark in remarks_on(params):
+    whole = whole_dataset_of(params)
+    for remark in remarks_on(whole, params):
         print(f"warning: {remark}", file=sys.stderr)
+    dataset = as_learnt(whole, params)
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")
     with progress("training systems", 1 + len(DENSE) * len(params.seeds)) as done:

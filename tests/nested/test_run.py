@@ -174,6 +174,23 @@ def test_the_terminal_has_the_means_over_the_seeds(tested: list[OuterResult]) ->
     assert f"{row['speakers_won']}/12" in text
 
 
+def test_valence_that_one_outer_fold_could_not_learn_is_left_out_everywhere(
+    params: Params, dataset: Dataset, tmp_path: Path
+) -> None:
+    """One speaker has valences: the systems that test him have learnt none."""
+    alone = (dataset.train.speakers or ())[0]
+
+    def known(part: Examples) -> Examples:
+        his = np.array([speaker == alone for speaker in part.speakers or ()])
+        return replace(part, valence=np.where(his, part.valence, np.nan).astype(np.float32))
+
+    some = replace(dataset, train=known(dataset.train), test=known(dataset.test))
+    brief = params.model_copy(update={"seeds": (0,)})
+    tested = list(run_nested(some, brief, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models"))
+    assert not any(each.clips.has_valence for each in tested)
+    assert nested_table(pooled(tested), 100, 0)["dim"].isna().all()
+
+
 def test_progress_and_what_the_clips_do_not_allow(params: Params, dataset: Dataset, tmp_path: Path) -> None:
     finished: list[int] = []
     list(run_nested(dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models", done=finished.append))

@@ -25,7 +25,7 @@ from mer_pnao.training.examples import Examples
 from mer_pnao.training.fit import fit, predict
 from mer_pnao.training.folds import make_folds
 
-FOLDS = 2
+FOLDS, EAGER = 2, 30
 TRAINING = TrainingConfig(epochs=3, batch=24, learning_rate=5e-3, warmup=0.3, floor=0.05, patience=3)
 PNAO = PnaoConfig(naor=0.5, alpha=1e-3, rounds=2, min_nodes=2)
 
@@ -132,7 +132,7 @@ def assert_same(got: FoldResult, want: FoldResult) -> None:
         ({"scope": "layer", "naor": 0.6}, "attention", "linear"),
         ({"rewind": "weights", "naor": 0.4}, "attention", "mlp"),
         ({"rewind": "none", "naor": 0.4}, "entropy", "linear"),
-        ({"stop_early": True, "naor": 0.4}, "mean", "tanh"),
+        ({"naor": 0.4}, "mean", "tanh"),
         ({"scorers": True, "naor": 0.7}, "entropy", "mlp"),
         ({"scorers": True, "rewind": "weights", "scope": "layer", "naor": 0.7}, "mean", "tanh"),
     ],
@@ -157,6 +157,22 @@ def test_the_rounds_are_the_slow_loops_bit_by_bit(
         assert slow[1].pruned > 0
     if not change:
         assert rounds[2].pruned > 0  # so that there was something to get wrong
+
+
+@pytest.mark.parametrize("stop_early", [False, True])
+def test_patience_ends_the_first_round_and_later_ones_on_request_alone(
+    stop_early: bool, blueprint: Blueprint, examples: Examples, folds: np.ndarray
+) -> None:
+    """A rewound schedule is run out, whatever becomes of the scores in its warm-up."""
+    eager = replace(TRAINING, epochs=EAGER, patience=1)
+    rounds, tasks = run(blueprint, examples, folds, replace(PNAO, naor=0.4, stop_early=stop_early), eager)
+    for fold in range(FOLDS):
+        slow = slow_fold(tasks[0][fold], [of_round[fold].round_seed for of_round in tasks])
+        for fast, want in zip(rounds, slow, strict=True):
+            assert_same(fast.folds[fold], want)
+    epochs = [[len(fold.curves) for fold in each.folds] for each in rounds]
+    assert min(epochs[0]) < EAGER
+    assert (min(map(min, epochs[1:])) < EAGER) == stop_early
 
 
 def test_every_fold_is_pruned_by_its_own_weights(blueprint: Blueprint, examples: Examples, folds: np.ndarray) -> None:

@@ -64,8 +64,8 @@ def test_dimensions_without_variance_and_narrow_sets(width: int) -> None:
     assert (distance > 1).mean() < 0.05
 
 
-def test_units_do_not_matter_and_what_differs_from_a_constant_is_far() -> None:
-    """A set of values near 1e-9 is scaled as any other; one dimension never varied in training."""
+def test_units_do_not_matter_and_neither_does_what_never_varied() -> None:
+    """A set of values near 1e-9 is scaled as any other; a dimension that was constant in training is none."""
     draw = np.random.default_rng(4)
     train = draw.standard_normal((80, 6)).astype(np.float32)
     train[:, 5] = 0.25
@@ -76,7 +76,6 @@ def test_units_do_not_matter_and_what_differs_from_a_constant_is_far() -> None:
     assert large > 50
     assert small == pytest.approx(large, rel=1e-3)
     odd = train[:1].copy()
-    odd[0, 5] = 0.26
+    odd[0, 5] = 26.0
     novelty = fit_novelty(train, folds, 0.01)
-    assert novelty.distance(odd) > 50
-    assert novelty.distance(train[:1]) < 2
+    assert novelty.distance(odd) == novelty.distance(train[:1])

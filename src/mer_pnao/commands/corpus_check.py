@@ -81,7 +81,8 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
     left, remarks = table[~table["name"].isin(skipped)], list[str]()
     of_clips = _faults(left, labels, params.folds)
     if not of_clips:
-        remarks = _remarks_on_folds(left, labels, params, of_clips)
+        with _collected(of_clips):
+            remarks += _remarks_on_folds(left, labels, params)
     report = table.assign(seconds=seconds)
     return CorpusReport(report, labels, skipped, unmentioned, (*of_clips, *faults), tuple(remarks))
 
@@ -116,15 +117,14 @@ def _faults(table: pd.DataFrame, labels: tuple[str, ...], folds: int) -> list[st
     return faults
 
 
-def _remarks_on_folds(table: pd.DataFrame, labels: tuple[str, ...], params: Params, faults: list[str]) -> list[str]:
-    """What is to be known of the folds; that the clips allow none becomes a fault."""
-    train, remarks = table[table["split"] == "train"], list[str]()
+def _remarks_on_folds(table: pd.DataFrame, labels: tuple[str, ...], params: Params) -> list[str]:
+    """What a run will leave out for its folds. Raises InputError when the clips allow none."""
+    train = table[table["split"] == "train"]
     emotion = train["discrete"].map(list(labels).index).to_numpy()
-    with _collected(faults), as_input_error(ValueError):
+    with as_input_error(ValueError):
         folds = make_folds(emotion, speakers_of(train), params.folds, params.seed, labels)
-        if table["valence"].notna().any() and not learns_valence(train["valence"].to_numpy(np.float32), folds):
-            remarks.append(UNLEARNT)
-    return remarks
+    unlearnt = table["valence"].notna().any() and not learns_valence(train["valence"].to_numpy(np.float32), folds)
+    return [UNLEARNT] if unlearnt else []
 
 
 def _extraction_faults(params: Params, root: Path) -> list[str]:

@@ -19,9 +19,13 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import CURVES, is_further_seed
 from mer_pnao.outs.record import Record, round_directories
 
-_SECTIONS = dict.fromkeys(
-    ("naor", "alpha", "rewind", "scope", "min_nodes", "rule", "ratio", "scorers", "stop_early", "rounds"), "pnao."
-) | dict.fromkeys(("acoustic", "visual", "gathered"), "features.")
+_SECTIONS = (
+    dict.fromkeys(
+        ("naor", "alpha", "rewind", "scope", "min_nodes", "rule", "ratio", "scorers", "stop_early", "rounds"), "pnao."
+    )
+    | dict.fromkeys(("acoustic", "visual", "gathered"), "features.")
+    | {"probe_c": "evaluation."}
+)
 
 
 class Point(NamedTuple):
@@ -124,13 +128,9 @@ def _layer_sizes(path: Path, layers: Iterable[str]) -> dict[str, int]:
     try:
         with safe_open(path, "numpy") as file:
             biases = {f"{layer}.bias" for layer in layers}.intersection(file.keys())  # not all have one
-
-            def size(part: str) -> int:
-                return math.prod(file.get_slice(part).get_shape())
-
+            parts = {layer: {f"{layer}.weight"} | biases.intersection({f"{layer}.bias"}) for layer in layers}
             return {
-                layer: size(f"{layer}.weight") + (size(f"{layer}.bias") if f"{layer}.bias" in biases else 0)
-                for layer in layers
+                layer: sum(math.prod(file.get_slice(part).get_shape()) for part in of) for layer, of in parts.items()
             }
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} does not hold the weights of the layers that its record names: {error}") from error

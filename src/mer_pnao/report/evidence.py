@@ -203,7 +203,7 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
     for split, each in tests.items():
         if each.empty:
             raise InputError(f"{predictions.path} holds no prediction for the split {split!r}")
-    test, trainval = tests.pop("test"), in_order(TRAINVAL, "train")
+    test = tests.pop("test")
     of_branches = predictions.branch_posteriors("test", test["name"].tolist())
     return System(
         name,
@@ -211,7 +211,7 @@ def _read_training(name: str, directory: Path, truth: pd.DataFrame, labels: Sequ
         rounds,
         rounds[best],
         weights,
-        trainval=trainval,
+        trainval=in_order(TRAINVAL, "train"),
         test=test,
         branches={branch: of_branches[:, place] for place, branch in enumerate(predictions.branches)},
         others=tests,

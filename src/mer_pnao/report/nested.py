@@ -134,7 +134,7 @@ def _apart(pool: Pooled, system: str, name: int | str) -> dict[str, Any]:
         return {}
     each = [_predicted(one) for one in networks]
     scores = mean_scores([score(clips.emotion, one.emotion, clips.valence, one.valence) for one in each])
-    branches, weights = (np.stack([getattr(one, part) for one in networks]) for part in ("branches", "weights"))
+    branches, weights = np.stack([one.branches for one in networks]), np.stack([one.weights for one in networks])
     return {
         "networks": len(networks) // len(seeds if name == MEAN else [name]),
         **{f"single_{measure}": value for measure, value in asdict(scores).items()},

@@ -40,6 +40,11 @@ class Dataset:
         """Every split that is predicted by the mean of the fold models: test first, then the further ones."""
         return {"test": self.test, **self.others}
 
+    @property
+    def has_valence(self) -> bool:
+        """Whether any clip of any split has a valence."""
+        return any(each.has_valence for each in (self.train, *self.tests.values()))
+
     def without_valence(self) -> "Dataset":
         """The same clips as if none had a valence."""
         others = {split: each.without_valence() for split, each in self.others.items()}
@@ -58,25 +63,27 @@ def dataset_of(params: Params) -> Dataset:
 
     Raises InputError for what `load_dataset` refuses, and for clips that allow no folds.
     """
-    dataset = whole_dataset_of(params)
+    return as_learnt(whole_dataset_of(params), params)
+
+
+def as_learnt(dataset: Dataset, params: Params) -> Dataset:
+    """A dataset without a valence where some fold trains on none. Raises InputError for clips that allow no folds."""
     folds = folds_of(dataset.train, params, dataset.labels)
     return dataset if learns_valence(dataset.train.valence, folds) else dataset.without_valence()
 
 
 def whole_dataset_of(params: Params) -> Dataset:
-    """The same with all valences, and whatever folds the clips allow."""
+    """The profile's clips with all valences, and whatever folds they allow."""
     features = params.data / "features"
     return load_dataset(params.data / "manifest.csv", features, params.features.sets, params.corpus.labels)
 
 
-def remarks_on(params: Params) -> Iterator[str]:
-    """What a run leaves out of the profile's clips, as sentences without a full stop; raises what `dataset_of` does."""
-    dataset = whole_dataset_of(params)
+def remarks_on(dataset: Dataset, params: Params) -> Iterator[str]:
+    """What a run leaves out of a whole dataset, as sentences without a full stop; raises what `as_learnt` does."""
     for split, name, count in _cut_values(dataset):
         far = f"farther than {FARTHEST:g} standard deviations from the training clips' mean, and are cut"
         yield f"{count} values of the set {name!r} in the split {split!r} lie {far}"
-    has_valence = any(each.has_valence for each in (dataset.train, *dataset.tests.values()))
-    if has_valence and not learns_valence(dataset.train.valence, folds_of(dataset.train, params, dataset.labels)):
+    if dataset.has_valence and not as_learnt(dataset, params).has_valence:
         yield UNLEARNT
 
 

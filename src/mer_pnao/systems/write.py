@@ -91,7 +91,8 @@ def write_round(
 
 def _single(apart: Sequence[Decisions], examples: Examples) -> SingleNetworks:
     labelled = examples.labelled
-    branches, weights = (np.stack([each.arrays[part][labelled] for each in apart]) for part in (3, 2))
+    branches = np.stack([each.branches[labelled] for each in apart])
+    weights = np.stack([each.weights[labelled] for each in apart])
     effect = fusion_effect(branches, weights, examples.emotion[labelled])
     return SingleNetworks(scores=mean_scores([scored(each, examples) for each in apart]), fusion=effect)
 

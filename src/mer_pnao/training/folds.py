@@ -30,12 +30,13 @@ def make_folds(
     if clips.min() < count:
         few = clips.argmin()
         raise ValueError(f"{called(classes[few])} has {clips[few]} training clips, fewer than the {count} folds")
-    if speakers is not None and len(set(speakers)) < count:
-        raise ValueError(f"{len(set(speakers))} speakers cannot be kept apart in {count} folds")
-    for label in classes if speakers is not None else ():
-        if len(of := {who for who, each in zip(speakers or (), emotion, strict=True) if each == label}) == 1:
-            alone = f"{called(label)} has training clips of one speaker only, {of.pop()!r}"
-            raise ValueError(f"{alone}: the fold that holds them out would not know it")
+    if speakers is not None:
+        if len(set(speakers)) < count:
+            raise ValueError(f"{len(set(speakers))} speakers cannot be kept apart in {count} folds")
+        for label in classes:
+            if len(of := np.unique(np.asarray(speakers)[emotion == label])) == 1:
+                alone = f"{called(label)} has training clips of one speaker only, {str(of[0])!r}"
+                raise ValueError(f"{alone}: the fold that holds them out would not know it")
     rows = np.zeros(len(emotion))
     splitter = StratifiedKFold if speakers is None else StratifiedGroupKFold
     folds = np.empty(len(emotion), dtype=np.int64)

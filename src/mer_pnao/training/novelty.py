@@ -10,16 +10,13 @@ Shapes: N clips, D the width of a set, K principal components.
 
 from dataclasses import dataclass, replace
 from math import ceil, sqrt
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _COMPONENTS = 16
 _NOISE = 0.01  # at least, in z-scored units: a direction without variance must not decide alone
-
-_ROUNDING = 1e-6  # relative, some ulps of float32
-_FARTHEST = 1e4  # standard deviations: keeps distances numbers, and is far whatever else a clip is like
+_ROUNDING = 1e-6  # relative, some ulps of float32, as the networks' z-scores have it
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Novelty:
 
     def distance(self, features: NDArray[np.float32]) -> NDArray[np.float64]:
         """How far (N, D) vectors lie from the training clips, (N,), in multiples of what counts as far."""
-        scaled = _scaled(np.asarray(features, dtype=float), self.mean, self.std)
+        scaled = (np.asarray(features, dtype=float) - self.mean) / self.std
         explained = (self.gains * (scaled @ self.directions.T) ** 2).sum(axis=1)
         square = ((scaled**2).sum(axis=1) - explained).clip(0)
         distance: NDArray[np.float64] = np.sqrt(square) / float(self.limit)
@@ -56,18 +53,14 @@ def fit_novelty(features: NDArray[np.float32], folds: NDArray[np.int64], far: fl
     return replace(_fit(features), limit=np.array(limit, np.float32))
 
 
-def _scaled(vectors: NDArray[np.float64], mean: NDArray[Any], std: NDArray[Any]) -> NDArray[np.float64]:
-    return np.asarray(((vectors - mean) / std).clip(-_FARTHEST, _FARTHEST), dtype=float)
-
-
 def _fit(features: NDArray[np.float32]) -> Novelty:
     from scipy.linalg import eigh  # not at the top: who only measures distances waits for no scipy
 
     vectors = np.asarray(features, dtype=float)
     mean, std = vectors.mean(axis=0), vectors.std(axis=0)
-    # What float32 rounds a constant by is no variation, and what differs from a constant by more is as far as can be.
-    std = np.maximum(std, np.maximum(_ROUNDING * np.abs(mean), np.finfo(np.float32).tiny))
-    scaled = _scaled(vectors, mean, std)
+    # A dimension that is constant here says nothing, to the networks neither: such are the rare ones of small corpora.
+    std = np.where(std > _ROUNDING * np.abs(mean), std, np.inf)
+    scaled = (vectors - mean) / std
     count, width = scaled.shape
     components = min(_COMPONENTS, count - 1, width)
     covariance = scaled.T @ scaled / count
