@@ -16,12 +16,13 @@ from mer_pnao.params.profile import load_params
 def main(name: str) -> None:
     """Extract with the encoder of that name into `data/<profile>/features/<name>/`."""
     params = load_params()
-    clips = clips_of_manifest(params.data / "manifest.csv", Path(params.corpus.root), params.corruption)
-    encoder = build_encoder(name, params.encoders[name], Path(), params.media)
+    config, root = params.encoders[name], Path(params.corpus.root)
+    clips = clips_of_manifest(params.data / "manifest.csv", root, params.corruption, config)
+    encoder = build_encoder(name, config, Path(), params.media)
     out = params.data / "features" / name
     with progress(f"extracting {name}", len(clips)) as done:
         extract(clips, encoder, out, work_folder(), max_skipped=params.corpus.max_skipped, progress=done)
-    write_settings(out, asdict(params.encoders[name]), asdict(params.media))
+    write_settings(out, asdict(config), asdict(params.media))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
-from mer_pnao.extraction.engine import NO_FACE, Outcome, not_finite, outcomes
+from mer_pnao.extraction.engine import NO_FACE, NO_WORDS, Outcome, not_finite, outcomes
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.extraction.trained_encoders import load_encoders, read_record
 from mer_pnao.foundations.errors import InputError
@@ -31,6 +32,7 @@ from mer_pnao.outs.networks import RoundModel, read_round
 # Batches that a core takes before answers are given: while the last of them are encoded, the other cores wait.
 _BATCHES = 4
 _WHOLE_FRAME = f"{NO_FACE}, so the whole frame was used"
+_WORDLESS = f"{NO_WORDS}, or none were given, so the answer goes by sound and picture"
 
 
 @dataclass(frozen=True)
@@ -87,41 +89,51 @@ class Predictor:
         record = read_record(directory, model.blueprint.widths, called)
         return cls(model, version, load_encoders(record, called, root, like.encoders if like else None))
 
-    def predict(self, clips: Iterable[Path]) -> Iterator[Prediction | Refusal]:
+    def predict(
+        self, clips: Iterable[Path], words: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[Prediction | Refusal]:
         """Predictions in the order of the clips, a few batches a core at a time; however many clips there are, no more
         than that are taken ahead.
 
-        A clip that cannot be used is a Refusal, and the others go on. Without a face the whole frame is used, with a
-        warning.
+        `words` holds what is said, by the clips' names, for a model that reads words. A clip that cannot be used is a
+        Refusal, and the others go on. Without a face the whole frame is used, with a warning; without words likewise.
         """
         at_once = _BATCHES * usable_cores() * max(encoder.batch for encoder in self.encoders.values())
         coming = iter(clips)
         while paths := list(islice(coming, at_once)):
-            yield from self._answers(paths)
+            yield from self._answers(paths, words)
+
+    @property
+    def reads_words(self) -> bool:
+        """Whether some encoder takes what is said."""
+        return any(encoder.reader is None for encoder in self.encoders.values())
 
     def plans(self) -> dict[str, DecodingPlan]:
-        """How a clip is decoded for each encoder, for a process that does only that."""
-        return {name: encoder.reader.plan for name, encoder in self.encoders.items()}
+        """How a clip is decoded for each encoder of sound or picture, for a process that does only that."""
+        return {name: encoder.reader.plan for name, encoder in self.encoders.items() if encoder.reader}
 
-    def predict_decoded(self, name: str, contents: Mapping[str, DecodedClip]) -> Prediction | Refusal:
-        """The prediction for one clip of which each encoder's content was decoded elsewhere."""
+    def predict_decoded(self, name: str, contents: Mapping[str, DecodedClip], words: str = "") -> Prediction | Refusal:
+        """The prediction for one clip of which each content of `plans` was decoded elsewhere, and for its words."""
         vectors: dict[str, NDArray[np.float32]] = {}
         for key, encoder in self.encoders.items():
-            vectors |= {set_name: block[0] for set_name, block in encoder.encode([contents[key]]).items()}
+            content = contents[key] if encoder.reader else DecodedClip(words)
+            vectors |= {set_name: block[0] for set_name, block in encoder.encode([content]).items()}
         whole_frame = any(content.whole_frame for content in contents.values())
-        return self._decided([name], [_finite(Outcome(vectors, whole_frame=whole_frame))])[0]
+        wordless = self.reads_words and not words
+        return self._decided([name], [_finite(Outcome(vectors, whole_frame=whole_frame, wordless=wordless))])[0]
 
-    def _answers(self, paths: Sequence[Path]) -> list[Prediction | Refusal]:
+    def _answers(self, paths: Sequence[Path], words: Mapping[str, str]) -> list[Prediction | Refusal]:
         """One answer a clip, whichever of them have one name."""
-        found = [Outcome()] * len(paths)
+        names, found = [composed(path.stem) for path in paths], [Outcome()] * len(paths)
         for encoder in self.encoders.values():
             usable = [place for place, one in enumerate(found) if not one.skipped]
-            clips = [Clip(paths[place].stem, paths[place]) for place in usable]
+            clips = [Clip(paths[place].stem, paths[place], text=words.get(names[place], "")) for place in usable]
             for place, one in zip(usable, _outcomes(encoder, clips), strict=True):
                 before = found[place]
-                vectors = {**before.vectors, **one.vectors}
-                found[place] = Outcome(vectors, one.skipped, before.whole_frame or one.whole_frame)
-        return self._decided([composed(path.stem) for path in paths], found)
+                vectors, whole_frame = {**before.vectors, **one.vectors}, before.whole_frame or one.whole_frame
+                wordless = before.wordless or one.wordless
+                found[place] = Outcome(vectors, one.skipped, whole_frame, wordless=wordless)
+        return self._decided(names, found)
 
     def _decided(self, names: Sequence[str], found: Sequence[Outcome]) -> list[Prediction | Refusal]:
         """One answer a clip, from what became of it in all encoders."""
@@ -129,7 +141,7 @@ class Predictor:
         features = {key: np.array([one.vectors[key] for _, one in usable]) for key in self.model.blueprint.widths}
         made = iter(decide(self.model, self.version, [name for name, _ in usable], features))
         return [
-            Refusal(name, one.skipped) if one.skipped else _seen_whole(next(made)) if one.whole_frame else next(made)
+            Refusal(name, one.skipped) if one.skipped else _warned(next(made), one)
             for name, one in zip(names, found, strict=True)
         ]
 
@@ -220,7 +232,8 @@ def caveats_of(model: RoundModel) -> tuple[str, ...]:
 
 def _unlike(model: RoundModel, far: set[str]) -> Iterator[str]:
     """That a clip is unlike the training clips in some feature sets."""
-    for what, sets in (("sound", model.blueprint.acoustic), ("picture", model.blueprint.visual)):
+    kinds = {"sound": model.blueprint.acoustic, "picture": model.blueprint.visual, "wording": model.blueprint.text}
+    for what, sets in kinds.items():
         if named := [name for name in sets if name in far]:
             yield f"its {what} is unlike that of the training clips ({', '.join(named)}), so the answer is a guess"
 
@@ -231,5 +244,6 @@ def _beyond(valence: float, known: tuple[float, float] | None) -> Iterator[str]:
         yield f"its valence lies beyond that of the training clips, {known[0]:+.2f} to {known[1]:+.2f}"
 
 
-def _seen_whole(answer: Prediction) -> Prediction:
-    return replace(answer, warnings=(*answer.warnings, _WHOLE_FRAME))
+def _warned(answer: Prediction, one: Outcome) -> Prediction:
+    lacking = [warning for warning, holds in ((_WHOLE_FRAME, one.whole_frame), (_WORDLESS, one.wordless)) if holds]
+    return replace(answer, warnings=(*answer.warnings, *lacking))

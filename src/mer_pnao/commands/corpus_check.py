@@ -13,6 +13,7 @@ from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits, spe
 from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.readers.labelled_folder import clip_folder, clips_in
 from mer_pnao.corpus.readers.sources import read_corpus
+from mer_pnao.corpus.transcripts import read_transcripts
 from mer_pnao.encoders.config import SPEECH_KINDS
 from mer_pnao.encoders.hub_name import hub_name
 from mer_pnao.features.mertools import missing_vectors
@@ -134,7 +135,11 @@ def _extraction_faults(params: Params, root: Path) -> list[str]:
         with _collected(faults):
             if config.noise != SPEECH:
                 noise_files(root / config.noise)
-    if any(encoder.kind not in SPEECH_KINDS for encoder in params.encoders.values()):
+    for encoder in params.encoders.values():
+        if encoder.kind == "text":
+            with _collected(faults):
+                read_transcripts(root / params.corpus.root / encoder.transcripts, encoder.column)
+    if any(encoder.kind not in (*SPEECH_KINDS, "text") for encoder in params.encoders.values()):
         with _collected(faults):
             face_reader(params.media, root)
     if "checkpoints" not in params.synthesize:

@@ -11,6 +11,7 @@ from mer_pnao.foundations.console import ROOT, plain_console
 from mer_pnao.foundations.errors import InputError
 
 if TYPE_CHECKING:
+    from mer_pnao.encoders.config import EncoderConfig
     from mer_pnao.extraction.clip_encoders import ClipEncoder
     from mer_pnao.extraction.engine import Engine
     from mer_pnao.extraction.shards import Clip
@@ -40,9 +41,13 @@ def extract(
         Literal["local", "ray"], typer.Option(help="ray: on the cluster of RAY_ADDRESS, or on local workers.")
     ] = "local",
     workers: Annotated[int, typer.Option(min=0, help="Of ray; 0: one a GPU, or one a core.")] = 0,
+    transcripts: Annotated[
+        Path | None, typer.Option(help="CSV file with what is said in CLIPS, for encoders of text.")
+    ] = None,
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
     from mer_pnao.commands.clips import clips_of
+    from mer_pnao.corpus.transcripts import read_transcripts
     from mer_pnao.extraction.clip_encoders import build_encoder
     from mer_pnao.extraction.extract import refuse_foreign_folder
     from mer_pnao.extraction.run import SKIPPED, Extraction
@@ -53,17 +58,23 @@ def extract(
     params = load_params(ROOT / "params.yaml")
     names = _encoders(params, encoder)
     part = parse_part(shard) if shard else Part()
-    if clips:
-        wanted = [Clip(name, path) for name, path in clips_of(clips).items()]
-    elif out is not None:
-        raise InputError("--out is for CLIPS: the features of the profile's own clips are an output of `dvc repro`")
-    else:
-        wanted = _own_clips(params)
+    named = clips_of(clips) if clips else {}
+    if not clips and (out is not None or transcripts is not None):
+        raise InputError("--out and --transcripts are for CLIPS: the profile's own clips are a matter of `dvc repro`")
+    if clips and transcripts is None and (text := next((n for n in names if params.encoders[n].kind == "text"), None)):
+        raise InputError(f"the encoder {text} reads words: give --transcripts, or name the others by --encoder")
     out = out or Path("work/extracted")
     if clips:
         for name in names:
             refuse_foreign_folder(out / name)
     console = plain_console()
+
+    def wanted(name: str) -> list[Clip]:
+        config = params.encoders[name]
+        if not clips:
+            return _own_clips(params, config)
+        words = read_transcripts(transcripts, config.column) if config.kind == "text" and transcripts else {}
+        return [Clip(clip, path, text=words.get(clip, "")) for clip, path in named.items()]
 
     def build(name: str, root: Path = ROOT) -> "ClipEncoder":
         return build_encoder(name, params.encoders[name], root, params.media)
@@ -111,10 +122,10 @@ def _encoders(params: "Params", asked: list[str] | None) -> list[str]:
     return names
 
 
-def _own_clips(params: "Params") -> "list[Clip]":
+def _own_clips(params: "Params", encoder: "EncoderConfig") -> "list[Clip]":
     from mer_pnao.extraction.corpus_clips import clips_of_manifest
 
     manifest = ROOT / params.data / "manifest.csv"
     if not manifest.is_file():
         raise InputError(f"{manifest} is not there: name folders of clips, or run `dvc repro manifest` first")
-    return clips_of_manifest(manifest, ROOT / params.corpus.root, params.corruption)
+    return clips_of_manifest(manifest, ROOT / params.corpus.root, params.corruption, encoder)

@@ -1,7 +1,7 @@
 """Commands that take clips to an answer."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,6 +34,13 @@ def predict(
         Path | None,
         typer.Option(help="Folder of ready features, as `mer extract` or MERTools leave them; no clip is decoded."),
     ] = None,
+    text: Annotated[
+        str | None, typer.Option(help="What is said in the one clip, for a model that reads words.")
+    ] = None,
+    transcripts: Annotated[
+        Path | None, typer.Option(help="CSV file with what is said in each clip: name, text (or --column).")
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of --transcripts, such as that of a language.")] = "text",
 ) -> None:
     """Say which emotion a clip shows, and how sure that is; exit code 2 when a clip could not be used."""
     from mer_pnao.commands.answers import Taker, Warned, csv_writer, print_json, print_table, take_answers
@@ -44,12 +51,17 @@ def predict(
         raise InputError("only one of --json, --wide and --csv can be asked for")
     if not clips and features is None:
         raise InputError("no clips are named: give clips, folders of clips or patterns")
+    if features is not None and (text is not None or transcripts is not None):
+        raise InputError("with --features no clip is encoded: words go into its feature sets, not into this command")
     paths = clips_of(clips or []) if features is None else {}
+    words = _words(paths, text, transcripts, column)
     directory, version = find_model(model)
     if features is None:
         predictor = Predictor.load(directory, version, ROOT)
         loaded, total = predictor.model, len(paths)
-        answers: Iterable[Prediction | Refusal] = predictor.predict(paths.values())
+        if words and not predictor.reads_words:
+            raise InputError(f"model {predictor.version} reads no words: leave --text and --transcripts out")
+        answers: Iterable[Prediction | Refusal] = predictor.predict(paths.values(), words)
     else:
         loaded = read_model(directory)
         answers = ready = _of_features(loaded, version, features, list(map(clip_name, clips)) if clips else None)
@@ -71,6 +83,24 @@ def predict(
         print_table(shown, wide)
     if refused:
         raise typer.Exit(BAD_INPUT)
+
+
+def _words(clips: Mapping[str, Path], text: str | None, transcripts: Path | None, column: str) -> Mapping[str, str]:
+    """Clip -> what is said in it, as the options say. Raises InputError for words that no clip can be given."""
+    if text is not None and transcripts is not None:
+        raise InputError("only one of --text and --transcripts can be given")
+    if text is not None:
+        if len(clips) != 1:
+            raise InputError(f"--text is for one clip, and {len(clips)} are named: give --transcripts, a CSV file")
+        return dict.fromkeys(clips, text.strip())
+    if transcripts is None:
+        return {}
+    from mer_pnao.corpus.transcripts import read_transcripts
+
+    words = read_transcripts(transcripts, column)
+    if not clips.keys() & words.keys():
+        raise InputError(f"{transcripts} names none of the clips")
+    return words
 
 
 def find_model(reference: str) -> tuple[Path, str]:

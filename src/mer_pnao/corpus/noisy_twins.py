@@ -12,6 +12,11 @@ def noisy_split(corruption: str) -> str:
     return f"test_{corruption}"
 
 
+def noisy_name(name: str, corruption: str) -> str:
+    """What the twin of a clip is called."""
+    return f"{name}_{corruption}"
+
+
 def with_noisy_twins(table: pd.DataFrame, corruptions: Iterable[str]) -> pd.DataFrame:
     """The manifest with each test clip once more for each corruption: `<name>_<corruption>`, of the same file.
 
@@ -20,7 +25,7 @@ def with_noisy_twins(table: pd.DataFrame, corruptions: Iterable[str]) -> pd.Data
     clean = table[table["split"] == "test"]
     for corruption in corruptions:
         split = noisy_split(corruption)
-        twins = clean.assign(name=[f"{name}_{corruption}" for name in clean["name"]], split=split)
+        twins = clean.assign(name=[noisy_name(name, corruption) for name in clean["name"]], split=split)
         if taken := sorted(set(twins["name"]) & set(table["name"])):
             raise InputError(f"clip {taken[0]!r} has the name of a noisy twin; give corruption.{corruption} another")
         if split in set(table["split"]):

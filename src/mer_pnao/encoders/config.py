@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal, get_args
 
-from mer_pnao.foundations.checks import between, one_of
+from mer_pnao.foundations.checks import between, one_of, sub_path
 from mer_pnao.foundations.precision import Precision
 
-Kind = Literal["hubert", "speech", "manet", "resnet", "image"]
+Kind = Literal["hubert", "speech", "manet", "resnet", "image", "text"]
 SplitOrder = Literal["forward", "reverse"]
 Pool = Literal["pooled", "cls", "mean"]
 SPEECH_KINDS = ("hubert", "speech")
@@ -17,9 +17,12 @@ SPEECH_KINDS = ("hubert", "speech")
 class EncoderConfig:
     """One encoder of a profile; a value out of range raises ValueError naming key, value and range."""
 
-    kind: Kind  # hubert takes HuBERT and wav2vec 2.0 only, speech and image whatever of that sort transformers has
+    kind: (
+        Kind  # hubert takes HuBERT and wav2vec 2.0 only, speech, image and text whatever of that sort transformers has
+    )
     checkpoint: str  # a folder or a file, absolute or below the project's root, or organisation/name@revision
-    layers: tuple[int, ...] = ()  # of speech only, 1 for the first; the paper reads 18, 19 and 20
+    # 1: the first. Of speech a set each, and the paper reads 18, 19 and 20; of text one set, their mean (none: the last).
+    layers: tuple[int, ...] = ()
     precision: Precision = "auto"  # bf16 where the hardware multiplies in it, two to four times as fast
     frames: int = 8  # of a clip at most, for images; neighbours at 25 a second hardly differ, and cost decides
     frames_per_second: float = 0.0  # as many as that, within `frames`; 0: `frames` of every clip, however long
@@ -28,6 +31,8 @@ class EncoderConfig:
     window_seconds: float = 0.0  # longer sound is cut into stretches of at most so much; 0 never cuts
     order: SplitOrder = "forward"  # of MA-Net only: the version that made the challenge's features
     pool: Pool = "pooled"  # of image only: the model's own embedding, its first token, or the mean over its tokens
+    transcripts: str = ""  # of text only: a CSV file below the corpus root that has the clips' words
+    column: str = "text"  # of text only: the transcripts' column, such as that of a language
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, get_args(Kind))
@@ -44,14 +49,22 @@ class EncoderConfig:
             raise ValueError("checkpoint must name a file or folder, got ''")
         if ".." in PurePath(self.checkpoint).parts or min(self.checkpoint) < " ":
             raise ValueError(f"checkpoint must be a path without '..', got {self.checkpoint!r}")
-        if self.kind in SPEECH_KINDS:
-            if not self.layers or len(set(self.layers)) != len(self.layers):
+        if self.kind == "text":
+            sub_path("transcripts", self.transcripts)
+        if self.kind in (*SPEECH_KINDS, "text"):
+            if (not self.layers and self.kind != "text") or len(set(self.layers)) != len(self.layers):
                 raise ValueError(f"layers must name at least one layer and none twice, got {self.layers}")
             for layer in self.layers:
                 between("layers", layer, 0, 96)
         elif self.layers:
             raise ValueError(f"layers must be empty for {self.kind}, got {self.layers}")
 
+    def unread(self) -> set[str]:
+        """The keys that a profile need not state, since this kind reads them nowhere."""
+        return set() if self.kind == "text" else {"transcripts", "column"}
+
     def sets(self, name: str) -> tuple[str, ...]:
-        """Names of the feature sets that the encoder `name` makes: one a layer, or one."""
+        """Names of the feature sets that the encoder `name` makes: one a layer of speech, or one."""
+        if self.kind == "text":
+            return (name,)
         return tuple(f"{name}-{layer}" for layer in self.layers) or (name,)

@@ -12,12 +12,19 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from mer_pnao.encoders.hub_name import HubName, hub_name
-from mer_pnao.encoders.model_folder import CONFIG, PREPROCESSOR, WEIGHTS, loaded_files
+from mer_pnao.encoders.model_folder import CONFIG, PREPROCESSOR, TOKENIZER, WEIGHTS, loaded_files
 from mer_pnao.foundations.errors import InputError
 
 # Either kind of weights, never the same ones again for other frameworks.
-_SAFE = [CONFIG, PREPROCESSOR, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
-_PICKLED = [CONFIG, PREPROCESSOR, "pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
+_SAFE = [CONFIG, PREPROCESSOR, *TOKENIZER, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+_PICKLED = [
+    CONFIG,
+    PREPROCESSOR,
+    *TOKENIZER,
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "pytorch_model-*.bin",
+]
 
 
 def resolve(checkpoint: Path | str, root: Path = Path()) -> Path:

@@ -3,8 +3,7 @@
 Legend of shapes: B images, D the width of an embedding.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,10 @@ from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoImageProcessor
-from transformers.utils import logging as transformers_logging
 
 from mer_pnao.encoders.config import Pool
 from mer_pnao.encoders.images import ImageNetwork
-from mer_pnao.encoders.library import without_scipy
+from mer_pnao.encoders.library import with_weights, without_scipy
 from mer_pnao.encoders.model_folder import PREPROCESSOR, one_line, read_config, read_weights
 from mer_pnao.foundations.errors import InputError
 
@@ -50,20 +48,8 @@ def load_image_model(folder: Path, pool: Pool) -> ImageNetwork:
     state = {key: tensor for key, tensor in read_weights(folder).items() if not key.startswith(others)}
     if stray := next((key for key in state if ours and not key.startswith(ours)), None):
         raise InputError(f"{folder} does not fit: the key {stray} is unexpected")
-    try:
-        with _quietly():
-            network, report = model.from_pretrained(
-                None,
-                config=config,
-                state_dict={k: t.float() if t.is_floating_point() else t for k, t in state.items()},
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                dtype=torch.float32,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError) as error:
-        raise InputError(f"{folder} is not a readable {model.__name__}: {one_line(error)}") from error
+    network, report = with_weights(model, config, state, folder)
     _refuse_misfit(folder, report, pool)
-    network.eval().requires_grad_(False)
     processor = _processor(folder)
 
     def preprocess(images: NDArray[np.uint8]) -> Tensor:
@@ -137,17 +123,3 @@ def _pooled(output: Any, pool: Pool) -> Tensor | None:
     if last.ndim == 4:  # a map (B, D, height, width), of a convolutional network
         return last.mean(dim=(2, 3)) if pool == "mean" else None
     return last.mean(dim=1) if pool == "mean" else last[:, 0]
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps the library's bars and reports off the terminal: what matters of them becomes one sentence."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -12,6 +12,9 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import digest, read_json
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+# What cuts a sentence into tokens, in the forms that published models of text have.
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "sentencepiece.bpe.model", "spiece.model", "spm.model")
+TOKENIZER = (*VOCABULARIES, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt")
 # In the order of preference; an index names the shards of a large model.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -53,7 +56,9 @@ def loaded_files(checkpoint: Path) -> list[Path]:
         return [checkpoint]
     read_config(checkpoint)
     preprocessor = [path for path in [checkpoint / PREPROCESSOR] if path.is_file()]
-    return sorted([checkpoint / CONFIG, *preprocessor, *_weight_files(checkpoint)])
+    # A model of speech or images may hold a tokenizer, too, for what is not done here.
+    prepare = preprocessor or [path for name in TOKENIZER if (path := checkpoint / name).is_file()]
+    return sorted([checkpoint / CONFIG, *prepare, *_weight_files(checkpoint)])
 
 
 def checkpoint_digest(checkpoint: Path) -> str:

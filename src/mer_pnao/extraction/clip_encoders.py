@@ -38,7 +38,7 @@ class ClipEncoder:
     sets: Mapping[str, int]  # width of each feature set that it makes
     identity: Mapping[str, object]  # all that determines the vectors of a clip, as plain values
     batch: int  # clips to encode together
-    reader: ClipReader  # of its clips
+    reader: ClipReader | None  # of its clips; None: it takes their words
     device: torch.device  # where it computes
     # B clips -> for each set (B, D) float32; no clip's vector depends on the others
     encode: Callable[[Sequence[DecodedClip]], dict[str, NDArray[np.float32]]]
@@ -56,6 +56,8 @@ def build_encoder(
     limits = limits or MediaLimits()
     if config.kind in SPEECH_KINDS:
         return _speech_encoder(name, config, path, limits)
+    if config.kind == "text":
+        return _text_encoder(name, config, path)
     return _face_encoder(name, config, path, limits, root)
 
 
@@ -107,6 +109,20 @@ def _speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaL
     identity = _identity(config, path, sets, limits, layers.dtype) | own
     reader = ClipReader(DecodingPlan("sound", limits))
     return ClipEncoder(name, sets, identity, config.batch, reader, layers.device, encode)
+
+
+def _text_encoder(name: str, config: EncoderConfig, path: Path) -> ClipEncoder:
+    """A model of text over the words of a clip."""
+    from mer_pnao.encoders.text_models import TextLayers  # transformers takes seconds to import: only if needed
+
+    layers = TextLayers(path, config.layers, config.precision)
+
+    def encode(clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
+        return {name: layers([str(clip.content) for clip in clips])}
+
+    sets = {name: layers.width}
+    identity = _identity(config, path, sets, None, layers.dtype) | {"layers": list(config.layers)}
+    return ClipEncoder(name, sets, identity, config.batch, None, layers.device, encode)
 
 
 def _mean_vectors(
@@ -167,16 +183,21 @@ def _image_network(config: EncoderConfig, path: Path) -> ImageNetwork:
 
 
 def _identity(
-    config: EncoderConfig, path: Path, sets: Mapping[str, int], limits: MediaLimits, dtype: torch.dtype
+    config: EncoderConfig, path: Path, sets: Mapping[str, int], limits: MediaLimits | None, dtype: torch.dtype
 ) -> dict[str, object]:
+    # Where faces come from counts by its content, and only for images; memory changes no vector.
+    media = (
+        {key: value for key, value in asdict(limits).items() if key not in ("detector", "crops", "memory_mb")}
+        if limits
+        else {}
+    )
     return {
         "version": _VERSION,
         "kind": config.kind,
         "checkpoint_sha256": checkpoint_digest(path),
         "precision": str(dtype).removeprefix("torch."),
         "sets": dict(sets),
-        # Where faces come from counts by its content, and only for images; memory changes no vector.
-        "media": {key: value for key, value in asdict(limits).items() if key not in ("detector", "crops", "memory_mb")},
+        "media": media,
     }
 
 

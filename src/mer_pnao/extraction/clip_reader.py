@@ -1,4 +1,4 @@
-"""What an encoder takes of a clip: its sound, or the faces in some of its frames.
+"""What an encoder takes of a clip: its sound, the faces in some of its frames, or its words.
 
 Needs no deep-learning library, so that a process that only decodes is small and starts at once.
 
@@ -19,9 +19,9 @@ from mer_pnao.media.face_reader import OnDemand, face_reader
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """What an encoder takes of a clip: a waveform (samples,), or face crops (n, S, S, 3), held or cut on demand."""
+    """What an encoder takes of a clip: a waveform (samples,), words, or face crops (n, S, S, 3), held or cut on demand."""
 
-    content: NDArray[Any] | OnDemand
+    content: NDArray[Any] | OnDemand | str
     whole_frame: bool = False  # no face was found, and the crops are the whole frames
     face_share: float | None = None  # of the searched frames, those with a face; of images only
 

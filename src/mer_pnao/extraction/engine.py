@@ -27,6 +27,7 @@ Vectors = Mapping[str, NDArray[np.float32]]  # of a clip: set -> (D,)
 # What computes the shards of these folders, here or elsewhere, in any order; an InputError ends it.
 Engine = Callable[[Mapping[Path, Sequence[Clip]], Progress], Iterator[tuple[Path, Shard]]]
 NO_FACE = "no face was found"
+NO_WORDS = "it has no words"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Outcome:
     whole_frame: bool = False  # no face was found, so the whole frames were encoded
     frames: int = 0  # of images only: those that were encoded
     face_share: float | None = None  # of images only: of the searched frames, those with a face
+    wordless: bool = False  # of text only: there are no words, and the vectors are zeros
 
 
 def on_this_machine(encoder: ClipEncoder, threads: int = 0) -> Engine:
@@ -100,6 +102,8 @@ def shard_of(encoder: ClipEncoder, clips: Sequence[Clip], done: Sequence[Outcome
             remarks.append(Remark(clip.name, encoder.name, "skipped", one.skipped))
         if one.whole_frame:
             remarks.append(Remark(clip.name, encoder.name, "whole_frame", NO_FACE))
+        if one.wordless:
+            remarks.append(Remark(clip.name, encoder.name, "all_zero", NO_WORDS))
         if one.face_share is not None:
             shares.append((clip.name, str(one.frames), f"{one.face_share:.4f}"))
     return Shard(tuple(name for name, _ in usable), blocks, tuple(remarks), tuple(shares))
@@ -122,7 +126,13 @@ def _batch(encoder: ClipEncoder, turn: AbstractContextManager[Any], clips: Seque
         raise InputError(f"one of the clips {names} has changed while it was read: it {error}") from error
     rows = iter([{name: block[row] for name, block in blocks.items()} for row in range(len(usable))])
     return [
-        Outcome(next(rows), "", content.whole_frame, len(content.content), content.face_share)
+        Outcome(
+            next(rows),
+            whole_frame=content.whole_frame,
+            frames=len(content.content),
+            face_share=content.face_share,
+            wordless=isinstance(content.content, str) and not content.content,
+        )
         if isinstance(content, DecodedClip)
         else content
         for content in read
@@ -130,6 +140,8 @@ def _batch(encoder: ClipEncoder, turn: AbstractContextManager[Any], clips: Seque
 
 
 def _read(encoder: ClipEncoder, clip: Clip) -> DecodedClip | Outcome:
+    if encoder.reader is None:
+        return DecodedClip(clip.text)
     try:
         return encoder.reader(clip.path, clip.corruption)
     except ClipError as reason:

@@ -92,7 +92,7 @@ def extract_part(
     When all of them are there, `extract` with the same clips, encoder and shard size has nothing left to compute.
     Raises InputError for the clips and vectors that `extract` refuses.
     """
-    _refuse_bad_list(clips, encoder.name)
+    _refuse_bad_list(clips, encoder)
     shards = shard_folders(clips, encoder, work, shard_size)
     own = {folder: members for number, (folder, members) in enumerate(shards.items()) if part.takes(number)}
     missing = {folder: members for folder, members in own.items() if not folder.is_dir()}
@@ -116,14 +116,14 @@ def refuse_foreign_folder(out: Path) -> None:
         raise InputError(f"{out} holds something else than features, and would be replaced; name another folder")
 
 
-def _refuse_bad_list(clips: Sequence[Clip], encoder: str) -> None:
+def _refuse_bad_list(clips: Sequence[Clip], encoder: ClipEncoder) -> None:
     if not clips:
-        raise InputError(f"{encoder}: there are no clips to extract")
+        raise InputError(f"{encoder.name}: there are no clips to extract")
     twice = [name for name, times in Counter(clip.name for clip in clips).items() if times > 1]
     if twice:
-        raise InputError(f"{encoder}: the clip {twice[0]} is listed twice")
+        raise InputError(f"{encoder.name}: the clip {twice[0]} is listed twice")
     for clip in clips:
-        if not clip.path.is_file():
+        if encoder.reader is not None and not clip.path.is_file():
             raise InputError(f"{clip.path}: the file of the clip {clip.name} is missing")
 
 

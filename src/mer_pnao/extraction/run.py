@@ -20,28 +20,28 @@ class Extraction:
 
     encoders: Sequence[str]
     build: Callable[[str], ClipEncoder]
-    clips: Sequence[Clip]
+    clips: Callable[[str], Sequence[Clip]]  # as the encoder of this name takes them
     work: Path  # the root of what survives a kill
     engine: Callable[[ClipEncoder], Engine]
 
     def parts(self, part: Part) -> Iterator[tuple[str, tuple[Path, ...]]]:
         """Computes a part of each encoder's shards; yields its name and the shards of other machines to come."""
         for name in self.encoders:
-            encoder = self.build(name)
-            with progress(f"extracting {name}", part.clips(len(self.clips))) as done:
+            encoder, clips = self.build(name), self.clips(name)
+            with progress(f"extracting {name}", part.clips(len(clips))) as done:
                 engine = self.engine(encoder)
-                shards = extract_part(self.clips, encoder, self.work, part, progress=done, engine=engine)
+                shards = extract_part(clips, encoder, self.work, part, progress=done, engine=engine)
             yield name, tuple(folder for folder in shards if not folder.is_dir())
 
     def features(self, out: Path, max_skipped: float) -> Iterator[ExtractionReport]:
         """Writes each encoder's features to `out/<encoder>`, then the remarks of all to `out/skipped_clips.csv`."""
         remarks: list[Remark] = []
         for name in self.encoders:
-            encoder = self.build(name)
-            with progress(f"extracting {name}", len(self.clips)) as done:
+            encoder, clips = self.build(name), self.clips(name)
+            with progress(f"extracting {name}", len(clips)) as done:
                 engine, folder = self.engine(encoder), out / name
                 report = extract(
-                    self.clips, encoder, folder, self.work, max_skipped=max_skipped, progress=done, engine=engine
+                    clips, encoder, folder, self.work, max_skipped=max_skipped, progress=done, engine=engine
                 )
             remarks += report.remarks
             yield report

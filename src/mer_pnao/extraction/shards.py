@@ -37,6 +37,7 @@ class Clip:
     name: str
     path: Path
     corruption: ClipCorruption | None = None  # of a noisy twin
+    text: str = ""  # what is said, where an encoder of text asks for it
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _key(clips: Sequence[Clip], encoder: "ClipEncoder", shard_size: int) -> str:
         "device": encoder.device.type,
         "libraries": {name: version(name) for name in _LIBRARIES},
         "shard_size": shard_size,
-        "clips": [[clip.name, _content(clip.path)] for clip in clips],
+        "clips": [[clip.name, clip.text if encoder.reader is None else _content(clip.path)] for clip in clips],
         "corrupted": {
             name: [corruption.snr, corruption.factor, corruption.start, [noise[path] for path in corruption.noise]]
             for name, corruption in drawn.items()

@@ -52,13 +52,15 @@ class Blueprint:
     classes: int
     fusion: str  # of network/fusion.py's table; entropy: eq. 5-7; attention: the former strategy
     config: NetworkConfig = field(default_factory=NetworkConfig)
-    gathered: str = "own"  # own: a branch reads its acoustic set and the visual ones; all: every set, its own first
+    # own: a branch reads its acoustic set, the visual ones and those of words; all: every set, its own first
+    gathered: str = "own"
+    text: tuple[str, ...] = ()  # in every branch, as the visual ones
 
     def __post_init__(self) -> None:
         one_of("gathered", self.gathered, GATHERED)
         at_least("classes", self.classes, 2)
         at_least("number of acoustic sets", len(self.acoustic), 1)
-        for name in (*self.acoustic, *self.visual):
+        for name in self.sets:
             if name not in self.widths:
                 raise ValueError(f"feature set {name!r} has no width")
         for name, width in self.widths.items():
@@ -69,4 +71,10 @@ class Blueprint:
     def branches(self) -> dict[str, tuple[str, ...]]:
         """The sets of each branch, its acoustic one first; a branch bears its acoustic set's name."""
         others = self.acoustic if self.gathered == "all" else ()
-        return {own: (own, *(name for name in others if name != own), *self.visual) for own in self.acoustic}
+        shared = (*self.visual, *self.text)
+        return {own: (own, *(name for name in others if name != own), *shared) for own in self.acoustic}
+
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """All sets, acoustic first, then visual."""
+        return (*self.acoustic, *self.visual, *self.text)

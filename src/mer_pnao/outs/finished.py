@@ -23,7 +23,7 @@ _SECTIONS = (
     dict.fromkeys(
         ("naor", "alpha", "rewind", "scope", "min_nodes", "rule", "ratio", "scorers", "stop_early", "rounds"), "pnao."
     )
-    | dict.fromkeys(("acoustic", "visual", "gathered"), "features.")
+    | dict.fromkeys(("acoustic", "visual", "text", "gathered"), "features.")
     | {"probe_c": "evaluation."}
 )
 

@@ -108,7 +108,7 @@ def read_round(directory: Path) -> RoundModel:
         config = read_json(path)
         parts = dict(config["blueprint"])
         parts["config"] = NetworkConfig(**parts["config"])
-        parts |= {"acoustic": tuple(parts["acoustic"]), "visual": tuple(parts["visual"])}
+        parts |= {kind: tuple(parts.get(kind, ())) for kind in ("acoustic", "visual", "text")}
         blueprint = Blueprint(**parts)
         networks = []
         for fold in range(config["folds"]):

@@ -34,6 +34,7 @@ class Settings(BaseModel):
     algorithm: str | None = None  # digest of the code that trained it
     acoustic: tuple[str, ...] | None = None
     visual: tuple[str, ...] | None = None
+    text: tuple[str, ...] | None = None
     gathered: str | None = None
     naor: float | None = None
     alpha: float | None = None

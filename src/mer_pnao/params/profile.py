@@ -35,7 +35,8 @@ class FeatureParams:
 
     acoustic: tuple[str, ...]  # one branch each
     visual: tuple[str, ...]  # in every branch
-    gathered: Literal["own", "all"]  # what a branch reads: its own acoustic set and the visual ones, or every set
+    text: tuple[str, ...]  # of what is said, in every branch, too
+    gathered: Literal["own", "all"]  # what a branch reads: its own acoustic set with the visual and text ones, or all
 
     def __post_init__(self) -> None:
         if not self.acoustic:
@@ -43,8 +44,8 @@ class FeatureParams:
 
     @property
     def sets(self) -> tuple[str, ...]:
-        """All sets, acoustic first."""
-        return (*self.acoustic, *self.visual)
+        """All sets, acoustic first, then visual."""
+        return (*self.acoustic, *self.visual, *self.text)
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Params(BaseModel):
         if len(set(self.features.sets)) != len(self.features.sets):
             raise ValueError("features names a set twice")
         # Refuses what the network cannot name.
-        Blueprint(dict.fromkeys(self.features.sets, 1), self.features.acoustic, self.features.visual, 2, "entropy")
+        Blueprint(dict.fromkeys(self.features.sets, 1), self.features.sets, (), 2, "entropy")
 
     def _places_stay_apart(self) -> None:
         """The corpus and what the demo makes lie below data/, and apart from what the stages write there."""
@@ -233,6 +234,10 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     needless = set() if params.encoders else {"media"}
     needless |= set() if params.synthesize else {"synthetic"}
     whole = params.model_dump(exclude={section for section in needless if section not in document})
+    for name, encoder in params.encoders.items():
+        whole["encoders"][name] = {
+            key: value for key, value in whole["encoders"][name].items() if key not in encoder.unread()
+        }
     if missing := _first_missing(document, whole):
         raise InputError(f"{path}: {missing} is missing")
     return params

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from fastapi import FastAPI, File, Request, UploadFile
+from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -27,7 +27,7 @@ from mer_pnao.predict import Prediction, Predictor, Refusal, caveats_of
 from mer_pnao.serving.admission import RECORD, Admission, too_large
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
-from mer_pnao.serving.limits import ServiceLimits
+from mer_pnao.serving.limits import MOST_TEXT, ServiceLimits
 from mer_pnao.serving.page import the_page
 
 
@@ -61,6 +61,7 @@ class ModelSummary(BaseModel):
     labels: list[str]
     branches: list[str]
     encoders: dict[str, EncoderSummary]
+    reads_words: bool  # whether the field `text` is read
     warnings: list[str]  # that every answer bears
     max_bytes: int
     max_seconds: float
@@ -132,13 +133,19 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
         return _summary(current.predictor, limits)
 
     @app.post("/predict", responses={code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()})
-    async def predict(request: Request, clip: Annotated[UploadFile, File()]) -> Prediction:
-        """The emotion of a clip, sent as the multipart field `clip`."""
+    async def predict(
+        request: Request, clip: Annotated[UploadFile, File()], text: Annotated[str, Form()] = ""
+    ) -> Prediction:
+        """The emotion of a clip, sent as the multipart field `clip`; `text` is what is said in it, where known."""
         predictor = current.predictor
         record = request.scope.setdefault(RECORD, {})
         record["model_version"] = predictor.version
         if (clip.size or 0) > limits.max_bytes:
             raise HTTPException(413, too_large(limits))
+        if len(text) > MOST_TEXT:
+            raise HTTPException(422, f"the field 'text' holds more than {MOST_TEXT:,} characters")
+        if text.strip() and not predictor.reads_words:
+            raise HTTPException(422, "the model reads no words: leave the field 'text' out")
         try:
             contents = await decoded(request, clip, predictor)
         except ClipError as reason:
@@ -148,7 +155,7 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
         record["seconds"] = _seconds(contents, predictor)
         name = Path(clip.filename or "").stem
         loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(networks, predictor.predict_decoded, name, contents)
+        answer = await loop.run_in_executor(networks, predictor.predict_decoded, name, contents, text.strip())
         if isinstance(answer, Refusal):
             raise HTTPException(422, f"the clip {answer.reason}")
         return answer
@@ -175,7 +182,7 @@ def _warm_up(predictor: Predictor) -> None:
         else DecodedClip(np.zeros((min(plan.frames, 8), plan.crop_side, plan.crop_side, 3), np.uint8))
         for name, plan in predictor.plans().items()
     }
-    predictor.predict_decoded("warm-up", contents)
+    predictor.predict_decoded("warm-up", contents, "a" if predictor.reads_words else "")
 
 
 def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
@@ -191,6 +198,7 @@ def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
         labels=list(predictor.model.labels),
         branches=list(predictor.model.blueprint.branches()),
         encoders=encoders,
+        reads_words=predictor.reads_words,
         warnings=list(caveats_of(predictor.model)),
         max_bytes=limits.max_bytes,
         max_seconds=min(plan.max_seconds for plan in plans),
@@ -199,7 +207,10 @@ def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
 
 
 async def _no_clip(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "no clip was sent: it goes into the multipart field 'clip', as a file"}, 422)
+    assert isinstance(error, RequestValidationError)
+    wrong = {problem["loc"][-1] for problem in error.errors()}
+    detail = "no clip was sent: it goes into the multipart field 'clip', as a file"
+    return JSONResponse({"detail": detail if "clip" in wrong else "the field 'text' takes words, and no file"}, 422)
 
 
 async def _bad_form(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ from mer_pnao.extraction.clip_reader import DecodingPlan
 from mer_pnao.foundations.checks import between
 
 MIB = 2**20
+MOST_TEXT = 10_000  # characters of what is said; a clip of a minute has a tenth of that
 
 
 @dataclass(frozen=True)

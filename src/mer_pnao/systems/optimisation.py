@@ -28,7 +28,8 @@ def optimisation_of(system: str, examples: Examples, params: Params, seed: int |
         examples.classes,
         FUSION[system],
         params.network,
-        features.gathered,
+        gathered=features.gathered,
+        text=features.text,
     )
     # The dense systems are trained without sparsity and not pruned.
     pnao = params.pnao if system in PRUNED else replace(params.pnao, alpha=0.0, rounds=0)

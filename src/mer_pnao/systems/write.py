@@ -58,6 +58,7 @@ def write_round(
         algorithm=algorithm_version(),
         acoustic=params.features.acoustic,
         visual=params.features.visual,
+        text=params.features.text,
         gathered=params.features.gathered,
         **dict.fromkeys(asdict(pnao)) | stated,
         fusion=finished.blueprint.fusion,

@@ -124,7 +124,8 @@ def _card(finished: Finished, clips: Mapping[str, Clips], lineage: Lineage) -> I
     yield f"- **Data**: profile `{asked.profile}`, digest `{record.data_digest[:12]}`{_valence(trained_on)}."
     yield f"- **Network**: {record.parameters:,} parameters a network, mean of {asked.folds} (one a fold), "
     yield f"whose decisions are averaged; sparsity alpha {asked.alpha}, {asked.fusion} fusion, seed {asked.seed}."
-    yield f"- **Features**: {', '.join((*(asked.acoustic or ()), *(asked.visual or ())))}, by {_encoders(finished)}."
+    sets = ", ".join((*(asked.acoustic or ()), *(asked.visual or ()), *(asked.text or ())))
+    yield f"- **Features**: {sets}, by {_encoders(finished)}."
     commit = f"`{lineage.git_commit[:12]}`{' and changes' if lineage.git_dirty else ''}" if lineage.git_commit else "no"
     yield f"- **Made by** code `{asked.algorithm}`; registered at git commit {commit}."
     yield "- **Use**: `mer predict CLIP --model NUMBER`, `mer serve --model NUMBER`, or MLflow's `models:/` address."

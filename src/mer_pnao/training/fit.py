@@ -160,7 +160,9 @@ def _batches(
 ) -> Iterator[Batch]:
     """An epoch's batches, shuffled, and with what the configuration does to the clips."""
     order = shuffle.permutation(len(train))
-    features_of = exchange(order, train.emotion, (blueprint.acoustic, blueprint.visual), config.exchange, partners)
+    # Without words nothing is drawn for them, and a seed gives the numbers that it always gave.
+    kinds = (blueprint.acoustic, blueprint.visual, *([blueprint.text] if blueprint.text else []))
+    features_of = exchange(order, train.emotion, kinds, config.exchange, partners)
     for batch in batches(clips, torch.from_numpy(order), features_of, _steps(train, config)):
         yield drop_sets(mixup(batch, config.mixup, partners), config.modality_dropout)
 

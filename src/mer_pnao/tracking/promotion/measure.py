@@ -99,7 +99,7 @@ def _dataset_of(store: Store, version: ModelVersion, project: Path) -> Dataset |
     try:
         bare_name("the tag 'profile'", profile)
         config = json.loads(_artifact(store, version.run_id, CONFIG))
-        sets = (*config["blueprint"]["acoustic"], *config["blueprint"]["visual"])
+        sets = tuple(config["blueprint"]["widths"])
         labels = tuple(config["labels"])
     except (MlflowException, OSError, ValueError, KeyError, TypeError) as error:
         return Unknown(f"MLflow does not hold what version {version.version} was trained with: {error}")

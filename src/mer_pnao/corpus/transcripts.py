@@ -1,0 +1,28 @@
+"""What is said in the clips: a table of transcripts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mer_pnao.corpus.manifest import read_csv
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
+
+
+def read_transcripts(path: Path, column: str = "text") -> Mapping[str, str]:
+    """Clip -> its words, "" for none, of a CSV file with the columns `name` and, often one a language, `column`.
+
+    Names are in Unicode's composed form (NFC). Raises what `read_csv` raises, and InputError for a missing column, a
+    clip that is listed twice, or a table without any word.
+    """
+    table = read_csv(path)
+    for needed in ("name", column):
+        if needed not in table:
+            raise InputError(f"{path} has no column {needed!r}, only {', '.join(map(repr, table.columns))}")
+    words: dict[str, str] = {}
+    for row, (name, text) in enumerate(zip(table["name"].map(composed), table[column], strict=True), start=2):
+        if name in words:
+            raise InputError(f"{path}, row {row}: clip {name!r} is listed twice")
+        words[name] = text.strip()
+    if not any(words.values()):
+        raise InputError(f"{path} has no word in its column {column!r}")
+    return words
