@@ -53,6 +53,22 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT as published ones come: with the head of pre-training, whose keys bring the prefix `bert.`."""
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizer
+
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["i", "am", "so", "happy", "sad", "##ly", "to", "##day", "我", "很", "高", "兴", "!"]
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]), encoding="utf-8")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForMaskedLM(BertConfig(vocab_size=5 + len(words), max_position_embeddings=12, **sizes)).save_pretrained(folder)
+    BertTokenizer(str(vocabulary), model_max_length=12).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def examples() -> Examples:
     """120 clips of 3 classes: class means plus noise in every set; valence follows the class; 12 speakers."""
     rng, clips, classes = np.random.default_rng(0), 120, 3

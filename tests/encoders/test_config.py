@@ -11,7 +11,7 @@ def test_sets_are_named_after_the_encoder_and_its_layers():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"kind": "bert"}, "kind must be one of hubert, image, manet, resnet, speech, got 'bert'"),
+        ({"kind": "bert"}, "kind must be one of hubert, image, manet, resnet, speech, text, got 'bert'"),
         ({"precision": "fp8"}, "precision must be one of auto, bf16, fp32, got 'fp8'"),
         ({"order": "up"}, "order must be one of forward, reverse, got 'up'"),
         ({"frames": 0}, r"frames must lie in \[1, 100000\], got 0"),

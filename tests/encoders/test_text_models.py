@@ -8,34 +8,21 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertForMaskedLM, BertTokenizer, RobertaConfig, RobertaModel, ViTConfig, ViTModel
+from transformers import BertForMaskedLM, BertTokenizer, RobertaConfig, RobertaModel, ViTConfig, ViTModel
 
 from mer_pnao.encoders.text_models import TextLayers
 from mer_pnao.foundations.errors import InputError
 
-WORDS = ["i", "am", "so", "happy", "sad", "##ly", "to", "##day", "我", "很", "高", "兴", "!"]
+WORDS = ["i", "am", "so", "happy", "sad", "to", "我", "很", "高", "兴", "!"]
 SENTENCES = ["i am so happy today !", "我 很 高兴", "sad", "i am sadly sad , so so sad today", ""]
 TINY = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As published models come: with the head of their pre-training, whose keys bring the prefix `bert.`."""
-    folder = tmp_path_factory.mktemp("bert")
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]), encoding="utf-8")
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=5 + len(WORDS), max_position_embeddings=12, **TINY)
-    BertForMaskedLM(config).save_pretrained(folder)
-    BertTokenizer(str(vocabulary), model_max_length=12).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def roberta(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its positions are counted from behind that of padding."""
     folder = tmp_path_factory.mktemp("roberta")
-    entries = ["<s>", "<pad>", "</s>", "<unk>", *(word for word in WORDS if not word.startswith("##"))]
+    entries = ["<s>", "<pad>", "</s>", "<unk>", *WORDS]
     tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(entries)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))

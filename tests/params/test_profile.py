@@ -47,7 +47,9 @@ def test_profiles_fit_the_schema_and_state_what_their_stages_read(path: Path) ->
         assert stated[section] == full[section], section
     if params.encoders:
         assert stated["media"] == full["media"]
-        assert stated["encoders"] == full["encoders"]
+        for name, encoder in params.encoders.items():
+            read = {key: value for key, value in full["encoders"][name].items() if key not in encoder.unread()}
+            assert stated["encoders"][name] == read
     if params.synthesize:
         assert stated["synthetic"] == full["synthetic"]
 

@@ -28,7 +28,7 @@ def service(tmp_path, monkeypatch):
         parts.decode(path)
         return {}
 
-    def predict(name, contents):
+    def predict(name, contents, words):
         parts.predict()
         return Prediction(name, "happy", {"happy": 1.0}, 0.0, 1.0, {}, "1")
 
@@ -37,7 +37,7 @@ def service(tmp_path, monkeypatch):
 
     monkeypatch.setattr(DecoderPool, "decode", decode)
     monkeypatch.setattr(DecoderPool, "warm_up", warm_up)
-    predictor = SimpleNamespace(version="1", plans=dict, predict_decoded=predict)
+    predictor = SimpleNamespace(version="1", plans=dict, reads_words=False, predict_decoded=predict)
     parts.app = make_app(CurrentModel(lambda before: predictor), tmp_path, ServiceLimits())
     return parts
 

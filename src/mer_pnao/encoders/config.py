@@ -21,7 +21,7 @@ class EncoderConfig:
         Kind  # hubert takes HuBERT and wav2vec 2.0 only, speech, image and text whatever of that sort transformers has
     )
     checkpoint: str  # a folder or a file, absolute or below the project's root, or organisation/name@revision
-    # 1: the first. Of speech a set each, and the paper reads 18, 19 and 20; of text one set, their mean (none: the last).
+    # 1: the first. Of speech a set each, the paper reads 18, 19 and 20; of text one set, their mean (none: the last).
     layers: tuple[int, ...] = ()
     precision: Precision = "auto"  # bf16 where the hardware multiplies in it, two to four times as fast
     frames: int = 8  # of a clip at most, for images; neighbours at 25 a second hardly differ, and cost decides

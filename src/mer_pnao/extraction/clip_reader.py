@@ -19,7 +19,7 @@ from mer_pnao.media.face_reader import OnDemand, face_reader
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """What an encoder takes of a clip: a waveform (samples,), words, or face crops (n, S, S, 3), held or cut on demand."""
+    """What an encoder takes of a clip: a waveform (samples,), words, or face crops (n, S, S, 3), some cut on demand."""
 
     content: NDArray[Any] | OnDemand | str
     whole_frame: bool = False  # no face was found, and the crops are the whole frames
