@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
@@ -47,6 +48,9 @@ ENCODER_CONFIGS = {
     "manet": EncoderConfig("manet", "data/encoders/manet.safetensors", precision="fp32", frames=3, batch=2),
 }
 SETS = ("hubert-18", "hubert-20", "manet")
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 def write_model(project: Path, number: int, seed: int) -> Path:
@@ -275,3 +279,15 @@ def _wait_for() -> Callable[..., None]:
 def start_service(environment: dict[str, str]) -> Callable[..., AbstractContextManager[Service]]:
     """`mer serve` in a project, with a folder for its log and temporary files, and options."""
     return lambda project, folder, *options: serving(project, folder, environment, *options)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    if not Path(CHROMIUM).is_file():
+        pytest.skip("Chromium is absent")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()

@@ -5,16 +5,11 @@ import hashlib
 import re
 import shutil
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 import requests
 
 from mer_pnao.serving.page import the_page
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 
 
 def test_the_policy_allows_the_pages_own_script_and_style_only():
@@ -36,18 +31,6 @@ def service(demo_project, tmp_path_factory, start_service):
     options = ["--model", "models/enf_pnao/round-00", "--max-megabytes", "0.5"]
     with start_service(demo_project, tmp_path_factory.mktemp("page"), *options) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).is_file():
-        pytest.skip("Chromium is absent")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

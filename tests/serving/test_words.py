@@ -109,7 +109,7 @@ def test_one_decoded_clip_with_its_words_is_the_same(project, expected):
 
 
 @pytest.mark.slow
-def test_the_service_takes_the_field_text(project, expected, tmp_path, start_service):
+def test_the_service_takes_the_field_text(project, expected, tmp_path, start_service, browser):
     with start_service(project, tmp_path, "--model", MODEL) as service:
         assert requests.get(f"{service.url}/model", timeout=120).json()["reads_words"] is True
         clip = sorted((project / "data/clips").glob("*.mp4"))[0]
@@ -123,6 +123,14 @@ def test_the_service_takes_the_field_text(project, expected, tmp_path, start_ser
         assert WORDLESS in post(timeout=120).json()["warnings"]
         long = post(data={"text": "a" * 10_001}, timeout=120)
         assert (long.status_code, long.json()["detail"]) == (422, "the field 'text' holds more than 10,000 characters")
+        page = browser.new_page(viewport={"width": 390, "height": 900})
+        page.goto(service.url)
+        page.get_by_label("What is said in it").fill(SAID[0])
+        page.set_input_files("#file", clip)
+        page.locator("#prediction").wait_for(timeout=120_000)
+        assert page.locator("#number").inner_text().startswith(f"{answer['valence']:+.2f}")
+        assert "no words" not in page.locator("#warnings").inner_text()
+        page.close()
         file = post(files={"text": b"words in a file"}, timeout=120)
         assert (file.status_code, file.json()["detail"]) == (422, "the field 'text' takes words, and no file")
 
