@@ -13,9 +13,9 @@ from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits, spe
 from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.readers.labelled_folder import clip_folder, clips_in
 from mer_pnao.corpus.readers.sources import read_corpus
-from mer_pnao.corpus.transcripts import read_transcripts
 from mer_pnao.encoders.config import SPEECH_KINDS
 from mer_pnao.encoders.hub_name import hub_name
+from mer_pnao.extraction.transcripts import read_transcripts
 from mer_pnao.features.mertools import missing_vectors
 from mer_pnao.foundations.errors import InputError, as_input_error
 from mer_pnao.media.config import SPEECH, MediaLimits

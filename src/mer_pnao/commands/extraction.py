@@ -47,11 +47,11 @@ def extract(
 ) -> None:
     """Extract the features of clips with the encoders of params.yaml, as Parquet; a killed run goes on."""
     from mer_pnao.commands.clips import clips_of
-    from mer_pnao.corpus.transcripts import read_transcripts
     from mer_pnao.extraction.clip_encoders import build_encoder
     from mer_pnao.extraction.extract import refuse_foreign_folder
     from mer_pnao.extraction.run import SKIPPED, Extraction
     from mer_pnao.extraction.shards import Clip, Part, parse_part
+    from mer_pnao.extraction.transcripts import read_transcripts
     from mer_pnao.foundations.files import work_folder
     from mer_pnao.params.profile import load_params
 

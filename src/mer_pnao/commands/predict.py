@@ -95,7 +95,7 @@ def _words(clips: Mapping[str, Path], text: str | None, transcripts: Path | None
         return dict.fromkeys(clips, text.strip())
     if transcripts is None:
         return {}
-    from mer_pnao.corpus.transcripts import read_transcripts
+    from mer_pnao.extraction.transcripts import read_transcripts
 
     words = read_transcripts(transcripts, column)
     if not clips.keys() & words.keys():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from mer_pnao.corpus.manifest import read_manifest
 from mer_pnao.corpus.noisy_twins import noisy_name, noisy_split
-from mer_pnao.corpus.transcripts import read_transcripts
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.extraction.shards import Clip
+from mer_pnao.extraction.transcripts import read_transcripts
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import SPEECH, CorruptionConfig
 from mer_pnao.media.corruption import ClipCorruption, corruption_of, noise_files

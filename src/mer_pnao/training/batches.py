@@ -52,7 +52,7 @@ def exchange(
     share: float,
     random: np.random.Generator,
 ) -> dict[str, Tensor]:
-    """Give a clip the voice or the face of another clip with the same emotion, each with the probability `share`.
+    """Give a clip the voice, face or words of another clip with the same emotion, each with the probability `share`.
 
     Takes the order (N,) of the clips, their classes (N,) and the sets of each modality, which stay together. Returns
     set -> (N,), the clip that the set's features come from; with share 0 the clips themselves. The clip keeps its own

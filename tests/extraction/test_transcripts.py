@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mer_pnao.corpus.transcripts import read_transcripts
+from mer_pnao.extraction.transcripts import read_transcripts
 from mer_pnao.foundations.errors import InputError
 
 
