@@ -1,11 +1,15 @@
 """Commands about clips, encoders and profiles."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mer_pnao.foundations.console import BAD_INPUT, ROOT, plain_console, progress
+from mer_pnao.foundations.errors import InputError
+
+_ALL = "1-24"  # actors of RAVDESS
 
 
 def profile(
@@ -46,10 +50,30 @@ def check(
 
 def fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(help="organisation/name@revision; default: the encoders of params.yaml.")
+        list[str] | None,
+        typer.Argument(
+            help="ravdess, the speech videos of 24 actors; or checkpoints on the Hugging Face hub, "
+            "organisation/name@revision. Default: the encoders of params.yaml."
+        ),
     ] = None,
+    actors: Annotated[str, typer.Option(help="Of ravdess: these only, such as 1-6 or 1,3,5-7.")] = _ALL,
+    to: Annotated[
+        Path | None, typer.Option(help="Of ravdess: the folder; default: where the profile ravdess_videos reads.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Of ravdess: keep the archives, beside the folder.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Of ravdess: agree to its size and licence.")] = False,
 ) -> None:
-    """Download checkpoints from the Hugging Face hub: the one command that does."""
+    """Download a corpus, or encoders from the Hugging Face hub: the one command that downloads."""
+    if "ravdess" in (names or ()):
+        _fetch_ravdess(actors, to, keep, yes)
+    elif to or keep or yes or actors != _ALL:
+        raise InputError("--actors, --to, --keep and --yes are for `mer fetch ravdess`")
+    checkpoints = [name for name in names or () if name != "ravdess"]
+    if checkpoints or not names:
+        _fetch_checkpoints(checkpoints)
+
+
+def _fetch_checkpoints(names: list[str]) -> None:
     from mer_pnao.encoders.hub import fetch
     from mer_pnao.encoders.hub_name import hub_name
     from mer_pnao.params.profile import load_params
@@ -61,3 +85,25 @@ def fetch(
         plain_console().print(f"{name}: {fetch(name, ROOT)}", soft_wrap=True)
     if not names:
         plain_console().print("No encoder of params.yaml has a checkpoint on the hub.")
+
+
+def _fetch_ravdess(actors: str, to: Path | None, keep: bool, yes: bool) -> None:
+    from mer_pnao.commands import ravdess_archives as ravdess
+
+    place = ROOT / (to or ravdess.PLACE)
+    chosen = ravdess.parse_actors(actors)
+    if missing := ravdess.missing_actors(chosen, place):
+        archives = ravdess.find_archives(missing)
+        size = ravdess.gigabytes(sum(archive.size for archive in archives.values()))
+        print(f"RAVDESS, speech videos: {len(missing)} of {len(chosen)} actors, {size}, into {place}.")
+        print(f"Licence: {ravdess.LICENCE}, {ravdess.TERMS}.")
+        ravdess.refuse_full_disk([*archives.values()], place, keep)
+        if not yes and not sys.stdin.isatty():
+            raise InputError("nothing is downloaded without consent to size and licence: give --yes")
+        if not yes and not typer.confirm("Download?"):
+            raise typer.Exit(BAD_INPUT)
+        for actor, archive in archives.items():
+            print(f"{archive.name}, {ravdess.gigabytes(archive.size)}")
+            ravdess.fetch_archive(actor, archive, place, keep)
+    data = "" if to is None else f" DATA={to}"
+    print(f"{len(chosen)} actor(s) are there: {place}\nNext: make run PROFILE=ravdess_videos{data}")
