@@ -6,7 +6,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -72,7 +72,7 @@ def find_archives(actors: Iterable[int]) -> dict[int, Archive]:
     """
     content = BytesIO()
     with _reached(RECORD):
-        pooch.HTTPDownloader(headers=REQUESTS_HEADERS)(RECORD, content, None)
+        pooch.HTTPDownloader(headers=REQUESTS_HEADERS, stream=False)(RECORD, content, None)
     try:
         files = {file.name: file for file in _Record.model_validate_json(content.getvalue()).files}
     except ValidationError as error:
@@ -149,14 +149,15 @@ def _download(archive: Archive, folder: Path) -> Path:
         """What pooch takes for a downloader: its own, begun where the part ends."""
         there = part.stat().st_size if part.exists() else 0
         if there < archive.size:
-            with part.open("ab") as file:
+            with part.open("ab") as file, ExitStack() as opened:
 
-                def begin_again(response: Any, **_: Any) -> None:
+                def answered(response: Any, **_: Any) -> None:
+                    opened.callback(response.close)  # also where its body is not read to the end
                     if response.status_code in (200, 416):  # the whole file; or that the part does not fit it
                         file.truncate(0)
 
                 headers = {**REQUESTS_HEADERS, "Accept-Encoding": "identity", "Range": f"bytes={there}-"}
-                bar, hooks = sys.stderr.isatty(), {"response": begin_again}
+                bar, hooks = sys.stderr.isatty(), {"response": answered}
                 pooch.HTTPDownloader(bar, _CHUNK, headers=headers, hooks=hooks)(url, file, None)
         part.replace(output)
 
