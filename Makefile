@@ -46,8 +46,9 @@ init:  ## the MLflow database, experiment and registered model
 	@command -v mer > /dev/null || $(MAKE) --no-print-directory env
 	@mer init
 
+run nested controls search: READY := --ready
 profile: env
-	@mer profile $(if $(PROFILE),--name $(PROFILE)) $(if $(DATA),--data "$(DATA)")
+	@mer profile $(READY) $(if $(PROFILE),--name $(PROFILE)) $(if $(DATA),--data "$(DATA)")
 
 run: clone env profile init  ## the whole pipeline: make run [PROFILE=ravdess DATA=folder]
 	dvc repro

@@ -12,14 +12,18 @@ NOT_MLFLOWS = (*SCIENCE, "scipy.stats", "mlflow.pyfunc", "cv2", "av")  # MLflow 
 LABELS = "name,discrete,valence,split\na,happy,1,train\nb,sad,-1,test\n"
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    "--help": (*SCIENCE, "scipy", "mlflow", "pandas", "cv2", "av", "mer_pnao.params"),
+    "--help": (*SCIENCE, "scipy", "mlflow", "pandas", "cv2", "av", "pooch", "mer_pnao.params"),
     "table": (*SCIENCE, "scipy", "mlflow", "cv2", "av", "mer_pnao.params"),
     "check": (*SCIENCE, "scipy", "mlflow", "huggingface_hub"),
-    "profile": (*SCIENCE, "scipy", "mlflow", "pandas", "cv2", "av"),
+    "profile": (*SCIENCE, "scipy", "mlflow", "pandas", "cv2", "av", "pooch", "huggingface_hub"),
     "init": (*NOT_MLFLOWS, "mer_pnao.params"),
     "registry": (*NOT_MLFLOWS, "mer_pnao.params"),
 }
 IMPORTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "mer fetch ravdess": (
+        "import mer_pnao.commands.ravdess_archives",
+        (*SCIENCE, "scipy", "mlflow", "pandas", "cv2", "av", "huggingface_hub"),
+    ),
     "a rollback": (
         "import mer_pnao.tracking.promotion.rollback",
         (*SCIENCE, "mlflow.pyfunc", "safetensors", "mer_pnao.outs", "mer_pnao.params"),

@@ -1,6 +1,7 @@
 """Choosing a profile: what it copies and links, and that a refused choice changes nothing."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -136,3 +137,59 @@ def test_a_real_folder_is_not_replaced_by_a_link(project: Path, corpus: Path) ->
     with pytest.raises(InputError, match="is a folder already; move it away"):
         choose_profile(project, "ravdess", corpus)
     assert (own / "labels.csv").read_text() == "mine"
+
+
+HUBERT = "data/hub/facebook/hubert-large-ll60k@ff022d095678a2995f3c49bab18a96a9e553f782"
+CLIP = "data/hub/openai/clip-vit-base-patch32@3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
+
+
+def lines(error: pytest.ExceptionInfo[InputError]) -> list[str]:
+    """What the refusal says to type."""
+    _, *rest = str(error.value).splitlines()
+    assert not rest or rest.pop(0) == "What is missing and can be downloaded:"
+    return [line.removeprefix("  ") for line in rest]
+
+
+@pytest.mark.parametrize("ready", [True, False])
+def test_what_is_missing_is_named_by_the_lines_that_download_it(project: Path, ready: bool) -> None:
+    before = (project / "params.yaml").read_bytes()
+    with pytest.raises(InputError, match="reads data/ravdess_videos/corpus, which is not there") as error:
+        choose_profile(project, "ravdess_videos", None, ready)
+    assert lines(error) == ["mer fetch ravdess", f"mer fetch {HUBERT}", f"mer fetch {CLIP}"]
+    (project / HUBERT).mkdir(parents=True)
+    with pytest.raises(InputError) as error:
+        choose_profile(project, "cremad", None, ready)
+    assert lines(error) == [f"mer fetch {CLIP}"]
+    assert (project / "params.yaml").read_bytes() == before
+
+
+def test_a_profile_that_is_to_run_needs_its_checkpoints(project: Path, corpus: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    (project / "data/ravdess_videos/corpus").mkdir(parents=True)
+    with pytest.raises(InputError, match=f"loads what is not there: {HUBERT}, {CLIP}\n") as error:
+        choose_profile(project, "ravdess_videos", None, ready=True)
+    assert lines(error) == [f"mer fetch {HUBERT}", f"mer fetch {CLIP}"]
+    with pytest.raises(InputError, match=r"loads what is not there: \S+, data/checkpoints/manet\.pth") as error:
+        choose_profile(project, "mer2023", corpus, ready=True)
+    assert lines(error) == []
+    assert (project / "params.yaml").read_bytes() == before
+    assert choose_profile(project, "mer2023", None)[0].profile == "mer2023"  # chosen, to be fetched or changed then
+    assert choose_profile(project, "demo", None, ready=True)[0].profile == "demo"  # makes its own
+    for checkpoint in (HUBERT, CLIP):
+        (project / checkpoint).mkdir(parents=True)
+    assert choose_profile(project, "ravdess_videos", None, ready=True)[0].profile == "ravdess_videos"
+
+
+def test_another_folder_of_ravdess_is_named_to_fetch(project: Path) -> None:
+    text = (ROOT / "profiles/ravdess_videos.yaml").read_text().replace("root: data/ravdess_videos", "root: data/mine")
+    (project / "params.yaml").write_text(text)
+    with pytest.raises(InputError) as error:
+        choose_profile(project, None, None)
+    assert lines(error)[0] == "mer fetch ravdess --to data/mine/corpus"
+
+
+def test_what_runs_a_profile_asks_for_one_that_can_run() -> None:
+    """And `make profile` for one that is chosen before its encoders are fetched."""
+    for target in ("run", "nested", "controls", "search", "profile"):
+        printed = subprocess.check_output(["make", "-n", target, "PROFILE=mine"], cwd=ROOT, text=True)
+        assert ("mer profile --ready --name mine" in printed) == (target != "profile"), target

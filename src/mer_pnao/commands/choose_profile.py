@@ -3,19 +3,20 @@
 from itertools import count
 from pathlib import Path
 
+from mer_pnao.encoders.hub_name import hub_name
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import write_bytes
 from mer_pnao.params.profile import Params, load_params
 
 
-def choose_profile(root: Path, name: str | None, data: Path | None) -> tuple[Params, Path | None]:
+def choose_profile(root: Path, name: str | None, data: Path | None, ready: bool = False) -> tuple[Params, Path | None]:
     """Copy `profiles/<name>.yaml` over `params.yaml` and link the corpus root to the data folder.
 
     Without a name the present `params.yaml` stays as it is; without data the present link does. Returns the parameters
     and, where an edited `params.yaml` was replaced, which is one that is none of the profiles, the copy kept of it.
     Raises InputError for an unknown or faulty profile, a data folder that is none, a real folder in the link's
-    place, and for a profile whose corpus is neither there nor made by the profile itself; `params.yaml` is then as
-    it was.
+    place, and for a profile whose corpus is neither there nor made by the profile itself, nor, where it must be
+    `ready`, its encoders' checkpoints; `params.yaml` is then as it was.
     """
     params_file = root / "params.yaml"
     chosen = params_file
@@ -34,7 +35,12 @@ def choose_profile(root: Path, name: str | None, data: Path | None) -> tuple[Par
     if not made and not corpus.is_dir():
         raise InputError(
             f"the profile {params.profile} reads {params.corpus.root}, which is not there: name the folder that holds "
-            f"the corpus, as in `make run PROFILE={params.profile} DATA=<folder>`"
+            f"the corpus, as in `make run PROFILE={params.profile} DATA=<folder>`{_downloads(params, root, True)}"
+        )
+    if ready and (missing := missing_checkpoints(params, root)):
+        raise InputError(
+            f"the profile {params.profile} loads what is not there: {', '.join(missing.values())}"
+            f"{_downloads(params, root, False)}"
         )
     before = params_file.read_bytes() if params_file.is_file() else None
     if before == chosen.read_bytes():
@@ -43,6 +49,27 @@ def choose_profile(root: Path, name: str | None, data: Path | None) -> tuple[Par
     kept = None if before is None or before in profiles else _keep(root, before)
     write_bytes(params_file, chosen.read_bytes())
     return params, kept
+
+
+def missing_checkpoints(params: Params, root: Path) -> dict[str, str]:
+    """By encoder, the checkpoints that are not there, unless the profile makes them itself."""
+    if "checkpoints" in params.synthesize:
+        return {}
+    loaded = {name: encoder.checkpoint for name, encoder in params.encoders.items()}
+    return {name: checkpoint for name, checkpoint in loaded.items() if not (root / checkpoint).exists()}
+
+
+def _downloads(params: Params, root: Path, corpus: bool) -> str:
+    """The lines that bring what is missing, the corpus or not, as far as a command can."""
+    lines = []
+    if corpus and params.corpus.kind == "ravdess":
+        from mer_pnao.commands.ravdess_archives import PLACE
+
+        place = params.corpus.root
+        lines.append("mer fetch ravdess" + ("" if Path(place) == PLACE else f" --to {place}"))
+    hub = [checkpoint for checkpoint in missing_checkpoints(params, root).values() if hub_name(checkpoint)]
+    lines += [f"mer fetch {checkpoint}" for checkpoint in hub]
+    return "\n  ".join(["\nWhat is missing and can be downloaded:", *lines]) if lines else ""
 
 
 def _keep(root: Path, edited: bytes) -> Path:

@@ -15,11 +15,12 @@ _ALL = "1-24"  # actors of RAVDESS
 def profile(
     name: Annotated[str | None, typer.Option(help="Copy profiles/NAME.yaml over params.yaml.")] = None,
     data: Annotated[Path | None, typer.Option(help="Folder of the corpus, linked to where the profile reads.")] = None,
+    ready: Annotated[bool, typer.Option("--ready", help="Refuse it where its encoders are not there, either.")] = False,
 ) -> None:
     """Choose the profile that the pipeline runs; without options, check the present one."""
     from mer_pnao.commands.choose_profile import choose_profile
 
-    chosen, kept = choose_profile(ROOT, name, data)
+    chosen, kept = choose_profile(ROOT, name, data, ready)
     emotions = len(chosen.corpus.labels) or "the corpus's own"
     plain_console().print(f"profile {chosen.profile}: {emotions} emotions, corpus {chosen.corpus.root}")
     if kept:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mer_pnao.commands.choose_profile import missing_checkpoints
 from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits, speakers_of
 from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.readers.labelled_folder import clip_folder, clips_in
@@ -142,11 +143,9 @@ def _extraction_faults(params: Params, root: Path) -> list[str]:
     if any(encoder.kind not in (*SPEECH_KINDS, "text") for encoder in params.encoders.values()):
         with _collected(faults):
             face_reader(params.media, root)
-    if "checkpoints" not in params.synthesize:
-        for name, encoder in params.encoders.items():
-            if not (root / encoder.checkpoint).exists():
-                hub = "; `mer fetch` puts it there" if hub_name(encoder.checkpoint) else ""
-                faults.append(f"encoders.{name}: the checkpoint {encoder.checkpoint} is missing{hub}")
+    for name, checkpoint in missing_checkpoints(params, root).items():
+        hub = "; `mer fetch` puts it there" if hub_name(checkpoint) else ""
+        faults.append(f"encoders.{name}: the checkpoint {checkpoint} is missing{hub}")
     return faults
 
 
