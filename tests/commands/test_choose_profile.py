@@ -139,8 +139,8 @@ def test_a_real_folder_is_not_replaced_by_a_link(project: Path, corpus: Path) ->
     assert (own / "labels.csv").read_text() == "mine"
 
 
-HUBERT = "data/hub/facebook/hubert-large-ll60k@ff022d095678a2995f3c49bab18a96a9e553f782"
-CLIP = "data/hub/openai/clip-vit-base-patch32@3d74acf9a28c67741b2f4f2ea7635f0aaf6f0268"
+HUBERT = "data/hub/facebook/hubert-large-ll60k@main"
+CLIP = "data/hub/openai/clip-vit-base-patch32@main"
 
 
 def lines(error: pytest.ExceptionInfo[InputError]) -> list[str]:

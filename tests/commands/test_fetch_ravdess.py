@@ -10,6 +10,7 @@ import zipfile
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from threading import Thread
 
@@ -26,9 +27,11 @@ Mer = Callable[..., tuple[int, str, str]]
 
 def clips(actor: int) -> dict[str, bytes]:
     """By their path in the archive: 60 takes, each with sound and without."""
-    takes = [f"{emotion:02}-01-01-{take:02}" for emotion in range(1, 9) for take in range(4 if emotion == 1 else 8)]
-    names = [f"{kind}-01-{take}-{actor:02}.mp4" for kind in ("01", "02") for take in takes]
-    return {f"Actor_{actor:02}/{name}": b"clip" for name in names}
+    fields = product(("01", "02"), range(1, 9), (1, 2), (1, 2), (1, 2))  # neutral has one intensity alone
+    names = (
+        "-".join((kind, "01", *(f"{n:02}" for n in (*take, actor)))) for kind, *take in fields if take[:2] != [1, 2]
+    )
+    return {f"Actor_{actor:02}/{name}.mp4": b"clip" for name in names}
 
 
 def zipped(members: Mapping[str | zipfile.ZipInfo, bytes]) -> bytes:
@@ -137,7 +140,7 @@ def test_the_chosen_actors_are_there_and_a_second_call_asks_nothing(server: Serv
 
 def test_an_actor_of_whom_clips_are_missing_is_completed(server: Server, mer: Mer) -> None:
     mer("fetch", "ravdess", "--actors", "1-2", "--yes")
-    (CORPUS / "Actor_02/01-01-01-01-01-03-02.mp4").unlink()
+    (CORPUS / "Actor_02/01-01-01-01-02-01-02.mp4").unlink()
     server.asked.clear()
     assert "1 of 2 actors" in mer("fetch", "ravdess", "--actors", "1-2", "--yes")[1]
     assert unpacked() == {name for actor in (1, 2) for name in clips(actor)}

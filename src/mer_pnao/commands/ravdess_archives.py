@@ -3,7 +3,6 @@
 import re
 import shutil
 import stat
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ import requests
 from filelock import FileLock, Timeout
 from pooch.downloaders import REQUESTS_HEADERS
 from pydantic import AliasPath, BaseModel, Field, ValidationError
+from tqdm import tqdm
 
 from mer_pnao.foundations.checks import sub_path
 from mer_pnao.foundations.errors import InputError
@@ -157,8 +157,8 @@ def _download(archive: Archive, folder: Path) -> Path:
                         file.truncate(0)
 
                 headers = {**REQUESTS_HEADERS, "Accept-Encoding": "identity", "Range": f"bytes={there}-"}
-                bar, hooks = sys.stderr.isatty(), {"response": answered}
-                pooch.HTTPDownloader(bar, _CHUNK, headers=headers, hooks=hooks)(url, file, None)
+                bar = opened.enter_context(tqdm(total=archive.size, unit="B", unit_scale=True, ncols=79, disable=None))
+                pooch.HTTPDownloader(bar, _CHUNK, headers=headers, hooks={"response": answered})(url, file, None)
         part.replace(output)
 
     with _reached(archive.url):
