@@ -17,8 +17,7 @@ from torch.nn.utils import parametrize, rnn
 from mer_pnao.encoders.batching import by_length, spans
 from mer_pnao.encoders.hub import resolve
 from mer_pnao.encoders.speech_frontend import SpeechFrontEnd
-from mer_pnao.encoders.speech_models import FAMILIES, frame_geometry, load_speech_model
-from mer_pnao.foundations.errors import InputError
+from mer_pnao.encoders.speech_models import FAMILIES, frame_geometry, load_speech_model, refuse_wrong_layers
 from mer_pnao.foundations.placement import placement
 from mer_pnao.foundations.precision import Precision
 
@@ -69,9 +68,7 @@ class HubertLayers:
         self.device, self.dtype = placement(precision)
         loaded = load_speech_model(resolve(checkpoint), tuple(families))
         model = loaded.network
-        depth = len(model.encoder.layers)
-        if not layers or len(set(layers)) != len(layers) or not all(0 <= k <= depth for k in layers):
-            raise InputError(f"{checkpoint}: layers must be distinct and in [0, {depth}], got {list(layers)}")
+        refuse_wrong_layers(checkpoint, layers, len(model.encoder.layers))
         self.layers = tuple(layers)
         self.width: int = model.config.hidden_size
         self._normalize, self._maskable = loaded.normalize, loaded.maskable

@@ -4,7 +4,7 @@ They share one shape: convolutions (`feature_extractor`), a projection (`feature
 (`encoder.layers`) whose layers' outputs are the hidden states.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ FAMILIES: Mapping[str, bool] = {
     "data2vec-audio": False,  # through a stack of positional convolutions, padding seeps in behind the mask
 }
 HUBERT_FAMILIES = ("hubert", "wav2vec2")
+WHISPER = "whisper"  # of another shape, hence a file of its own
 # What tasks put on top of the model, whose keys then bear its prefix and these do not.
 _HEADS = (
     *("lm_head.", "ctc_proj."),  # recognition
@@ -56,10 +57,7 @@ def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
     The folder is in the layout of transformers, with safetensors or PyTorch files, of one of these `FAMILIES`. Raises
     InputError for one that is no such checkpoint or does not fit, naming the first key.
     """
-    content = read_config(folder)
-    kind = content["model_type"]
-    if kind not in families:
-        raise InputError(f"{folder}: the model_type must be one of {', '.join(families)}, not {kind!r}")
+    kind, content = family_of(folder, families), read_config(folder)
     with without_scipy():
         model: Any = MODEL_MAPPING[CONFIG_MAPPING[kind]]
     try:
@@ -79,6 +77,20 @@ def load_speech_model(folder: Path, families: tuple[str, ...]) -> SpeechModel:
     network = load_strictly(build, _model_weights(read_weights(folder), model.base_model_prefix), folder)
     maskable = FAMILIES[kind] and not getattr(config, "conv_pos_batch_norm", False)  # its bias fills the padding
     return SpeechModel(network, _wants_normalized_input(folder), maskable)
+
+
+def family_of(folder: Path, families: Sequence[str]) -> str:
+    """The `model_type` of a checkpoint. Raises InputError where it is none of these, or the folder is no checkpoint."""
+    kind: str = read_config(folder)["model_type"]
+    if kind not in families:
+        raise InputError(f"{folder}: the model_type must be one of {', '.join(families)}, not {kind!r}")
+    return kind
+
+
+def refuse_wrong_layers(checkpoint: Path | str, layers: Sequence[int], depth: int) -> None:
+    """Raises InputError where no layer is asked for, one twice, or one that a model of this depth lacks."""
+    if not layers or len(set(layers)) != len(layers) or not all(0 <= k <= depth for k in layers):
+        raise InputError(f"{checkpoint}: layers must be distinct and in [0, {depth}], got {list(layers)}")
 
 
 def _model_weights(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

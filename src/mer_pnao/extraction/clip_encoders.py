@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ from mer_pnao.foundations.files import digest
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.placement import placement
 from mer_pnao.media.config import MediaLimits
+
+if TYPE_CHECKING:
+    from mer_pnao.encoders.hubert import HubertLayers
+    from mer_pnao.encoders.whisper import WhisperLayers
 
 # Whatever the number of frames a clip: a full-width MA-Net then needs under a GB on a CPU, and a GPU is kept busy.
 _IMAGES_AT_ONCE = {"cpu": 32, "cuda": 256}
@@ -87,18 +91,8 @@ def checkpoint_path(name: str, checkpoint: str, root: Path = Path()) -> Path:
 
 
 def _speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits) -> ClipEncoder:
-    """The layers of HuBERT, or of a model of its shape, over the sound of a clip."""
-    from mer_pnao.encoders.hubert import HubertLayers  # transformers takes seconds to import: only if needed
-    from mer_pnao.encoders.speech_models import FAMILIES, HUBERT_FAMILIES
-
-    layers = HubertLayers(
-        path,
-        config.layers,
-        config.precision,
-        window_seconds=config.window_seconds,
-        batch_seconds=config.batch_seconds,
-        families=HUBERT_FAMILIES if config.kind == "hubert" else tuple(FAMILIES),
-    )
+    """The layers of a speech model over the sound of a clip."""
+    layers = _speech_layers(config, path)
 
     def encode(clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
         vectors = layers([np.asarray(clip.content) for clip in clips])
@@ -109,6 +103,22 @@ def _speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaL
     identity = _identity(config, path, sets, limits, layers.dtype) | own
     reader = ClipReader(DecodingPlan("sound", limits))
     return ClipEncoder(name, sets, identity, config.batch, reader, layers.device, encode)
+
+
+def _speech_layers(config: EncoderConfig, path: Path) -> "HubertLayers | WhisperLayers":
+    """The layers of HuBERT, of a model of its shape, or of Whisper's encoder."""
+    # transformers takes seconds to import: only if needed
+    from mer_pnao.encoders.speech_models import FAMILIES, HUBERT_FAMILIES, WHISPER, family_of
+
+    families = HUBERT_FAMILIES if config.kind == "hubert" else (*FAMILIES, WHISPER)
+    asked = {"window_seconds": config.window_seconds, "batch_seconds": config.batch_seconds}
+    if family_of(path, families) == WHISPER:
+        from mer_pnao.encoders.whisper import WhisperLayers
+
+        return WhisperLayers(path, config.layers, config.precision, **asked)
+    from mer_pnao.encoders.hubert import HubertLayers
+
+    return HubertLayers(path, config.layers, config.precision, **asked, families=families)
 
 
 def _text_encoder(name: str, config: EncoderConfig, path: Path) -> ClipEncoder:
