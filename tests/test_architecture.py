@@ -43,7 +43,15 @@ def test_package_files_are_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["extraction.ray_engine", "encoders.image_models", "media.face_crops", "media.yunet"]
+    "module",
+    [
+        "extraction.ray_engine",
+        "encoders.image_models",
+        "encoders.whisper",
+        "encoders.onnx_images",
+        "media.face_crops",
+        "media.yunet",
+    ],
 )
 def test_what_few_need_hangs_on_one_file_and_can_be_deleted(module: str) -> None:
     line = re.compile(rf"^\s*from mer_pnao\.{re.escape(module)} import", re.M)

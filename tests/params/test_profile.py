@@ -273,6 +273,29 @@ def test_every_key_of_a_profile_is_required(tmp_path: Path, profile: str) -> Non
             load_params(path)
 
 
+def test_what_only_some_encoders_read_is_stated_by_those(tmp_path: Path) -> None:
+    content = document(ROOT / "profiles/demo.yaml")
+    encoders: dict[str, dict[str, object]] = content["encoders"]  # type: ignore[assignment]
+    preparation = {
+        "size": 224,
+        "colours": "bgr",
+        "scale": 255,
+        "mean": [91, 103.9, 131.1],
+        "std": [1, 1, 1],
+        "output": "",
+    }
+    encoders["resnet"] |= {"kind": "onnx", "checkpoint": "data/demo/faces.onnx"} | preparation
+    path = tmp_path / "params.yaml"
+    path.write_text(json.dumps(content))
+    assert load_params(path).encoders["resnet"].mean == (91.0, 103.9, 131.1)
+    for key in preparation:
+        encoders["resnet"].pop(key)
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=rf"encoders\.resnet\.{key} is missing"):
+            load_params(path)
+        encoders["resnet"][key] = preparation[key]
+
+
 def test_sections_that_no_stage_needs_may_be_absent(tmp_path: Path) -> None:
     content = document(ROOT / "profiles/ravdess.yaml")
     assert not {"media", "synthetic"} & content.keys()

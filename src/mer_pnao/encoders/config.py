@@ -4,13 +4,16 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal, get_args
 
-from mer_pnao.foundations.checks import between, one_of, sub_path
+from mer_pnao.foundations.checks import above, between, one_of, sub_path
 from mer_pnao.foundations.precision import Precision
 
-Kind = Literal["hubert", "speech", "manet", "resnet", "image", "text"]
+Kind = Literal["hubert", "speech", "manet", "resnet", "image", "onnx", "text"]
 SplitOrder = Literal["forward", "reverse"]
 Pool = Literal["pooled", "cls", "mean"]
+Colours = Literal["rgb", "bgr"]
 SPEECH_KINDS = ("hubert", "speech")
+PREPARATION = ("size", "colours", "scale", "mean", "std", "output")  # what an ONNX file does not say
+_OWN_KEYS = {"onnx": PREPARATION, "text": ("transcripts", "column")}
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,14 @@ class EncoderConfig:
     pool: Pool = "pooled"  # of image only: the model's own embedding, its first token, or the mean over its tokens
     transcripts: str = ""  # of text only: a CSV file below the corpus root that has the clips' words
     column: str = "text"  # of text only: the transcripts' column, such as that of a language
+    # Of onnx only, for its file does not say how images are prepared: resized to squares of `size` pixels a side, black
+    # being 0 and white `scale`, then in the order `colours` minus `mean` over `std`.
+    size: int = 224
+    colours: Colours = "rgb"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    output: str = ""  # the value of the network that is taken; '': its output, if it has one alone
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, get_args(Kind))
@@ -42,6 +53,7 @@ class EncoderConfig:
         between("frames_per_second", self.frames_per_second, 0, 240)
         between("batch", self.batch, 1, 256)
         one_of("pool", self.pool, get_args(Pool))
+        self._refuse_wrong_preparation()
         for key, seconds in (("batch_seconds", self.batch_seconds), ("window_seconds", self.window_seconds)):
             if seconds:
                 between(key, seconds, 1, 3600)
@@ -59,9 +71,21 @@ class EncoderConfig:
         elif self.layers:
             raise ValueError(f"layers must be empty for {self.kind}, got {self.layers}")
 
+    def _refuse_wrong_preparation(self) -> None:
+        one_of("colours", self.colours, get_args(Colours))
+        between("size", self.size, 8, 2048)
+        above("scale", self.scale, 0)
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != 3:
+                raise ValueError(f"{key} must have a value for each of the three colours, got {values}")
+            for value in values:
+                between(key, value, -1e6 if key == "mean" else 1e-6, 1e6)
+        if self.kind == "onnx" and self.precision == "bf16":
+            raise ValueError("precision must be fp32 or auto for onnx, whose file says what it computes in, got 'bf16'")
+
     def unread(self) -> set[str]:
         """The keys that a profile need not state, since this kind reads them nowhere."""
-        return set() if self.kind == "text" else {"transcripts", "column"}
+        return {key for kind, keys in _OWN_KEYS.items() if kind != self.kind for key in keys}
 
     def sets(self, name: str) -> tuple[str, ...]:
         """Names of the feature sets that the encoder `name` makes: one a layer of speech, or one."""

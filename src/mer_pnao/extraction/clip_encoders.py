@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from mer_pnao.encoders import manet, resnet
-from mer_pnao.encoders.config import SPEECH_KINDS, EncoderConfig
+from mer_pnao.encoders.config import PREPARATION, SPEECH_KINDS, EncoderConfig
 from mer_pnao.encoders.images import ImageNetwork
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPlan
@@ -156,7 +156,8 @@ def _blocks(crops: Iterator[NDArray[np.uint8]], most: int) -> Iterator[NDArray[n
 
 
 def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits, root: Path) -> ClipEncoder:
-    device, dtype = placement(config.precision)
+    # ONNX Runtime comes for the CPU, and its networks say themselves what they compute in.
+    device, dtype = (torch.device("cpu"), torch.float32) if config.kind == "onnx" else placement(config.precision)
     network = _image_network(config, path)
     network.module.to(device=device, dtype=dtype)
     # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
@@ -172,6 +173,8 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
         own |= {"order": config.order}
     elif config.kind == "image":
         own |= {"pool": config.pool}
+    elif config.kind == "onnx":
+        own |= {key: getattr(config, key) for key in PREPARATION}
     identity = _identity(config, path, sets, limits, dtype) | own
 
     def encode(clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
@@ -187,6 +190,10 @@ def _image_network(config: EncoderConfig, path: Path) -> ImageNetwork:
     if config.kind == "resnet":
         ferplus = resnet.load_resnet(path)
         return ImageNetwork(ferplus, resnet.preprocess, ferplus.embed, resnet.SHORT_SIDE, ferplus.embedding_width)
+    if config.kind == "onnx":
+        from mer_pnao.encoders.onnx_images import load_onnx_images  # an optional extra
+
+        return load_onnx_images(path, config)
     from mer_pnao.encoders.image_models import load_image_model  # transformers takes seconds to import
 
     return load_image_model(path, config.pool)
