@@ -4,17 +4,20 @@
     python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
     python benchmarks/extraction.py CLIPS --growth 100 --engine ray        # the same on local workers of Ray
     python benchmarks/extraction.py CLIPS --parts [--most 6]               # where the time goes
+    python benchmarks/extraction.py CLIPS --runtimes [--repeats 9]         # ResNet-50 in torch and in ONNX Runtime
 
 The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
 25 frames a second. The reference takes one file at a time, in float32, with all cores for each operation: all 24 layers
 of HuBERT, and all frames of a clip in one batch. Both ways start from the video files and end with files of vectors;
 loading the encoder is not counted. Growth repeats the clips under other names, in a process of its own for each number,
 then kills the largest extraction at random moments, starts it again each time, and compares the bytes. The time on Ray
-includes its start; the peak memory is that of the largest process.
+includes its start; the peak memory is that of the largest process. The runtimes take the faces of the first clip in
+turns, on one thread.
 """
 
 import argparse
 import contextlib
+import copy
 import hashlib
 import json
 import platform
@@ -24,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -38,6 +42,7 @@ from transformers import HubertConfig, HubertModel
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.encoders.onnx_images import load_onnx_images
 from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.engine import on_this_machine
 from mer_pnao.extraction.extract import extract
@@ -218,6 +223,50 @@ def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Con
     console.print(table)
 
 
+def runtimes(clip: Path, repeats: int, console: Console) -> None:
+    """Seconds an image of the same network in both, and how far the vectors differ."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    network = resnet.ResNetFERPlus().eval().requires_grad_(False)
+    crops = np.stack(list(FaceReader(LIMITS)(clip, 8, resnet.SHORT_SIDE).crops))
+    images = resnet.preprocess(crops)
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / "resnet.onnx"
+        network.forward = network.embed  # what is exported
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # The older exporter needs no further package.
+                torch.onnx.export(
+                    network, (images,), path, dynamo=False, dynamic_axes={"x": {0: "N"}}, input_names=["x"]
+                )
+        except (ImportError, TypeError, RuntimeError) as error:
+            console.print(f"not measured, for torch exports no ONNX network here: {error}")
+            return
+        config = EncoderConfig("onnx", str(path), precision="fp32", size=resnet.IMAGE_SIZE)
+        exported = load_onnx_images(path, config).embed
+    network.to(memory_format=torch.channels_last)
+    lying = images.contiguous(memory_format=torch.channels_last)
+    ways = {"torch, fp32": lambda: network.embed(lying), "ONNX Runtime, fp32": lambda: exported(images)}
+    if "bf16" in precisions():
+        rough, few = copy.deepcopy(network).bfloat16(), lying.bfloat16()
+        ways["torch, bf16"] = lambda: rough.embed(few).float()
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    with torch.inference_mode():
+        found = {way: run().numpy() for way, run in ways.items()}
+        for _ in range(repeats):
+            for way, run in ways.items():
+                start = time.process_time()  # of one thread, whatever else runs
+                run()
+                times[way].append((time.process_time() - start) / len(images))
+    exact, *_ = medians = [statistics.median(each) for each in times.values()]
+    table = Table("way", "s an image, median", "least", "ratio", "largest relative L2", title="ResNet-50, one thread")
+    for (way, each), median in zip(times.items(), medians, strict=True):
+        distance, _ = difference({way: found[way]}, {way: found["torch, fp32"]})
+        table.add_row(way, f"{median:.4f}", f"{min(each):.4f}", f"{exact / median:.2f}", f"{distance:.1e}")
+    console.print(table)
+
+
 def precisions() -> list[Precision]:
     """Those worth measuring here."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -307,6 +356,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--engine", choices=("local", "ray"), default="local", help="of --growth")
     parser.add_argument("--parts", action="store_true")
+    parser.add_argument("--runtimes", action="store_true")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)  # checkpoints, out, clips: what growth calls
     asked = parser.parse_args()
     clips = sorted(path for path in asked.clips.iterdir() if path.suffix in (".mp4", ".avi", ".mkv", ".flv"))[
@@ -324,6 +374,8 @@ def main() -> None:
     console.print(f"{where}, {usable_cores()} cores ({', '.join(does)}), torch {torch.__version__}; {len(clips)} clips")
     if asked.parts:
         parts(clips, names, asked.rate, console)
+    elif asked.runtimes:
+        runtimes(clips[0], asked.repeats, console)
     elif asked.growth:
         call = [sys.executable, __file__, str(asked.clips), "--rate", str(asked.rate), "--engine", asked.engine]
         growth(call, names, asked.growth, asked.kills, console)
