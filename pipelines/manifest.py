@@ -13,7 +13,8 @@ def main() -> None:
     """Read the labels of the profile's corpus and write `data/<profile>/manifest.csv`."""
     params = load_params()
     table = read_corpus(params.corpus, Path(params.corpus.root), params.seed)
-    write_manifest(with_noisy_twins(table, params.corruption), params.data / "manifest.csv")
+    table = with_noisy_twins(table, params.corruption)
+    write_manifest(table, params.data / "manifest.csv", params.corpus.shares_speakers)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
             faults.append(f"{len(skipped)} of {len(table)} clips will be skipped, more than {share}")
         unmentioned = _unmentioned(table, corpus.kind, place)
     left, remarks = table[~table["name"].isin(skipped)], list[str]()
-    of_clips = _faults(left, labels, params.folds)
+    of_clips = _faults(left, labels, params)
     if not of_clips:
         with _collected(of_clips):
             remarks += _remarks_on_folds(left, labels, params)
@@ -98,11 +98,11 @@ def _collected(faults: list[str]) -> Iterator[None]:
         faults.extend(faults_of(error))
 
 
-def _faults(table: pd.DataFrame, labels: tuple[str, ...], folds: int) -> list[str]:
+def _faults(table: pd.DataFrame, labels: tuple[str, ...], params: Params) -> list[str]:
     """What the stages after the manifest would refuse of the clips that are left for them."""
-    faults: list[str] = []
+    faults, folds = list[str](), params.folds
     with _collected(faults):
-        refuse_wrong_splits(table)
+        refuse_wrong_splits(table, params.corpus.shares_speakers)
     train = table[table["split"] == "train"]
     faults += [
         f"the emotion {label!r} has {count} training clip(s), fewer than the {folds} folds"

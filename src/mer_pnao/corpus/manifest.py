@@ -184,25 +184,28 @@ def _valence(text: str) -> float | None:
     return value if low <= value <= high else None
 
 
-def write_manifest(table: pd.DataFrame, path: Path) -> None:
+def write_manifest(table: pd.DataFrame, path: Path, shared_speakers: bool = False) -> None:
     """Write the manifest: the columns of COLUMNS, and INTENSITY where the corpus knows it.
 
     Raises InputError for what `refuse_wrong_splits` refuses.
     """
-    refuse_wrong_splits(table)
+    refuse_wrong_splits(table, shared_speakers)
     path.parent.mkdir(parents=True, exist_ok=True)
     further = [INTENSITY] if INTENSITY in table else []
     table.loc[:, [*COLUMNS, *further]].to_csv(path, index=False)
 
 
-def refuse_wrong_splits(table: pd.DataFrame) -> None:
-    """Raise CorpusError for a clip twice, an empty train or test split, and a speaker of train in another split."""
+def refuse_wrong_splits(table: pd.DataFrame, shared_speakers: bool = False) -> None:
+    """Raise CorpusError for a clip twice, an empty train or test split, and a speaker of train in another split.
+
+    The last is let pass with `shared_speakers`, for a corpus whose official split is so.
+    """
     faults = [f"the corpus has no clip in the split {split!r}" for split in SPLITS if split not in set(table["split"])]
     faults += [
         f"the corpus has two clips called {name!r}" for name in table["name"][table["name"].duplicated()].unique()
     ]
     speakers = {str(split): set(clips["speaker"]) - {""} for split, clips in table.groupby("split")}
-    trained = speakers.pop("train", set())
+    trained = set() if shared_speakers else speakers.pop("train", set())
     for split, others in speakers.items():
         faults += [f"speaker {shared!r} is in both splits, train and {split}" for shared in sorted(trained & others)]
     if faults:

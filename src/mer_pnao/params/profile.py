@@ -224,7 +224,7 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
     """Read and check a profile. Raises InputError: one sentence naming file, key, value and range.
 
     A profile states every value of every section that its stages read: DVC tracks what the file says, so a default
-    that it does not state could change unseen.
+    that it does not state could change unseen. Only what is None where it is not stated may be left out.
     """
     document = read_mapping(path)
     try:
@@ -233,7 +233,8 @@ def load_params(path: Path = Path("params.yaml")) -> Params:
         raise InputError(f"{path}: {_sentence(error.errors()[0])}") from error
     needless = set() if params.encoders else {"media"}
     needless |= set() if params.synthesize else {"synthetic"}
-    whole = params.model_dump(exclude={section for section in needless if section not in document})
+    absent = {section for section in needless if section not in document}
+    whole = params.model_dump(exclude=absent, exclude_none=True)
     for name, encoder in params.encoders.items():
         whole["encoders"][name] = {
             key: value for key, value in whole["encoders"][name].items() if key not in encoder.unread()

@@ -2,15 +2,18 @@
 
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.corpus.readers import label_archive
 from mer_pnao.corpus.readers.label_archive import read_archive
 from mer_pnao.corpus.readers.mertools import read_features_folder
+from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.foundations.errors import InputError
 
 LABELS = ("neutral", "angry", "happy")
@@ -83,6 +86,12 @@ def test_a_foreign_object_is_named_and_never_run(tmp_path: Path, protocol: int) 
         ({"train_corpus": np.zeros(3)}, r"must hold one dict, not float64 of the shape \(3,\)"),
         ({"train_corpus": ["a"]}, "must hold"),
         ({"labels": {"a": {"emo": "happy"}}}, "lists no clip"),
+        ({"train_corpus": {}, "test4_corpus": {}}, "has the part 'test4_corpus', which is none of train_corpus, val_"),
+        (
+            {"train_corpus": {"a": {"emo": -1}, "b": {"emo": "happy"}}},
+            "emotion of clip 'a' is -1, and corpus.archive_l",
+        ),
+        ({"train_corpus": {"a": {"emo": 0.5}, "b": {"emo": 1}}}, r"emotion of clip 'a' is 0\.5, and corpus.archive_la"),
     ],
 )
 def test_other_contents_are_refused(tmp_path: Path, parts: dict[str, object], message: str) -> None:
@@ -90,6 +99,100 @@ def test_other_contents_are_refused(tmp_path: Path, parts: dict[str, object], me
     with pytest.raises(InputError, match=message) as raised:
         read_archive(path, LABELS)
     assert str(path) in str(raised.value)
+
+
+MELD = ("anger", "joy", "sadness", "neutral", "disgust", "fear", "surprise")  # the archive's 0 to 6
+
+
+@pytest.fixture
+def meld(tmp_path: Path) -> Path:
+    return archive(
+        tmp_path / "label.npz",
+        train_corpus={
+            "train_dia0_utt0": {"emo": 3, "val": -10},
+            "train_dia0_utt1": {"emo": np.int64(0), "val": -10},
+            "train_dia1_utt0": {"emo": 6, "val": -10},
+        },
+        val_corpus={"val_dia0_utt0": {"emo": 2, "val": -10}},
+        test_corpus={"test_dia0_utt0": {"emo": 1, "val": -10}, "test_dia0_utt1": {"emo": 4, "val": -10}},
+    )
+
+
+def test_all_parts_of_meld_are_read_and_its_numbers_are_words(meld: Path) -> None:
+    table = read_features_folder(meld.parent, MELD, meld.name, MELD)
+    assert table["discrete"].tolist() == ["neutral", "anger", "surprise", "sadness", "joy", "disgust"]
+    assert table["split"].tolist() == ["train", "train", "train", "dev", "test", "test"]
+    assert table["name"].tolist()[3] == "val_dia0_utt0"
+    assert table["valence"].isna().all()
+    trained = read_features_folder(meld.parent, (), meld.name, MELD, "train")
+    assert trained["split"].tolist() == ["train"] * 4 + ["test"] * 2
+
+
+def test_numbers_that_nothing_names_are_refused(meld: Path) -> None:
+    named = "the emotion of clip 'train_dia0_utt0' is 3, and corpus.archive_labels"
+    with pytest.raises(InputError, match=rf"label\.npz: {named} is not there to name it"):
+        read_archive(meld, MELD)
+    with pytest.raises(InputError, match=rf"{named} names 0 to 2"):
+        read_archive(meld, (), MELD[:3])
+    numbers = tuple("0123456")
+    assert read_archive(meld, numbers)["discrete"].tolist() == list("306214")  # where the profile has them as labels
+
+
+@pytest.mark.parametrize("labels", [(), MELD])
+def test_what_has_sentiments_alone_is_refused(tmp_path: Path, labels: tuple[str, ...]) -> None:
+    parts = {
+        f"{part}_corpus": {f"{part}{i}": {"emo": 0, "val": i - 1.5} for i in range(3)} for part in ("train", "val")
+    }
+    with pytest.raises(InputError, match=r"label\.npz has no classes: the emotion of each clip is 0, as in .*CMU-MOSI"):
+        read_archive(archive(tmp_path / "label.npz", **parts), labels, labels)
+
+
+def test_a_corpus_without_parts_is_divided_by_the_speakers_in_its_names(tmp_path: Path) -> None:
+    clips = {
+        f"Ses0{s}{sex}_impro01_{sex}{i:03d}": {"emo": i % 4, "val": 2.5}
+        for s in range(1, 6)
+        for sex in "FM"
+        for i in range(4)
+    }
+    archive(tmp_path / "label_4way.npz", whole_corpus=clips)
+    corpus = CorpusConfig(
+        kind="mertools",
+        root="x",
+        labels=(),
+        label_file="label_4way.npz",
+        archive_labels=("happy", "angry", "sad", "neutral"),
+        speaker_in_name=r"^Ses0\d",
+        test_speakers=("Ses05",),
+    )
+    table = read_corpus(corpus, tmp_path, 0)
+    assert table["split"].tolist() == ["train"] * 32 + ["test"] * 8
+    assert table["speaker"].unique().tolist() == ["Ses01", "Ses02", "Ses03", "Ses04", "Ses05"]
+    assert table["discrete"].tolist()[:4] == ["happy", "angry", "sad", "neutral"]
+    drawn = read_corpus(replace(corpus, test_speakers=()), tmp_path, 0)
+    assert drawn.groupby("split")["speaker"].nunique().to_dict() == {"test": 1, "train": 4}
+    with pytest.raises(
+        InputError, match=r"speaker_in_name '\^Ses5' finds nothing in the name of clip 'Ses01F_impro01_F000'"
+    ):
+        read_corpus(replace(corpus, speaker_in_name="^Ses5"), tmp_path, 0)
+
+
+def test_stand_ins_for_labels_that_are_not_out_are_no_labels(tmp_path: Path) -> None:
+    """MER 2024 to 2026: as long as the baseline has no labels it writes neutral for each clip to predict."""
+    emotions = ["happy", "angry"] * 5
+    parts = {
+        "train_corpus": {f"a{i}": {"emo": emotion} for i, emotion in enumerate(emotions)},
+        "test1_corpus": {f"b{i}": {"emo": "neutral"} for i in range(3)},
+    }
+    archive(tmp_path / "label.npz", **parts)
+    corpus = CorpusConfig(kind="mertools", root="x", labels=LABELS, label_file="label.npz")
+    table = read_corpus(corpus, tmp_path, 0)
+    assert table["split"].value_counts().to_dict() == {"train": 8, "test": 2, "candidates": 3}
+    assert set(table.loc[table["split"] == "candidates", "discrete"]) == {""}
+    parts["test1_corpus"]["b1"]["emo"] = "angry"
+    archive(tmp_path / "label.npz", **parts)
+    table = read_corpus(corpus, tmp_path, 0)
+    assert table["split"].tolist() == ["train"] * 10 + ["test"] * 3
+    assert table["discrete"].tolist()[10:] == ["neutral", "angry", "neutral"]
 
 
 def test_broken_and_bursting_files_are_refused(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:

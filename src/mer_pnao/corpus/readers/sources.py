@@ -1,5 +1,6 @@
 """Every kind of corpus by its name in params."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,24 +8,39 @@ import pandas as pd
 from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.corpus.readers.cremad import read_cremad
 from mer_pnao.corpus.readers.labelled_folder import read_folder
+from mer_pnao.corpus.readers.meld import read_meld
 from mer_pnao.corpus.readers.mer2023 import read_release
 from mer_pnao.corpus.readers.mertools import read_features_folder
 from mer_pnao.corpus.readers.ravdess import read_ravdess
 from mer_pnao.corpus.readers.splits import with_splits
+from mer_pnao.corpus.readers.track1 import RELEASES, read_track1
+from mer_pnao.foundations.errors import InputError
 
 
 def read_corpus(corpus: CorpusConfig, root: Path, seed: int) -> pd.DataFrame:
     """The clips of the corpus in root with a split each, in the columns of the manifest.
 
     The seed is of the draw of test clips, where the labels do not say what is test. Raises InputError as the readers
-    do.
+    do, and for a clip in whose name `speaker_in_name` finds nothing.
     """
     labels, label_file, intensities = corpus.labels, corpus.label_file, corpus.intensities
+    archive_labels, validation = corpus.archive_labels or (), corpus.validation or "dev"
     table = {
         "labelled_folder": lambda: read_folder(root, labels, label_file),
-        "mertools": lambda: read_features_folder(root, labels, label_file),
+        "mertools": lambda: read_features_folder(root, labels, label_file, archive_labels, validation),
         "mer2023": lambda: read_release(root, labels),
+        **{year: lambda: read_track1(root, labels, corpus.kind) for year in RELEASES},
+        "meld": lambda: read_meld(root, labels, validation),
         "ravdess": lambda: read_ravdess(root, labels, intensities),
         "cremad": lambda: read_cremad(root, labels, intensities),
     }[corpus.kind]()
+    if corpus.speaker_in_name:
+        table = table.assign(speaker=[_speaker(name, corpus.speaker_in_name) for name in table["name"]])
     return with_splits(table, corpus.test_share, corpus.test_speakers, seed)
+
+
+def _speaker(name: str, pattern: str) -> str:
+    found = re.search(pattern, name)
+    if not found or not found[0]:
+        raise InputError(f"corpus.speaker_in_name {pattern!r} finds nothing in the name of clip {name!r}")
+    return found[0]

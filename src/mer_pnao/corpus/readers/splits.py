@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mer_pnao.corpus.manifest import speakers_of
 from mer_pnao.foundations.errors import InputError
 
+CANDIDATES = "candidates"  # the further split of clips that a challenge wants predicted and has not labelled yet
 _PARTS = 10  # that speakers are dealt to; the test share is a tenth of the clips, or several
 
 
