@@ -29,7 +29,7 @@ def main() -> None:
             params.corpus.labels or labels_of(truth, manifest),
             skipped,
             Path("reports"),
-            Setting(params.profile, params.evaluation.resamples, params.seed),
+            Setting(params.profile, params.evaluation.resamples, params.seed, params.evaluation.submission),
         )
         done(1)
 

@@ -24,6 +24,18 @@ def file(folder: Path, name: str, text: str | bytes) -> Path:
     return path
 
 
+def test_labels_of_some_candidates_score_these_alone(tmp_path: Path) -> None:
+    """MER 2025: 20,000 candidates are handed in, and the labels that come out are of some of them, without valence."""
+    labels = file(tmp_path, "track1_test_dis.csv", "name,discrete\nc,happy\na,sad\n")
+    said = file(tmp_path, "candidates.csv", "name,discrete\na,sad\nb,angry\nc,sad\n")
+    scores, clips = score_files(labels, said, subset=True)
+    assert (scores.dis, scores.dim, scores.com, clips) == (pytest.approx(0.5 * 2 / 3), None, scores.dis, 2)
+    with pytest.raises(InputError, match=r"candidates\.csv predicts clip 'b', which .*track1_test_dis\.csv does not"):
+        score_files(labels, said)
+    with pytest.raises(InputError, match=r"track1_test_dis\.csv has no prediction for clip 'b' of .*candidates\.csv"):
+        score_files(said, labels, subset=True)
+
+
 def scored(folder: Path, labels: str, predictions: str) -> tuple[float, float | None, float, int]:
     scores, clips = score_files(file(folder, "labels.csv", labels), file(folder, "said.csv", predictions))
     return scores.dis, scores.dim, scores.com, clips

@@ -6,14 +6,16 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 
+from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.params.profile import Params, load_params
+from mer_pnao.params.profile import EvaluationParams, Params, load_params
 
 ROOT = Path(__file__).parents[2]
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
@@ -30,7 +32,7 @@ def test_profiles_fit_the_schema_and_state_what_their_stages_read(path: Path) ->
     params = load_params(path)
     assert params.profile == path.stem
     stated = document(path)
-    full = json.loads(params.model_dump_json())
+    full = json.loads(params.model_dump_json(exclude_none=True))
     for section in (
         "seed",
         "corpus",
@@ -129,6 +131,15 @@ def with_change(tmp_path: Path, *keys: str, value: object, profile: str = "demo"
         (("corpus", "label_file"), "../labels.csv", r"corpus\.label_file must be a relative path without '\.\.', got"),
         (("corpus", "label_file"), "", r"corpus\.label_file must be a relative path"),
         (("corpus", "kind"), "cinema", r"corpus\.kind.*got 'cinema'"),
+        (
+            ("corpus", "archive_labels"),
+            ["joy", "joy"],
+            r"corpus\.archive_labels must name each emotion once, got 'joy' tw",
+        ),
+        (("corpus", "archive_labels"), [" joy"], r"corpus\.archive_labels must be words .*, got ' joy'"),
+        (("corpus", "validation"), "valid", r"corpus\.validation: .*'dev' or 'train', got 'valid'"),
+        (("corpus", "speaker_in_name"), "(a", r"corpus\.speaker_in_name must be a regular expression, got '\(a' \("),
+        (("evaluation", "submission"), "name", r"evaluation\.submission: .*'name,discrete' or .*, got 'name'"),
         (("corpus", "labels"), ["happy", ""], r"corpus\.labels must be words .*, got ''"),
         (("corpus", "labels"), ["happy", "sad "], r"corpus\.labels must be words .*, got 'sad '"),
         (
@@ -254,11 +265,24 @@ def leaves(content: object, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, .
 
 @pytest.mark.parametrize("profile", [path.stem for path in PROFILES])
 def test_every_key_of_a_profile_is_required(tmp_path: Path, profile: str) -> None:
-    """But the single encoder and set, and HuBERT's layers: their absence has sentences of its own."""
+    """But the single encoder and set, and HuBERT's layers: their absence has sentences of its own.
+
+    And but what is None where no profile states it.
+    """
     whole = document(ROOT / f"profiles/{profile}.yaml")
+    none_where_absent = {
+        (section, field.name)
+        for section, config in (("corpus", CorpusConfig), ("evaluation", EvaluationParams))
+        for field in fields(config)
+        if field.default is None
+    }
     chosen = {"encoders", "imported", "synthesize"}
     removed = [
-        keys for keys in leaves(whole) if (len(keys) != 2 or keys[0] not in chosen) and keys[1:] != ("hubert", "layers")
+        keys
+        for keys in leaves(whole)
+        if (len(keys) != 2 or keys[0] not in chosen)
+        and keys[1:] != ("hubert", "layers")
+        and keys not in none_where_absent
     ]
     assert len(removed) > 25
     for keys in removed:

@@ -620,6 +620,21 @@ def test_predictions_of_further_splits_that_do_not_fit_are_refused(several, skip
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_a_submission_has_valences_where_they_are_learnt_unless_the_profile_says_otherwise(several, skipped, tmp_path):
+    models, truth = several
+
+    def submitted(name, truth, submission=None):
+        write_report(models, truth, LABELS, skipped, tmp_path / name, Setting("demo", 100, 7, submission))
+        return {(path.read_text().splitlines() or [""])[0] for path in (tmp_path / name / "submission").iterdir()}
+
+    assert submitted("learnt", truth) == {"name,discrete,valence"}
+    assert submitted("said", truth, "name,discrete") == {"name,discrete"}
+    assert submitted("unlearnt", truth.assign(valence=np.nan)) == {"name,discrete"}
+    kept = pd.read_csv(tmp_path / "said/submission/semi.csv")
+    assert kept["name"].tolist() == truth["name"][truth["split"] == "semi"].tolist()
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_without_final_nothing_is_handed_in(several, skipped, tmp_path):
     models, truth = several
     shutil.rmtree(models / "final")

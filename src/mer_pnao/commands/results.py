@@ -37,11 +37,12 @@ def score(
     labels: Annotated[Path, typer.Argument(help="CSV with name, discrete and, where known, valence.")],
     predictions: Annotated[Path, typer.Argument(help="CSV with the same columns, in any order of rows.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object: dis, dim, com, clips.")] = False,
+    subset: Annotated[bool, typer.Option("--subset", help="Score only the predictions of LABELS' clips.")] = False,
 ) -> None:
-    """Score predictions as MER 2023 does: Dis, Dim, and Com = Dis - 0.25 Dim."""
+    """Score predictions as the MER challenges do: Dis, Dim, and Com = Dis - 0.25 Dim; without valences, Com = Dis."""
     from mer_pnao.commands.score_files import score_files
 
-    scores, clips = score_files(labels, predictions)
+    scores, clips = score_files(labels, predictions, subset)
     if as_json:
         print(json.dumps({"dis": scores.dis, "dim": scores.dim, "com": scores.com, "clips": clips}))
         return

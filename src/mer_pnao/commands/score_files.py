@@ -1,4 +1,4 @@
-"""`mer score`: the challenge's metric for a file of labels and a file of predictions, `name,discrete,valence` each."""
+"""`mer score`: the challenge's metric for files of labels and predictions, each `name,discrete` and maybe `valence`."""
 
 from pathlib import Path
 
@@ -11,8 +11,11 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
 
 
-def score_files(labels: Path, predictions: Path) -> tuple[Scores, int]:
+def score_files(labels: Path, predictions: Path, subset: bool = False) -> tuple[Scores, int]:
     """Dis, Dim and Com of predictions, and the number of clips, whatever the order of the rows.
+
+    With `subset` the labels may be of some of the predicted clips only, which are scored alone, as in a challenge whose
+    labels are of some of its candidates.
 
     Both files have the columns name and discrete, and valence where there is one; other columns are ignored. The labels
     say which clips have a valence (empty and -10 mean none), and only these need a predicted one. Emotions may be any
@@ -21,7 +24,7 @@ def score_files(labels: Path, predictions: Path) -> tuple[Scores, int]:
     not name the same clips.
     """
     truth, predicted = _read(labels), _read(predictions)
-    _require_same_clips(labels, truth, predictions, predicted)
+    _require_same_clips(labels, truth, predictions, predicted, subset)
     valence = valences(truth, labels) if "valence" in truth else pd.Series(np.nan, truth.index)
     estimate = _estimates(predictions, predicted, valence[valence.notna()].index, labels)
     emotion = predicted["discrete"].loc[truth.index]
@@ -47,12 +50,14 @@ def _read(path: Path) -> pd.DataFrame:
     return table.set_index("name")
 
 
-def _require_same_clips(labels: Path, truth: pd.DataFrame, predictions: Path, predicted: pd.DataFrame) -> None:
+def _require_same_clips(
+    labels: Path, truth: pd.DataFrame, predictions: Path, predicted: pd.DataFrame, subset: bool
+) -> None:
     missing, unknown = truth.index.difference(predicted.index), predicted.index.difference(truth.index)
     faults = []
     if len(missing):
         faults.append(f"{predictions} has no prediction for {_named(missing)} of {labels}")
-    if len(unknown):
+    if len(unknown) and not subset:
         faults.append(f"{predictions} predicts {_named(unknown)}, which {labels} does not list")
     if faults:
         raise InputError(", and ".join(faults))

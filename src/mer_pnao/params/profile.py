@@ -83,6 +83,8 @@ class EvaluationParams:
     # Inverse L2 strengths of the linear probe's logistic regression; that of the best Train&Val Com is taken.
     probe_c: tuple[float, ...] = (0.01, 0.05, 0.2)
     probe_ridge: float = 100.0  # L2 strength of its ridge regression of valence
+    # Columns of reports/submission/: of MER 2024 to 2026 emotions alone; none: with valence where it is learnt.
+    submission: Literal["name,discrete", "name,discrete,valence"] | None = None
 
     def __post_init__(self) -> None:
         between("resamples", self.resamples, 100, 100_000)

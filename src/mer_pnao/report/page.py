@@ -26,6 +26,7 @@ class Setting:
     profile: str
     resamples: int  # of the paired bootstrap
     seed: int
+    submission: str | None = None  # columns of the submission; none: with valence where it is learnt
 
 
 def page(

@@ -16,8 +16,6 @@ from mer_pnao.report.speakers import gains_over_probe, speakers_table
 from mer_pnao.report.speakers_figure import speakers_figure
 from mer_pnao.report.table import compare_all, further_splits, metrics, results_table, rounds_table, system_figures
 
-SUBMISSION_COLUMNS = ["name", "discrete", "valence"]  # the challenge's
-
 
 def write_report(
     models: Path,
@@ -57,12 +55,18 @@ def write_report(
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
         write_bytes(out / "predictions" / f"{name}.csv", _csv(system.test, "%.9g"))
     if final := evidence.systems.get(FINAL):
+        columns = setting.submission or ("name,discrete,valence" if learns_valence(evidence) else "name,discrete")
         for split, predictions in {"test": final.test, **final.others}.items():
-            write_bytes(out / "submission" / f"{split}.csv", _csv(predictions[SUBMISSION_COLUMNS], "%.9g"))
+            write_bytes(out / "submission" / f"{split}.csv", _csv(predictions[columns.split(",")], "%.9g"))
     for name, picture in pictures.items():
         write_bytes(out / "figures" / f"{name}.png", picture)
     html = page(evidence, compared, table, calibrations, skipped, pictures, setting=setting, further=further)
     write_bytes(out / "index.html", html.encode())
+
+
+def learns_valence(evidence: Evidence) -> bool:
+    """Whether the networks were trained on valences, so that they predict any."""
+    return bool(evidence.trainval["valence"].notna().any())
 
 
 def draw_figures(evidence: Evidence) -> dict[str, bytes]:
