@@ -75,6 +75,33 @@ def test_a_good_corpus_with_some_odd_clips(tmp_path: Path, corpus: Path) -> None
 
 
 @HERE
+def test_friends_on_both_sides_are_no_fault_of_meld_alone(tmp_path: Path) -> None:
+    root = tmp_path / "data/corpus"
+    clips = iter(sorted(MEDIA.glob("clips/*.mp4")))
+    for part, folder in (
+        ("train", "train_splits"),
+        ("dev", "dev_splits_complete"),
+        ("test", "output_repeated_splits_test"),
+    ):
+        (root / folder).mkdir(parents=True)
+        lines = ["Speaker,Emotion,Dialogue_ID,Utterance_ID"]
+        for number in range(4):
+            shutil.copyfile(next(clips), root / folder / f"dia0_utt{number}.mp4")
+            lines.append(f"{('Ross', 'Rachel')[number % 2]},{('joy', 'fear')[number // 2]},0,{number}")
+        (root / f"{part}_sent_emo.csv").write_text("\n".join(lines) + "\n")
+    report = check_corpus(profile(kind="meld", labels=("joy", "fear")), tmp_path)
+    assert report.faults == ()
+    assert report.splits() == ["train", "test", "dev"]
+    rows = report.clips[["name", "discrete", "speaker", "split"]]
+    rows.to_csv(tmp_path / "labels.csv", index=False)
+    for clip, path in zip(report.clips["name"], report.clips["path"], strict=True):
+        (root / path).rename(root / f"{clip}.mp4")
+    shutil.move(tmp_path / "labels.csv", root)
+    again = check_corpus(profile(kind="labelled_folder", labels=("joy", "fear")), tmp_path)
+    assert "speaker 'Ross' is in both splits, train and test" in again.faults
+
+
+@HERE
 def test_too_many_bad_clips_and_too_few_of_a_class_are_faults(tmp_path: Path, corpus: Path) -> None:
     report = check_corpus(profile(folds=3, labels=(*EMOTIONS, "bored"), max_skipped=0.05), tmp_path)
     text = "\n".join(report.faults)
