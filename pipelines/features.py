@@ -22,7 +22,8 @@ def main(name: str) -> None:
     out = params.data / "features" / name
     with progress(f"extracting {name}", len(clips)) as done:
         extract(clips, encoder, out, work_folder(), max_skipped=params.corpus.max_skipped, progress=done)
-    write_settings(out, asdict(config), asdict(params.media))
+    settings = {key: value for key, value in asdict(config).items() if key not in config.unread()}
+    write_settings(out, settings, asdict(params.media))
 
 
 if __name__ == "__main__":
