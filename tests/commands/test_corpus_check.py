@@ -14,6 +14,7 @@ from rich.console import Console
 from mer_pnao.commands.corpus_check import CorpusReport, check_corpus
 from mer_pnao.commands.corpus_figure import draw_report
 from mer_pnao.commands.corpus_report import print_report
+from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import CorruptionConfig
 from mer_pnao.params.profile import Params, load_params
@@ -178,13 +179,14 @@ def test_what_extraction_would_refuse_is_said_before(tmp_path: Path, corpus: Pat
             "synthesize": {},
             "corruption": {"noisy": noisy},
             "media": replace(own.media, detector="data/corpus/yunet.onnx"),
-            "encoders": {**own.encoders, "hubert": hub},
+            "encoders": {**own.encoders, "hubert": hub, "words": EncoderConfig("text", "x", transcripts="said.csv")},
         }
     )
     faults = check_corpus(wrong, tmp_path).faults
     for part in (
         "noise holds no sound file",
         "yunet.onnx",
+        "corpus/said.csv does not exist",
         "encoders.hubert: the checkpoint data/hub/lab/voice@v1 is missing; `mer fetch` puts it there",
         "encoders.manet: the checkpoint data/demo/encoders/manet.safetensors is missing",
     ):
