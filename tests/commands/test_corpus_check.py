@@ -103,6 +103,20 @@ def test_friends_on_both_sides_are_no_fault_of_meld_alone(tmp_path: Path) -> Non
 
 
 @HERE
+def test_of_a_sample_only_so_many_files_are_opened_and_it_says_so(tmp_path: Path, corpus: Path) -> None:
+    done: list[int] = []
+    asked = profile(labels=EMOTIONS, max_skipped=0.5)
+    report = check_corpus(asked, tmp_path, done.append, sample=20)
+    assert sum(done) == report.clips["seconds"].notna().sum() + len(report.skipped) == 20
+    assert report.unseen == 7
+    assert report.unmentioned == ()
+    assert "The files of 7 clips were not opened, nor were videos without a label looked for." in printed(report)
+    assert check_corpus(asked, tmp_path, sample=20).clips.equals(report.clips)
+    whole = check_corpus(asked, tmp_path, sample=99)
+    assert (whole.unseen, len(whole.skipped)) == (0, 2)
+
+
+@HERE
 def test_too_many_bad_clips_and_too_few_of_a_class_are_faults(tmp_path: Path, corpus: Path) -> None:
     report = check_corpus(profile(folds=3, labels=(*EMOTIONS, "bored"), max_skipped=0.05), tmp_path)
     text = "\n".join(report.faults)

@@ -281,8 +281,9 @@ def start_service(environment: dict[str, str]) -> Callable[..., AbstractContextM
     return lambda project, folder, *options: serving(project, folder, environment, *options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Not for longer: while it is open, nobody else in this process may start one."""
     if not Path(CHROMIUM).is_file():
         pytest.skip("Chromium is absent")
     from playwright.sync_api import sync_playwright

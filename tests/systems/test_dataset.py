@@ -166,7 +166,7 @@ def of_profile(
         update={
             "folds": 4,
             "corpus": replace(profile.corpus, labels=LABELS),
-            "features": FeatureParams(("x",), ("y",), "own"),
+            "features": FeatureParams(("x",), ("y",), (), "own"),
         }
     )
     params.data.mkdir(parents=True)

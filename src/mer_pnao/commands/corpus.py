@@ -31,6 +31,7 @@ def profile(
 
 def check(
     figure: Annotated[Path | None, typer.Option(help="Draw the classes and lengths into this PNG file, too.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="Open the files of so many clips only, drawn.")] = None,
 ) -> None:
     """Report on the profile's corpus before anything long runs; exit code 2 when something would stop the run."""
     from mer_pnao.commands.corpus_check import check_corpus
@@ -39,7 +40,7 @@ def check(
 
     params = load_params(ROOT / "params.yaml")
     with progress("reading headers", None) as done:
-        report = check_corpus(params, ROOT, done)
+        report = check_corpus(params, ROOT, done, sample)
     print_report(report, plain_console())
     if figure is not None and len(report.clips):
         from mer_pnao.commands.corpus_figure import draw_report

@@ -35,7 +35,7 @@ class CorpusReport:
 
     `clips` are the manifest's rows and, for clips with a header that can be read, `seconds`. `skipped` are clips that
     every encoder will leave out, by name with the reason; `unmentioned` videos that no label mentions. `faults` stop a
-    run, `remarks` say what it will leave out.
+    run, `remarks` say what it will leave out. `unseen` clips are of a sample that left them out.
     """
 
     clips: pd.DataFrame
@@ -44,6 +44,7 @@ class CorpusReport:
     unmentioned: tuple[str, ...]
     faults: tuple[str, ...]
     remarks: tuple[str, ...] = ()
+    unseen: int = 0
 
     def splits(self) -> list[str]:
         """Train, test, then the further ones."""
@@ -51,11 +52,14 @@ class CorpusReport:
         return [*(split for split in SPLITS if split in there), *sorted(there - set(SPLITS))]
 
 
-def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = lambda _: None) -> CorpusReport:
+def check_corpus(
+    params: Params, root: Path, progress: Callable[[int], None] = lambda _: None, sample: int | None = None
+) -> CorpusReport:
     """Read a profile's corpus as the pipeline will, and every clip's header; collect what is wrong instead of stopping.
 
-    Silence and streams that are cut short show in decoding only, and are not found here. `progress` is called with the
-    number of headers read since the last call.
+    Of a `sample` only so many clips' headers are read, drawn with the profile's seed, and videos that no label mentions
+    are not looked for. Silence and streams that are cut short show in decoding only, and are not found here. `progress`
+    is called with the number of headers read since the last call.
     """
     corpus, place = params.corpus, root / params.corpus.root
     try:
@@ -64,7 +68,7 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
         nothing = pd.DataFrame(columns=["name", "discrete", "valence", "speaker", "split", "seconds"])
         return CorpusReport(nothing, corpus.labels, {}, (), faults_of(error))
     labels = corpus.labels or tuple(sorted(set(table["discrete"]) - {""}))
-    faults, skipped, unmentioned = list[str](), dict[str, str](), tuple[str, ...]()
+    faults, skipped, unmentioned, unseen = list[str](), dict[str, str](), tuple[str, ...](), 0
     with _collected(faults):
         table = with_noisy_twins(table, params.corruption)
     faults += _extraction_faults(params, root)
@@ -75,18 +79,21 @@ def check_corpus(params: Params, root: Path, progress: Callable[[int], None] = l
                 faults += [f"{place / source}: {clip} is missing from the feature set {name}" for clip in absent]
         seconds = [float("nan")] * len(table)
     else:
-        seconds, skipped = _headers(table, place, params.media, progress)
-        if len(skipped) > corpus.max_skipped * len(table):
+        drawn = table if sample is None else table.sample(min(sample, len(table)), random_state=params.seed)
+        found, skipped = _headers(drawn, place, params.media, progress)
+        seconds = pd.Series(found, drawn.index).reindex(table.index).tolist()
+        unseen = len(table) - len(drawn)
+        if len(skipped) > corpus.max_skipped * len(drawn):
             share = f"corpus.max_skipped {corpus.max_skipped:g}"
-            faults.append(f"{len(skipped)} of {len(table)} clips will be skipped, more than {share}")
-        unmentioned = _unmentioned(table, corpus.kind, place)
+            faults.append(f"{len(skipped)} of {len(drawn)} clips will be skipped, more than {share}")
+        unmentioned = _unmentioned(table, corpus.kind, place) if sample is None else ()
     left, remarks = table[~table["name"].isin(skipped)], list[str]()
     of_clips = _faults(left, labels, params)
     if not of_clips:
         with _collected(of_clips):
             remarks += _remarks_on_folds(left, labels, params)
     report = table.assign(seconds=seconds)
-    return CorpusReport(report, labels, skipped, unmentioned, (*of_clips, *faults), tuple(remarks))
+    return CorpusReport(report, labels, skipped, unmentioned, (*of_clips, *faults), tuple(remarks), unseen)
 
 
 @contextmanager

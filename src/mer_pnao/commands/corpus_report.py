@@ -27,6 +27,8 @@ def print_report(report: CorpusReport, console: Console) -> None:
     _print_list(f"{len(report.faults)} fault(s) that would stop the run", report.faults, console)
     for remark in report.remarks:
         console.print(f"Note: {remark}.")
+    if report.unseen:
+        console.print(f"The files of {report.unseen} clips were not opened, nor were videos without a label looked for.")
     if not report.faults:
         console.print("The corpus is ready. Silent sound and streams cut short show in decoding only.")
 

@@ -62,6 +62,8 @@ class EncoderConfig:
         if ".." in PurePath(self.checkpoint).parts or min(self.checkpoint) < " ":
             raise ValueError(f"checkpoint must be a path without '..', got {self.checkpoint!r}")
         if self.kind == "text":
+            if not self.transcripts:
+                raise ValueError("transcripts is missing")
             sub_path("transcripts", self.transcripts)
         if self.kind in (*SPEECH_KINDS, "text"):
             if (not self.layers and self.kind != "text") or len(set(self.layers)) != len(self.layers):
