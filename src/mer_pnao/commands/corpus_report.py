@@ -28,7 +28,9 @@ def print_report(report: CorpusReport, console: Console) -> None:
     for remark in report.remarks:
         console.print(f"Note: {remark}.")
     if report.unseen:
-        console.print(f"The files of {report.unseen} clips were not opened, nor were videos without a label looked for.")
+        console.print(
+            f"The files of {report.unseen} clips were not opened, nor were videos without a label looked for."
+        )
     if not report.faults:
         console.print("The corpus is ready. Silent sound and streams cut short show in decoding only.")
 
