@@ -74,3 +74,19 @@ def test_a_folder_of_other_things_is_refused_before_any_work(tmp_path, mer, buil
     assert "features/manet holds something else than features, and would be replaced; name another folder" in err
     assert built == []
     assert (foreign / "thesis.txt").read_text() == "all of it"
+
+
+def test_transcripts_and_encoders_of_text_go_together(tmp_path, mer, built):
+    (tmp_path / "said.csv").write_text("name,text\nclip1,so happy\n")
+    code, _, err = mer("extract", "clips", "--encoder", "manet", "--transcripts", "said.csv")
+    assert (code, "none is asked for" in err) == (2, True)
+    params = tmp_path / "params.yaml"
+    words = "  words: {kind: text, checkpoint: x, transcripts: said.csv, column: text, layers: [], precision: fp32, "
+    words += "frames: 4, frames_per_second: 0.0, batch: 8, batch_seconds: 0.0, window_seconds: 0.0, order: forward, "
+    params.write_text(params.read_text().replace("  hubert:\n    kind", f"{words}pool: pooled}}\n  hubert:\n    kind"))
+    code, _, err = mer("extract", "clips", "--encoder", "words")
+    assert (code, "the encoder words reads words: give --transcripts" in err) == (2, True)
+    (tmp_path / "said.csv").write_text("name,text\nsomebody,so happy\n")
+    code, _, err = mer("extract", "clips", "--encoder", "words", "--transcripts", "said.csv")
+    assert (code, "has no word of any of the clips" in err) == (2, True)
+    assert sum(len(encoder.decoded) for encoder in built) == 0

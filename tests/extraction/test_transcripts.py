@@ -13,8 +13,8 @@ def test_a_column_is_a_language_and_a_name_is_composed(tmp_path: Path) -> None:
     table.write_text(
         '\ufeffname,chinese,english\nmu\u0308ller,我很高兴," I am happy, so happy "\nb,,\n', encoding="utf-8"
     )
-    assert read_transcripts(table, "chinese") == {"müller": "我很高兴", "b": ""}
-    assert read_transcripts(table, "english") == {"müller": "I am happy, so happy", "b": ""}
+    assert read_transcripts(table, ["müller"], "chinese") == {"müller": "我很高兴", "b": ""}
+    assert read_transcripts(table, ["müller"], "english") == {"müller": "I am happy, so happy", "b": ""}
 
 
 @pytest.mark.parametrize(
@@ -23,11 +23,12 @@ def test_a_column_is_a_language_and_a_name_is_composed(tmp_path: Path) -> None:
         ("name,chinese\na,我\n", "has no column 'text', only 'name', 'chinese'"),
         ("clip,text\na,b\n", "has no column 'name'"),
         ("name,text\na,b\na,c\n", "row 3: clip 'a' is listed twice"),
-        ("name,text\na,\nb, \n", "has no word in its column 'text'"),
+        ("name,text\na,\nb, \n", "has no word of any of the clips in its column 'text'"),
+        ("name,text\nx,y\n", "has no word of any of the clips"),
     ],
 )
 def test_what_is_no_table_of_transcripts_is_refused(tmp_path: Path, content: str, said: str) -> None:
     table = tmp_path / "transcripts.csv"
     table.write_text(content, encoding="utf-8")
     with pytest.raises(InputError, match=said):
-        read_transcripts(table)
+        read_transcripts(table, ["a", "b"])

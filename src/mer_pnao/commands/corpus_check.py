@@ -14,7 +14,7 @@ from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits, spe
 from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.readers.labelled_folder import clip_folder, clips_in
 from mer_pnao.corpus.readers.sources import read_corpus
-from mer_pnao.encoders.config import SPEECH_KINDS
+from mer_pnao.encoders.config import LAYERED_KINDS
 from mer_pnao.encoders.hub_name import hub_name
 from mer_pnao.extraction.transcripts import read_transcripts
 from mer_pnao.features.mertools import missing_vectors
@@ -71,7 +71,7 @@ def check_corpus(
     faults, skipped, unmentioned, unseen = list[str](), dict[str, str](), tuple[str, ...](), 0
     with _collected(faults):
         table = with_noisy_twins(table, params.corruption)
-    faults += _extraction_faults(params, root)
+    faults += _extraction_faults(table, params, root)
     if corpus.kind == "mertools":
         for name, source in params.imported.items():
             with _collected(faults):
@@ -136,8 +136,8 @@ def _remarks_on_folds(table: pd.DataFrame, labels: tuple[str, ...], params: Para
     return [UNLEARNT] if unlearnt else []
 
 
-def _extraction_faults(params: Params, root: Path) -> list[str]:
-    """What the stage `features` would refuse of noise, faces and checkpoints."""
+def _extraction_faults(table: pd.DataFrame, params: Params, root: Path) -> list[str]:
+    """What the stage `features` would refuse of noise, words, faces and checkpoints."""
     faults: list[str] = []
     for config in params.corruption.values():
         with _collected(faults):
@@ -146,8 +146,8 @@ def _extraction_faults(params: Params, root: Path) -> list[str]:
     for encoder in params.encoders.values():
         if encoder.kind == "text":
             with _collected(faults):
-                read_transcripts(root / params.corpus.root / encoder.transcripts, encoder.column)
-    if any(encoder.kind not in (*SPEECH_KINDS, "text") for encoder in params.encoders.values()):
+                read_transcripts(root / params.corpus.root / encoder.transcripts, table["name"], encoder.column)
+    if any(encoder.kind not in LAYERED_KINDS for encoder in params.encoders.values()):
         with _collected(faults):
             face_reader(params.media, root)
     for name, checkpoint in missing_checkpoints(params, root).items():

@@ -61,8 +61,11 @@ def extract(
     named = clips_of(clips) if clips else {}
     if not clips and (out is not None or transcripts is not None):
         raise InputError("--out and --transcripts are for CLIPS: the profile's own clips are a matter of `dvc repro`")
-    if clips and transcripts is None and (text := next((n for n in names if params.encoders[n].kind == "text"), None)):
+    text = next((name for name in names if params.encoders[name].kind == "text"), None)
+    if clips and text and transcripts is None:
         raise InputError(f"the encoder {text} reads words: give --transcripts, or name the others by --encoder")
+    if transcripts is not None and not text:
+        raise InputError("--transcripts is for encoders of kind text, and none is asked for")
     out = out or Path("work/extracted")
     if clips:
         for name in names:
@@ -73,7 +76,7 @@ def extract(
         config = params.encoders[name]
         if not clips:
             return _own_clips(params, config)
-        words = read_transcripts(transcripts, config.column) if config.kind == "text" and transcripts else {}
+        words = read_transcripts(transcripts, named, config.column) if config.kind == "text" and transcripts else {}
         return [Clip(clip, path, text=words.get(clip, "")) for clip, path in named.items()]
 
     def build(name: str, root: Path = ROOT) -> "ClipEncoder":

@@ -97,10 +97,7 @@ def _words(clips: Mapping[str, Path], text: str | None, transcripts: Path | None
         return {}
     from mer_pnao.extraction.transcripts import read_transcripts
 
-    words = read_transcripts(transcripts, column)
-    if not clips.keys() & words.keys():
-        raise InputError(f"{transcripts} names none of the clips")
-    return words
+    return read_transcripts(transcripts, clips, column)
 
 
 def find_model(reference: str) -> tuple[Path, str]:

@@ -12,6 +12,7 @@ SplitOrder = Literal["forward", "reverse"]
 Pool = Literal["pooled", "cls", "mean"]
 Colours = Literal["rgb", "bgr"]
 SPEECH_KINDS = ("hubert", "speech")
+LAYERED_KINDS = (*SPEECH_KINDS, "text")  # whose layers are chosen; all others see faces
 PREPARATION = ("size", "colours", "scale", "mean", "std", "output")  # what an ONNX file does not say
 _OWN_KEYS = {"onnx": PREPARATION, "text": ("transcripts", "column")}
 
@@ -20,9 +21,7 @@ _OWN_KEYS = {"onnx": PREPARATION, "text": ("transcripts", "column")}
 class EncoderConfig:
     """One encoder of a profile; a value out of range raises ValueError naming key, value and range."""
 
-    kind: (
-        Kind  # hubert takes HuBERT and wav2vec 2.0 only, speech, image and text whatever of that sort transformers has
-    )
+    kind: Kind  # hubert: HuBERT and wav2vec 2.0 only; speech, image, text: whatever of that sort transformers has
     checkpoint: str  # a folder or a file, absolute or below the project's root, or organisation/name@revision
     # 1: the first. Of speech a set each, the paper reads 18, 19 and 20; of text one set, their mean (none: the last).
     layers: tuple[int, ...] = ()
@@ -65,7 +64,7 @@ class EncoderConfig:
             if not self.transcripts:
                 raise ValueError("transcripts is missing")
             sub_path("transcripts", self.transcripts)
-        if self.kind in (*SPEECH_KINDS, "text"):
+        if self.kind in LAYERED_KINDS:
             if (not self.layers and self.kind != "text") or len(set(self.layers)) != len(self.layers):
                 raise ValueError(f"layers must name at least one layer and none twice, got {self.layers}")
             for layer in self.layers:

@@ -16,15 +16,9 @@ from mer_pnao.encoders.model_folder import CONFIG, PREPROCESSOR, TOKENIZER, WEIG
 from mer_pnao.foundations.errors import InputError
 
 # Either kind of weights, never the same ones again for other frameworks.
-_SAFE = [CONFIG, PREPROCESSOR, *TOKENIZER, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
-_PICKLED = [
-    CONFIG,
-    PREPROCESSOR,
-    *TOKENIZER,
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "pytorch_model-*.bin",
-]
+_SMALL = [CONFIG, PREPROCESSOR, *TOKENIZER]
+_SAFE = [*_SMALL, "model.safetensors", "model.safetensors.index.json", "model-*.safetensors"]
+_PICKLED = [*_SMALL, "pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"]
 
 
 def resolve(checkpoint: Path | str, root: Path = Path()) -> Path:

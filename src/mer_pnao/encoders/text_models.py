@@ -16,6 +16,7 @@ from transformers import CONFIG_MAPPING, MODEL_MAPPING, AutoTokenizer
 from mer_pnao.encoders.batching import by_length
 from mer_pnao.encoders.library import with_weights, without_scipy
 from mer_pnao.encoders.model_folder import VOCABULARIES, one_line, read_config, read_weights
+from mer_pnao.encoders.speech_models import refuse_wrong_layers
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.placement import placement
 from mer_pnao.foundations.precision import Precision
@@ -55,11 +56,9 @@ class TextLayers:
                 key = entry[0] if isinstance(entry, tuple) else entry
                 if what == "mismatched" or not any(part in key for part in _NEEDLESS):
                     raise InputError(f"{folder} does not fit: the key {key} is {what}")
-        depth = config.num_hidden_layers
-        if wrong := next((layer for layer in layers if layer > depth), None):
-            raise InputError(f"{folder} has the layers 0 to {depth}, not {wrong}")
-        self._tokenizer, self._folder = _tokenizer(folder), folder
-        self._layers = tuple(layers) or (depth,)
+        self._layers = tuple(layers) or (config.num_hidden_layers,)
+        refuse_wrong_layers(folder, self._layers, config.num_hidden_layers)
+        self._tokenizer = _tokenizer(folder)
         self.device, self.dtype = placement(precision)
         self._network = network.to(self.device, self.dtype)
         self.width = int(config.hidden_size)
@@ -67,7 +66,7 @@ class TextLayers:
         ahead = getattr(getattr(network, "embeddings", None), "padding_idx", None)
         positions = getattr(config, "max_position_embeddings", None) or _LONGEST
         self._longest = min(positions - (0 if ahead is None else ahead + 1), self._tokenizer.model_max_length)
-        if max(token for token in self._tokenizer.get_vocab().values()) >= config.vocab_size:
+        if max(self._tokenizer.get_vocab().values()) >= config.vocab_size:
             raise InputError(f"{folder}: its tokenizer has tokens that its model does not know")
 
     def __call__(self, sentences: Sequence[str]) -> NDArray[np.float32]:

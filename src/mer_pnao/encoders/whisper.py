@@ -40,13 +40,12 @@ class WhisperLayers:
         checkpoint: folder in the layout of transformers, or `organisation/name@revision` in the hub's local cache.
         layers: the layers wanted; 0 is the input of the first.
         precision: see `mer_pnao.foundations.placement.placement`.
-        window_seconds: must be 0, since the windows are the model's own.
         batch_seconds: sound in one pass at most, silence included, but one window at least; 0 puts all that a call gets
             into one pass.
 
     Raises:
         InputError: the folder is no such checkpoint or does not fit, naming the first key; no layer is asked
-            for, one twice, or one that the model lacks; windows of another length are asked for.
+            for, one twice, or one that the model lacks.
         ValueError: an unknown precision.
     """
 
@@ -55,16 +54,10 @@ class WhisperLayers:
         checkpoint: Path | str,
         layers: Sequence[int],
         precision: Precision = "auto",
-        *,
-        window_seconds: float = 0.0,
         batch_seconds: float = 0.0,
     ) -> None:
         self.device, self.dtype = placement(precision)
         folder = resolve(checkpoint)
-        if window_seconds:
-            raise InputError(
-                f"{folder}: Whisper has windows of its own, so window_seconds must be 0, not {window_seconds}"
-            )
         config = _config(folder)
         self._mel = _feature_extractor(folder, config)
         network = load_strictly(lambda: _build(config), _encoder_weights(read_weights(folder)), folder)

@@ -111,14 +111,17 @@ def _speech_layers(config: EncoderConfig, path: Path) -> "HubertLayers | Whisper
     from mer_pnao.encoders.speech_models import FAMILIES, HUBERT_FAMILIES, WHISPER, family_of
 
     families = HUBERT_FAMILIES if config.kind == "hubert" else (*FAMILIES, WHISPER)
-    asked = {"window_seconds": config.window_seconds, "batch_seconds": config.batch_seconds}
     if family_of(path, families) == WHISPER:
         from mer_pnao.encoders.whisper import WhisperLayers
 
-        return WhisperLayers(path, config.layers, config.precision, **asked)
+        if config.window_seconds:
+            own = f"Whisper has windows of its own, so window_seconds must be 0, not {config.window_seconds}"
+            raise InputError(f"{path}: {own}")
+        return WhisperLayers(path, config.layers, config.precision, config.batch_seconds)
     from mer_pnao.encoders.hubert import HubertLayers
 
-    return HubertLayers(path, config.layers, config.precision, **asked, families=families)
+    seconds = {"window_seconds": config.window_seconds, "batch_seconds": config.batch_seconds}
+    return HubertLayers(path, config.layers, config.precision, **seconds, families=families)
 
 
 def _text_encoder(name: str, config: EncoderConfig, path: Path) -> ClipEncoder:

@@ -7,7 +7,6 @@ from mer_pnao.corpus.noisy_twins import noisy_name, noisy_split
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.extraction.shards import Clip
 from mer_pnao.extraction.transcripts import read_transcripts
-from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import SPEECH, CorruptionConfig
 from mer_pnao.media.corruption import ClipCorruption, corruption_of, noise_files
 
@@ -24,13 +23,10 @@ def clips_of_manifest(
     drawn: dict[str, ClipCorruption] = {}
     words: dict[str, str] = {}
     if encoder.kind == "text":
-        path = root / encoder.transcripts
-        spoken = read_transcripts(path, encoder.column)
+        spoken = read_transcripts(root / encoder.transcripts, table["name"], encoder.column)
         words |= spoken
         for corruption in corruptions:
             words |= {noisy_name(name, corruption): said for name, said in spoken.items()}
-        if not any(words.get(name) for name in table["name"]):
-            raise InputError(f"{path} has words of none of the clips of {manifest}")
     else:
         for corruption, config in corruptions.items():
             speech = [root / path for path in table.loc[table["split"] == "train", "path"]]

@@ -1,6 +1,6 @@
 """What is said in the clips: a table of transcripts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mer_pnao.corpus.manifest import read_csv
@@ -8,11 +8,11 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
 
 
-def read_transcripts(path: Path, column: str = "text") -> Mapping[str, str]:
+def read_transcripts(path: Path, clips: Iterable[str], column: str = "text") -> Mapping[str, str]:
     """Clip -> its words, "" for none, of a CSV file with the columns `name` and, often one a language, `column`.
 
     Names are in Unicode's composed form (NFC). Raises what `read_csv` raises, and InputError for a missing column, a
-    clip that is listed twice, or a table without any word.
+    clip that is listed twice, or a table without a word of the `clips` that are asked for.
     """
     table = read_csv(path)
     for needed in ("name", column):
@@ -23,6 +23,6 @@ def read_transcripts(path: Path, column: str = "text") -> Mapping[str, str]:
         if name in words:
             raise InputError(f"{path}, row {row}: clip {name!r} is listed twice")
         words[name] = text.strip()
-    if not any(words.values()):
-        raise InputError(f"{path} has no word in its column {column!r}")
+    if not any(words.get(name) for name in clips):
+        raise InputError(f"{path} has no word of any of the clips in its column {column!r}")
     return words

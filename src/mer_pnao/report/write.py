@@ -55,18 +55,14 @@ def write_report(
         # nine digits hold a float32 exactly, so the decision can be recomputed from the posteriors
         write_bytes(out / "predictions" / f"{name}.csv", _csv(system.test, "%.9g"))
     if final := evidence.systems.get(FINAL):
-        columns = setting.submission or ("name,discrete,valence" if learns_valence(evidence) else "name,discrete")
+        learnt = evidence.trainval["valence"].notna().any()  # or else the networks predict none
+        columns = setting.submission or ("name,discrete,valence" if learnt else "name,discrete")
         for split, predictions in {"test": final.test, **final.others}.items():
             write_bytes(out / "submission" / f"{split}.csv", _csv(predictions[columns.split(",")], "%.9g"))
     for name, picture in pictures.items():
         write_bytes(out / "figures" / f"{name}.png", picture)
     html = page(evidence, compared, table, calibrations, skipped, pictures, setting=setting, further=further)
     write_bytes(out / "index.html", html.encode())
-
-
-def learns_valence(evidence: Evidence) -> bool:
-    """Whether the networks were trained on valences, so that they predict any."""
-    return bool(evidence.trainval["valence"].notna().any())
 
 
 def draw_figures(evidence: Evidence) -> dict[str, bytes]:
