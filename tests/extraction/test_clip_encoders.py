@@ -55,7 +55,7 @@ def test_real_clips_are_all_extracted_and_the_odd_ones_listed(demo, media, tmp_p
     sets = load_sets(tmp_path / "f", list(CONFIGS[name].sets(name)))
     assert {key: found.vectors.shape[1] for key, found in sets.items()} == encoder.sets
     for found in sets.values():
-        assert found.names == (*(clip.name for clip in clips), "no_face_720p")
+        assert sorted(found.names) == sorted([*(clip.name for clip in clips), "no_face_720p"])
         assert found.vectors.std(axis=0).min() > 0
     actions = {entry.name: (entry.action, entry.reason) for entry in report.remarks}
     faceless = {} if name == "hubert" else {"no_face_720p": ("whole_frame", "no face was found")}

@@ -10,7 +10,7 @@ import torch
 
 from mer_pnao.extraction.engine import on_this_machine
 from mer_pnao.extraction.extract import extract
-from mer_pnao.extraction.shards import Clip, shard_folders
+from mer_pnao.extraction.shards import Clip, grouped, shard_folders
 from mer_pnao.features.remarks import read_remarks
 from mer_pnao.features.sets import load_sets, read_set
 from mer_pnao.foundations.errors import InputError
@@ -37,10 +37,9 @@ def test_each_clip_has_its_own_vector_in_every_set(tmp_path, stub, write_clips, 
         progress=done.append,
     )
     sets = load_sets(tmp_path / "features", ["stub-a", "stub-b"])
-    kept = [number for number in range(7) if number != 3]
     for name, sign in (("stub-a", 1), ("stub-b", -1)):
-        assert sets[name].names == tuple(f"clip{number}" for number in kept)
-        expected = [sign * expected_vector(TEXTS[number].encode()) for number in kept]
+        assert sorted(sets[name].names) == [f"clip{number}" for number in range(7) if number != 3]
+        expected = [sign * expected_vector(TEXTS[int(clip[-1])].encode()) for clip in sets[name].names]
         np.testing.assert_array_equal(sets[name].vectors, expected)
     assert sum(done) == 7
     assert (report.clips, report.skipped, dict(report.sets)) == (7, 1, {"stub-a": 3, "stub-b": 3})
@@ -71,8 +70,10 @@ def test_shards_of_other_libraries_or_another_device_are_not_taken(tmp_path, stu
 def test_no_more_than_a_batch_of_a_shard_is_encoded_together(tmp_path, stub, write_clips, monkeypatch):
     sizes, encode = [], stub.encode
     monkeypatch.setattr(stub, "encode", lambda self, clips: sizes.append(len(clips)) or encode(self, clips))
-    extract(write_clips([f"text {n}" for n in range(9)]), stub(batch=3), tmp_path / "out", tmp_path / "work", 5)
-    assert sorted(sizes) == [1, 2, 3, 3]  # of five clips and of four
+    clips = write_clips([f"text {n}" for n in range(9)])
+    extract(clips, stub(batch=3), tmp_path / "out", tmp_path / "work", 5)
+    assert sorted(map(len, grouped(clips, 5))) == [4, 5]
+    assert sorted(sizes) == [1, 2, 3, 3]
 
 
 def test_other_users_may_read_finished_shards(tmp_path, stub, write_clips):
@@ -97,13 +98,15 @@ def test_a_killed_extraction_goes_on_at_its_shard_with_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         extract(clips, stub(dies_after=dies_after), tmp_path / "out", tmp_path / "work2", 2, max_skipped=0.2)
     assert not (tmp_path / "out").exists()
+    shards = shard_folders(clips, stub(), tmp_path / "work2", 2)
+    finished = {clip.name for folder, members in shards.items() if folder.is_dir() for clip in members}
     second, done = stub(), []
     extract(clips, second, tmp_path / "out", tmp_path / "work2", 2, max_skipped=0.2, progress=done.append)
 
     assert tree(tmp_path / "out") == tree(tmp_path / "undisturbed")
-    # Of shards of two, all clips but clip3 count for the stub; finished shards are not decoded again.
-    finished = {0: 0, 2: 2, 3: 4, 5: 6}[dies_after]
-    assert sorted(second.decoded) == [f"clip{number}" for number in range(finished, 7)]
+    # It dies in the batch that goes beyond dies_after, and a shard is no more than a batch.
+    assert dies_after - 2 < len(finished - {"clip3"}) <= dies_after
+    assert sorted(second.decoded) == sorted({clip.name for clip in clips} - finished)
     assert sum(done) == 7
 
 
@@ -120,10 +123,33 @@ def test_finished_shards_serve_only_the_same_clips_encoder_and_settings(tmp_path
     assert decoded(clips, stub(version=2)) == 3
     assert decoded(clips, stub(name="other")) == 3
     assert decoded(clips, stub(batch=1)) == 3
-    assert decoded(clips, stub(), shard_size=1) == 3
-    assert decoded(clips[::-1], stub()) == 3
-    clips[1].path.write_text("another content")
-    assert decoded(clips, stub()) == 3
+    pair = max(grouped(clips, 2), key=len)
+    assert len(pair) == 2
+    assert decoded(clips, stub(), shard_size=1) == 2  # the third was alone before
+    assert decoded(clips[::-1], stub()) == 2
+    pair[1].path.write_text("another content")
+    assert decoded(clips, stub()) == 2
+
+
+def test_one_clip_more_costs_its_own_shard_and_one_less_too(tmp_path, stub, write_clips):
+    clips = write_clips([f"text {n}" for n in range(300)])
+    first = list(grouped(clips[:299], 16))
+    assert sorted(clip.name for shard in first for clip in shard) == sorted(clip.name for clip in clips[:299])
+    assert all(shard for shard in first)
+    assert max(map(len, first)) <= 16
+    own = next(shard for shard in grouped(clips, 16) if clips[299] in shard)
+
+    extract(clips[:299], stub(), tmp_path / "out", tmp_path / "work", 16)
+    more = stub()
+    extract(clips, more, tmp_path / "out", tmp_path / "work", 16)
+    assert sorted(more.decoded) == sorted(clip.name for clip in own)
+    assert len(read_set(tmp_path / "out" / "stub-a").names) == 300
+    less = stub()
+    extract(clips[:299], less, tmp_path / "out", tmp_path / "work", 16)
+    assert less.decoded == []
+    extract(clips, stub(), tmp_path / "fresh", tmp_path / "elsewhere", 16)
+    extract(clips, stub(), tmp_path / "out", tmp_path / "work", 16)
+    assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
 def test_results_do_not_depend_on_batches_and_shards(tmp_path, stub, write_clips):
@@ -132,10 +158,9 @@ def test_results_do_not_depend_on_batches_and_shards(tmp_path, stub, write_clips
     for batch, shard in ((1, 1), (2, 3), (7, 64), (3, 4)):
         out = tmp_path / f"out{batch}-{shard}"
         extract(clips, stub(batch=batch), out, tmp_path / "work", shard, max_skipped=0.2)
-        results.append(read_set(out / "stub-a"))
-    for result in results[1:]:
-        assert result.names == results[0].names
-        np.testing.assert_array_equal(result.vectors, results[0].vectors)
+        vectors = read_set(out / "stub-a")
+        results.append({name: vector.tolist() for name, vector in zip(vectors.names, vectors.vectors, strict=True)})
+    assert all(result == results[0] for result in results)
 
 
 def test_decoding_runs_ahead_only_so_far(tmp_path, stub, write_clips, monkeypatch):

@@ -11,7 +11,7 @@ from filelock import FileLock
 from mer_pnao.extraction.clip_encoders import ClipEncoder
 from mer_pnao.extraction.engine import Engine, Progress, on_this_machine
 from mer_pnao.extraction.shards import SHARD_SIZE, Clip, Part, shard_folders, write_shard_folder
-from mer_pnao.features.remarks import Remark, read_face_shares, read_remarks, write_face_shares, write_remarks
+from mer_pnao.features.remarks import Remark, Row, read_face_shares, read_remarks, write_face_shares, write_remarks
 from mer_pnao.features.sets import write_identity
 from mer_pnao.foundations.errors import InputError
 
@@ -42,11 +42,12 @@ def extract(
 ) -> ExtractionReport:
     """Writes an encoder's feature sets: `out/<set>/part-*.parquet`, `identity.json`, `skipped.csv`, `faces.csv`.
 
-    Finished shards stay in `work/features/<key>/`, where the key is a hash of all that determines them, so
-    that a killed extraction goes on at the shard where it was, with the same bytes as an undisturbed one.
+    Finished shards stay in `work/features/`, found by a hash of all that determines them, so that a killed extraction
+    goes on at the shard where it was, with the same bytes as an undisturbed one, and one of a clip more computes that
+    clip's shard. The vectors come in the order of the shards, which follows from the clips' names.
 
     Args:
-        clips: in the order of the vectors.
+        clips: what is extracted; the clips of a batch, and the remarks, are in this order.
         encoder: see `build_encoder`.
         out: the encoder's folder, replaced as a whole at the end.
         work: the root of what survives a kill.
@@ -61,8 +62,12 @@ def extract(
     """
     refuse_foreign_folder(out)
     shards = extract_part(clips, encoder, work, Part(), shard_size, progress, engine)
-    remarks = tuple(entry for folder in shards for entry in read_remarks(folder / "skipped.csv"))
-    report = ExtractionReport(encoder.name, len(clips), dict(encoder.sets), remarks)
+    place = {clip.name: number for number, clip in enumerate(clips)}
+    remarks = [entry for folder in shards for entry in read_remarks(folder / "skipped.csv")]
+    remarks.sort(key=lambda entry: place[entry.name])
+    shares = [share for folder in shards for share in read_face_shares(folder / "faces.csv")]
+    shares.sort(key=lambda share: place[share[0]])
+    report = ExtractionReport(encoder.name, len(clips), dict(encoder.sets), tuple(remarks))
     cache = shards[0].parent
     if report.skipped > max_skipped * len(clips) or report.skipped == len(clips):
         table = cache / "skipped.csv"
@@ -74,7 +79,7 @@ def extract(
     corrupted = {c.name: {"snr": c.corruption.snr, "blur": c.corruption.factor} for c in clips if c.corruption}
     identity = {**encoder.identity, "corrupted": corrupted} if corrupted else encoder.identity
     with FileLock(cache / "publish.lock"):
-        _publish(shards, encoder.sets, identity, remarks, out)
+        _publish(shards, encoder.sets, identity, remarks, shares, out)
     return report
 
 
@@ -132,17 +137,17 @@ def _publish(
     sets: Iterable[str],
     identity: Mapping[str, object],
     remarks: Sequence[Remark],
+    shares: Sequence[Row],
     out: Path,
 ) -> None:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a kill; two machines that finish together take turns
     for set_name in sets:
         (partial / set_name).mkdir(parents=True)
-        for shard in shards:
+        for number, shard in enumerate(shards):
             # Copied and not linked: DVC may make its outputs read-only, and links would share that.
-            shutil.copyfile(shard / f"{set_name}.parquet", partial / set_name / f"{shard.name}.parquet")
+            shutil.copyfile(shard / f"{set_name}.parquet", partial / set_name / f"part-{number:05d}.parquet")
     write_identity(partial, identity, remarks)
-    shares = [share for shard in shards for share in read_face_shares(shard / "faces.csv")]
     write_face_shares(partial / "faces.csv", shares)
     shutil.rmtree(out, ignore_errors=True)
     partial.replace(out)

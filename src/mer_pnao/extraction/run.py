@@ -28,7 +28,7 @@ class Extraction:
         """Computes a part of each encoder's shards; yields its name and the shards of other machines to come."""
         for name in self.encoders:
             encoder, clips = self.build(name), self.clips(name)
-            with progress(f"extracting {name}", part.clips(len(clips))) as done:
+            with progress(f"extracting {name}", part.clips(clips)) as done:
                 engine = self.engine(encoder)
                 shards = extract_part(clips, encoder, self.work, part, progress=done, engine=engine)
             yield name, tuple(folder for folder in shards if not folder.is_dir())

@@ -1,13 +1,13 @@
 """Finished shards of an extraction on disk: what a kill leaves, and what several machines share.
 
-A shard is some neighbours in the list of clips. Its folder's name tells all that determines it, so that whoever finds
-it has the vectors that it would have computed itself.
+A shard is some clips that their names' hashes put together, so that one clip more or less changes one shard. Its
+folder's name tells all that determines it, so that whoever finds it has the vectors that it would have computed itself.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -58,13 +58,12 @@ class Part:
     count: int = 1
 
     def takes(self, shard: int) -> bool:
-        """Whether the shard of this number, from 0 on, is of the part: dealt out, for long clips are neighbours."""
+        """Whether the shard of this number, from 0 on, is of the part."""
         return shard % self.count == self.number - 1
 
-    def clips(self, count: int, shard_size: int = SHARD_SIZE) -> int:
-        """How many of so many clips are the part's."""
-        starts = range(0, count, shard_size)
-        return sum(min(shard_size, count - start) for shard, start in enumerate(starts) if self.takes(shard))
+    def clips(self, clips: Sequence[Clip], shard_size: int = SHARD_SIZE) -> int:
+        """How many of the clips are the part's."""
+        return sum(len(shard) for number, shard in enumerate(grouped(clips, shard_size)) if self.takes(number))
 
 
 def parse_part(text: str) -> Part:
@@ -75,15 +74,30 @@ def parse_part(text: str) -> Part:
     return Part(int(number), int(count))
 
 
+def grouped(clips: Sequence[Clip], most: int = SHARD_SIZE, bit: int = 0) -> Iterator[Sequence[Clip]]:
+    """The clips of each shard, in their order: halved by the bits of their names' hashes while they are more than most.
+
+    So a shard has the same clips whatever others there are, and one clip more changes one shard, or divides it in two.
+    """
+    if len(clips) <= most:
+        if clips:
+            yield clips
+        return
+    halves: tuple[list[Clip], list[Clip]] = ([], [])
+    for clip in clips:
+        halves[int.from_bytes(hashlib.sha256(clip.name.encode()).digest()) >> bit & 1].append(clip)
+    for half in halves:
+        yield from grouped(half, most, bit + 1)
+
+
 def shard_folders(
     clips: Sequence[Clip], encoder: "ClipEncoder", work: Path, shard_size: int = SHARD_SIZE
 ) -> dict[Path, Sequence[Clip]]:
-    """Where each shard's folder is or will be, below `work/features/<key>/`, and its clips; every clip is read once."""
-    cache = work / "features" / _key(clips, encoder, shard_size)
-    return {
-        cache / f"part-{number:05d}": clips[start : start + shard_size]
-        for number, start in enumerate(range(0, len(clips), shard_size))
-    }
+    """Where each shard's folder is or will be, in `work/features/<encoder's key>/`; every clip is read once."""
+    cache = work / "features" / _key_of_encoder(encoder)
+    noises = {path for clip in clips if clip.corruption for path in clip.corruption.noise}
+    noise = {path: digest(path) for path in noises}
+    return {cache / f"part-{_key_of_shard(shard, encoder, noise)}": shard for shard in grouped(clips, shard_size)}
 
 
 def write_shard_folder(folder: Path, shard: Shard) -> None:
@@ -102,23 +116,33 @@ def write_shard_folder(folder: Path, shard: Shard) -> None:
         shutil.rmtree(partial)  # another process finished the same shard first, with the same bytes
 
 
-def _key(clips: Sequence[Clip], encoder: "ClipEncoder", shard_size: int) -> str:
-    drawn = {clip.name: clip.corruption for clip in clips if clip.corruption}
-    noise = {path: digest(path) for path in {path for corruption in drawn.values() for path in corruption.noise}}
+def _key_of_encoder(encoder: "ClipEncoder") -> str:
     # The batch is part of it because, in bfloat16, sums in another order round differently.
-    determining = {
-        "encoder": encoder.name,
-        "identity": dict(encoder.identity),
-        "batch": encoder.batch,
-        "device": encoder.device.type,
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        "shard_size": shard_size,
-        "clips": [[clip.name, clip.text if encoder.reader is None else _content(clip.path)] for clip in clips],
-        "corrupted": {
-            name: [corruption.snr, corruption.factor, corruption.start, [noise[path] for path in corruption.noise]]
-            for name, corruption in drawn.items()
-        },
-    }
+    return _hash(
+        {
+            "encoder": encoder.name,
+            "identity": dict(encoder.identity),
+            "batch": encoder.batch,
+            "device": encoder.device.type,
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
+    )
+
+
+def _key_of_shard(clips: Sequence[Clip], encoder: "ClipEncoder", noise: Mapping[Path, str]) -> str:
+    drawn = {clip.name: clip.corruption for clip in clips if clip.corruption}
+    return _hash(
+        {
+            "clips": [[clip.name, clip.text if encoder.reader is None else _content(clip.path)] for clip in clips],
+            "corrupted": {
+                name: [corruption.snr, corruption.factor, corruption.start, [noise[path] for path in corruption.noise]]
+                for name, corruption in drawn.items()
+            },
+        }
+    )
+
+
+def _hash(determining: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(determining, sort_keys=True).encode()).hexdigest()[:32]
 
 
