@@ -169,6 +169,10 @@ def test_a_profile_that_is_to_run_needs_its_checkpoints(project: Path, corpus: P
     with pytest.raises(InputError, match=f"loads what is not there: {HUBERT}, {CLIP}\n") as error:
         choose_profile(project, "ravdess_videos", None, ready=True)
     assert lines(error) == [f"mer fetch {HUBERT}", f"mer fetch {CLIP}"]
+    for part in ("train", "test1"):
+        (corpus / part).mkdir()
+        (corpus / part / f"{part}.mp4").touch()
+        (corpus / f"{part}-label.csv").write_text(f"name,discrete\n{part},sad\n")
     with pytest.raises(InputError, match=r"loads what is not there: \S+, data/checkpoints/manet\.pth") as error:
         choose_profile(project, "mer2023", corpus, ready=True)
     assert lines(error) == []

@@ -12,11 +12,13 @@ from mer_pnao.params.profile import Params, load_params
 def choose_profile(root: Path, name: str | None, data: Path | None, ready: bool = False) -> tuple[Params, Path | None]:
     """Copy `profiles/<name>.yaml` over `params.yaml` and link the corpus root to the data folder.
 
-    Without a name the present `params.yaml` stays as it is; without data the present link does. Returns the parameters
-    and, where an edited `params.yaml` was replaced, which is one that is none of the profiles, the copy kept of it.
-    Raises InputError for an unknown or faulty profile, a data folder that is none, a real folder in the link's
-    place, and for a profile whose corpus is neither there nor made by the profile itself, nor, where it must be
-    `ready`, its encoders' checkpoints; `params.yaml` is then as it was.
+    Without a name the present `params.yaml` stays as it is; without data the present link does. Of a challenge's
+    release the root is a folder of links to what is read of it, made anew each time. Returns the parameters and, where
+    an edited `params.yaml` was replaced, which is one that is none of the profiles, the copy kept of it.
+
+    Raises InputError for an unknown or faulty profile, a data folder that is none, a real folder in the link's place, a
+    release that its reader refuses, and a profile whose corpus is neither there nor made by the profile itself, nor,
+    where it must be `ready`, its encoders' checkpoints; `params.yaml` is then as it was.
     """
     params_file = root / "params.yaml"
     chosen = params_file
@@ -28,9 +30,11 @@ def choose_profile(root: Path, name: str | None, data: Path | None, ready: bool 
     params = load_params(chosen)
     made = Path(params.corpus.root) in map(Path, params.synthesize.values())
     corpus = root / params.corpus.root
-    if data is not None:
-        if made:
-            raise InputError(f"the profile {params.profile} makes its own clips and takes no data folder, got {data}")
+    if data is not None and made:
+        raise InputError(f"the profile {params.profile} makes its own clips and takes no data folder, got {data}")
+    if params.corpus.is_release:
+        _link_release(corpus, data, params)
+    elif data is not None:
         _link(corpus, data)
     if not made and not corpus.is_dir():
         raise InputError(
@@ -81,9 +85,22 @@ def _keep(root: Path, edited: bytes) -> Path:
     return kept
 
 
+def _link_release(place: Path, data: Path | None, params: Params) -> None:
+    from mer_pnao.commands.release_links import link_release, release_of  # with pandas: only if needed
+
+    named = data or place
+    if release := release_of(named) or (data and _folder(data).resolve()):
+        link_release(place, release, params)
+
+
+def _folder(path: Path) -> Path:
+    if not path.is_dir():
+        raise InputError(f"{path} is not a folder")
+    return path
+
+
 def _link(link: Path, folder: Path) -> None:
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder")
+    _folder(folder)
     target = folder.resolve()  # before the old link goes, through which the folder may have been named
     if link.is_symlink():
         link.unlink()

@@ -14,7 +14,7 @@ class CorpusConfig:
     kind: Literal[  # mertools has features and no clips
         "labelled_folder", "mertools", "mer2023", "mer2024", "mer2025", "mer2026", "meld", "ravdess", "cremad"
     ]
-    root: str  # the folder, below data/; `mer profile --data` links it to where the corpus is
+    root: str  # the folder, below data/; `mer profile --data` links it, or what is read in it, to where the corpus is
     labels: tuple[str, ...]  # the emotions, in the order of every table and figure; none: those of the training clips
     label_file: str = "labels.csv"  # of labelled_folder and mertools, below the root; the others know theirs
     intensities: tuple[str, ...] = ()  # of ravdess and cremad: those taken; none: all
@@ -48,3 +48,8 @@ class CorpusConfig:
     def shares_speakers(self) -> bool:
         """Whether the official split has the same people in train and test, as MELD's has the six friends."""
         return self.kind == "meld"
+
+    @property
+    def is_release(self) -> bool:
+        """Whether it is a challenge's release, with a hundred thousand clips that its lists do not name."""
+        return self.kind.startswith("mer20")

@@ -68,14 +68,16 @@ def with_paths(
     ]
     if absent:
         raise CorpusError(
-            [f"{source}, row {row}: {folder} holds no clip {name!r}{_hint(name)}" for row, name in absent]
+            [f"{source}, row {row}: {folder} holds no clip {name!r}{_hint(name, source)}" for row, name in absent]
         )
     table = table[[name in clips for name in table["name"]]]
     return table.assign(path=[clips[name].relative_to(root).as_posix() for name in table["name"]])
 
 
-def _hint(name: str) -> str:
-    return "; names are written without the ending" if name.lower().endswith(EXTENSIONS) else ""
+def _hint(name: str, source: Path) -> str:
+    if name.lower().endswith(EXTENSIONS):
+        return "; names are written without the ending"
+    return "; `mer profile` links clips that came later" if source.is_symlink() else ""
 
 
 def _clips(folder: Path) -> list[str]:
