@@ -57,7 +57,7 @@ def main(
     turns: Annotated[int, typer.Option(min=1, help="Of `dvc status`.")] = 3,
 ) -> None:
     """Make the tree, and measure both ways on it."""
-    table = narrow_table("what", "links: s", "MB", "whole: s", "MB")
+    table = narrow_table(("what", "links: s", "MB", "whole: s", "MB"))
     with TemporaryDirectory() as place:
         release, ways = Path(place) / "release", [Path(place) / name for name in ("links", "whole")]
         make_release(release, files, labelled, candidates)
