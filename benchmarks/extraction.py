@@ -4,7 +4,7 @@
     python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
     python benchmarks/extraction.py CLIPS --growth 100 --engine ray        # the same on local workers of Ray
     python benchmarks/extraction.py CLIPS --parts [--most 6]               # where the time goes
-    python benchmarks/extraction.py CLIPS --runtimes [--repeats 9]         # ResNet-50 in torch and in ONNX Runtime
+    python benchmarks/extraction.py CLIPS --runtimes [--repeats 9]         # MA-Net and ResNet-50 in torch and in ONNX Runtime
 
 The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
 25 frames a second. The reference takes one file at a time, in float32, with all cores for each operation: all 24 layers
