@@ -4,7 +4,7 @@
     python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
     python benchmarks/extraction.py CLIPS --growth 100 --engine ray        # the same on local workers of Ray
     python benchmarks/extraction.py CLIPS --parts [--most 6]               # where the time goes
-    python benchmarks/extraction.py CLIPS --runtimes [--repeats 9]         # MA-Net and ResNet-50 in torch and in ONNX Runtime
+    python benchmarks/extraction.py CLIPS --runtimes [--repeats 9]  # MA-Net and ResNet-50 in torch and in ONNX Runtime
 
 The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
 25 frames a second. The reference takes one file at a time, in float32, with all cores for each operation: all 24 layers
@@ -17,7 +17,6 @@ turns, on one thread.
 
 import argparse
 import contextlib
-import copy
 import hashlib
 import json
 import platform
@@ -27,8 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +41,6 @@ from transformers import HubertConfig, HubertModel
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import EncoderConfig
-from mer_pnao.encoders.onnx_images import load_onnx_images
 from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.engine import on_this_machine
 from mer_pnao.extraction.extract import extract
@@ -79,6 +77,11 @@ def write_checkpoints(folder: Path) -> None:
     config.save_pretrained(folder / "hubert")
     save_file(HubertModel(config).state_dict(), folder / "hubert/model.safetensors", metadata={"format": "pt"})
     (folder / "hubert/preprocessor_config.json").write_text(json.dumps({"do_normalize": True}))
+    write_face_networks(folder)
+
+
+def write_face_networks(folder: Path) -> None:
+    """Those of the encoders that see faces."""
     for name, network in (("manet", manet.MANet()), ("resnet", resnet.ResNetFERPlus())):
         save_file(network.state_dict(), folder / f"{name}.safetensors")
 
@@ -223,48 +226,39 @@ def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Con
     console.print(table)
 
 
-def runtimes(clip: Path, repeats: int, console: Console) -> None:
-    """Seconds an image of the same network in both, and how far the vectors differ."""
+def runtimes(clip: Path, names: Sequence[str], repeats: int, console: Console) -> None:
+    """Seconds an image of the same network in torch and in ONNX Runtime, to load it, and how far the vectors differ."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    network = resnet.ResNetFERPlus().eval().requires_grad_(False)
-    crops = np.stack(list(FaceReader(LIMITS)(clip, 8, resnet.SHORT_SIDE).crops))
-    images = resnet.preprocess(crops)
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place) / "resnet.onnx"
-        network.forward = network.embed  # what is exported
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                # The older exporter needs no further package.
-                torch.onnx.export(
-                    network, (images,), path, dynamo=False, dynamic_axes={"x": {0: "N"}}, input_names=["x"]
-                )
-        except (ImportError, TypeError, RuntimeError) as error:
-            console.print(f"not measured, for torch exports no ONNX network here: {error}")
-            return
-        config = EncoderConfig("onnx", str(path), precision="fp32", size=resnet.IMAGE_SIZE)
-        exported = load_onnx_images(path, config).embed
-    network.to(memory_format=torch.channels_last)
-    lying = images.contiguous(memory_format=torch.channels_last)
-    ways = {"torch, fp32": lambda: network.embed(lying), "ONNX Runtime, fp32": lambda: exported(images)}
-    if "bf16" in precisions():
-        rough, few = copy.deepcopy(network).bfloat16(), lying.bfloat16()
-        ways["torch, bf16"] = lambda: rough.embed(few).float()
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    with torch.inference_mode():
-        found = {way: run().numpy() for way, run in ways.items()}
+    for name in (name for name in names if name in ("manet", "resnet")):
+        with tempfile.TemporaryDirectory() as place:
+            checkpoints = Path(place)
+            torch.manual_seed(0)
+            write_face_networks(checkpoints)
+            config = EncoderConfig(name, f"{name}.safetensors", precision="fp32")
+            ways = {"torch, fp32": config, "ONNX Runtime, fp32": replace(config, runtime="onnx")}
+            if "bf16" in precisions():
+                ways["torch, bf16"] = replace(config, precision="bf16")
+            loading, encoders = dict[str, float](), {}
+            for way, each in ways.items():
+                start = time.process_time()
+                encoders[way] = build_encoder(name, each, checkpoints, LIMITS)
+                loading[way] = time.process_time() - start
+        clips = [encoders["torch, fp32"].reader(clip)]
+        times: dict[str, list[float]] = {way: [] for way in ways}
+        found = {way: encoder.encode(clips) for way, encoder in encoders.items()}
         for _ in range(repeats):
-            for way, run in ways.items():
+            for way, encoder in encoders.items():
                 start = time.process_time()  # of one thread, whatever else runs
-                run()
-                times[way].append((time.process_time() - start) / len(images))
-    exact, *_ = medians = [statistics.median(each) for each in times.values()]
-    table = Table("way", "s an image, median", "least", "ratio", "largest relative L2", title="ResNet-50, one thread")
-    for (way, each), median in zip(times.items(), medians, strict=True):
-        distance, _ = difference({way: found[way]}, {way: found["torch, fp32"]})
-        table.add_row(way, f"{median:.4f}", f"{min(each):.4f}", f"{exact / median:.2f}", f"{distance:.1e}")
-    console.print(table)
+                encoder.encode(clips)
+                times[way].append((time.process_time() - start) / len(clips[0].content))
+        exact, *_ = medians = [statistics.median(each) for each in times.values()]
+        headings = ("way", "to load, s", "s an image, median", "least", "ratio", "largest relative L2")
+        table = Table(*headings, title=f"{name}, one thread")
+        for (way, each), median in zip(times.items(), medians, strict=True):
+            distance, _ = difference(found[way], found["torch, fp32"])
+            numbers = (f"{loading[way]:.1f}", f"{median:.4f}", f"{min(each):.4f}", f"{exact / median:.2f}")
+            table.add_row(way, *numbers, f"{distance:.1e}")
+        console.print(table)
 
 
 def precisions() -> list[Precision]:
@@ -375,7 +369,7 @@ def main() -> None:
     if asked.parts:
         parts(clips, names, asked.rate, console)
     elif asked.runtimes:
-        runtimes(clips[0], asked.repeats, console)
+        runtimes(clips[0], names, asked.repeats, console)
     elif asked.growth:
         call = [sys.executable, __file__, str(asked.clips), "--rate", str(asked.rate), "--engine", asked.engine]
         growth(call, names, asked.growth, asked.kills, console)

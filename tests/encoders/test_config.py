@@ -25,7 +25,7 @@ def test_sets_are_named_after_the_encoder_and_its_layers():
         ({"mean": (0.5, 0.5)}, r"mean must have a value for each of the three colours, got \(0\.5, 0\.5\)"),
         ({"mean": (0.0, 0.0, float("nan"))}, r"mean must lie in \[-1000000, 1000000\], got nan"),
         ({"std": (1.0, 0.0, 1.0)}, r"std must lie in \[1e-06, 1000000\], got 0\.0"),
-        ({"kind": "onnx", "precision": "bf16"}, "precision must be fp32 or auto for onnx, .*, got 'bf16'"),
+        ({"kind": "onnx", "precision": "bf16"}, "precision must be fp32 or auto for ONNX Runtime, got 'bf16'"),
         ({"kind": "onnx", "layers": (1,)}, r"layers must be empty for onnx, got \(1,\)"),
         ({"batch_seconds": -1.0}, r"batch_seconds must lie in \[1, 3600\], got -1"),
         ({"window_seconds": 0.5}, r"window_seconds must lie in \[1, 3600\], got 0.5"),

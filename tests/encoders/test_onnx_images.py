@@ -2,19 +2,25 @@
 
 import json
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from onnx import ModelProto, TensorProto, external_data_helper, helper, load, numpy_helper, save
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from mer_pnao.encoders.config import EncoderConfig
+from mer_pnao.encoders.manet import MANet
 from mer_pnao.encoders.model_folder import checkpoint_digest
 from mer_pnao.encoders.onnx_images import load_onnx_images
+from mer_pnao.encoders.resnet import ResNetFERPlus
 from mer_pnao.extraction.clip_encoders import build_encoder
 from mer_pnao.extraction.clip_reader import DecodedClip
+from mer_pnao.extraction.shards import Clip, shard_folders
 from mer_pnao.foundations.errors import InputError
 
 SIZE, WIDTH = 16, 5
@@ -225,7 +231,7 @@ def test_what_is_no_network_is_refused(tmp_path, content):
 def test_without_the_runtime_the_way_out_is_named(tmp_path, monkeypatch):
     path = written(network(), tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"needs ONNX Runtime: install mer-pnao\[onnx\]"):
+    with pytest.raises(InputError, match=r"need ONNX Runtime: install mer-pnao\[onnx\]"):
         load_onnx_images(path, config(path))
 
 
@@ -239,3 +245,43 @@ def test_the_weights_of_one_file_are_those_of_two(images, tmp_path):
     models = [load_onnx_images(path, config(path)) for path in (one, plain)]
     ours, theirs = (model.embed(model.preprocess(images)).numpy() for model in models)
     np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("kind", "width"), [("manet", 8), ("resnet", 4)])
+def test_our_own_networks_give_the_same_vectors_there(tmp_path, kind, width):
+    torch.manual_seed(0)
+    made = MANet(width) if kind == "manet" else ResNetFERPlus(width, (1, 1, 1, 1))
+    with torch.no_grad():
+        for norm in (module for module in made.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.running_mean.normal_(0, 0.1)
+            norm.running_var.uniform_(0.5, 1.5)
+    save_file(made.state_dict(), tmp_path / "own.safetensors")
+    config = EncoderConfig(kind, "own.safetensors", precision="fp32", frames=3)
+    encoders = [build_encoder(kind, each, tmp_path) for each in (config, replace(config, runtime="onnx"))]
+    crops = np.random.default_rng(0).integers(0, 256, (7, 256, 256, 3), dtype=np.uint8)
+    clips = [DecodedClip(crops[:3]), DecodedClip(crops[3:4]), DecodedClip(crops[4:])]
+    ours, theirs = (encoder.encode(clips)[kind] for encoder in encoders)
+    assert theirs.dtype == np.float32
+    np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * np.abs(ours).max())
+    assert (ours != theirs).any(), "both ran in torch"
+    assert [encoder.identity.get("runtime") for encoder in encoders] == [None, "onnx"]
+    clip = Clip("a", tmp_path / "own.safetensors")
+    assert not shard_folders([clip], encoders[0], tmp_path).keys() & shard_folders([clip], encoders[1], tmp_path).keys()
+
+
+def test_the_runtime_is_for_our_own_image_networks_in_float32():
+    with pytest.raises(ValueError, match="runtime is for manet and resnet, got 'onnx' for image"):
+        EncoderConfig("image", "x", runtime="onnx")
+    with pytest.raises(ValueError, match="precision must be fp32 or auto for ONNX Runtime, got 'bf16'"):
+        EncoderConfig("resnet", "x", runtime="onnx", precision="bf16")
+    assert "runtime" in EncoderConfig("resnet", "x").unread()
+    assert "runtime" not in EncoderConfig("resnet", "x", runtime="onnx").unread()
+
+
+def test_another_version_of_the_runtime_makes_shards_of_its_own(tmp_path, monkeypatch):
+    path = written(network(), tmp_path)
+    encoder, clip = build_encoder("faces", config(path), tmp_path), Clip("a", path)
+    before = set(shard_folders([clip], encoder, tmp_path))
+    assert before == set(shard_folders([clip], encoder, tmp_path))
+    monkeypatch.setattr("mer_pnao.extraction.shards.version", lambda name: "0" if "onnx" in name else version(name))
+    assert not before & set(shard_folders([clip], encoder, tmp_path))

@@ -5,8 +5,10 @@ onnx, which looks through the file before, and ONNX Runtime are an optional extr
 Legend of shapes: B images, S the side of a prepared image, D the width of an embedding.
 """
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -56,13 +58,40 @@ def load_onnx_images(path: Path, config: EncoderConfig) -> ImageNetwork:
     return ImageNetwork(nn.Identity(), preprocess, embed, config.size, shape[1])
 
 
+class _Embedding(nn.Module):
+    """A network whose output is its embedding, as it is exported."""
+
+    def __init__(self, network: ImageNetwork) -> None:
+        super().__init__()
+        self.module, self.embed = network.module, network.embed
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embed(images)
+
+
+def exported(network: ImageNetwork, size: int) -> ImageNetwork:
+    """A network of ours that takes (B, 3, S, S) with S = size, run by ONNX Runtime in float32.
+
+    Raises InputError where ONNX Runtime is not installed.
+    """
+    with TemporaryDirectory() as place, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the older exporter, which is the one that needs no further package, says so
+        path = Path(place) / "network.onnx"
+        one = torch.zeros(1, 3, size, size)
+        torch.onnx.export(
+            _Embedding(network), (one,), path, input_names=["images"], dynamic_axes={"images": {0: "N"}}, dynamo=False
+        )
+        loaded = load_onnx_images(path, EncoderConfig("onnx", str(path), size=size))
+    return network._replace(module=loaded.module, embed=loaded.embed)
+
+
 def _session(path: Path, output: str) -> tuple[Any, str]:
     """The runtime's session, and the name of the value that is taken."""
     try:
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise InputError("an encoder of kind onnx needs ONNX Runtime: install mer-pnao[onnx]") from error
+        raise InputError("kind: onnx and runtime: onnx need ONNX Runtime: install mer-pnao[onnx]") from error
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # of protobuf, which is not ours to import

@@ -160,7 +160,8 @@ def _blocks(crops: Iterator[NDArray[np.uint8]], most: int) -> Iterator[NDArray[n
 
 def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLimits, root: Path) -> ClipEncoder:
     # ONNX Runtime comes for the CPU, and its networks say themselves what they compute in.
-    device, dtype = (torch.device("cpu"), torch.float32) if config.kind == "onnx" else placement(config.precision)
+    on_cpu = torch.device("cpu"), torch.float32
+    device, dtype = on_cpu if config.on_onnx_runtime else placement(config.precision)
     network = _image_network(config, path)
     network.module.to(device=device, dtype=dtype)
     # Convolutions on the CPU are faster so; the stubs of torch do not know the argument.
@@ -168,7 +169,7 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
     plan = DecodingPlan("faces", limits, config.frames, network.crop_side, config.frames_per_second)
     reader = ClipReader(plan, root, usable_cores(), config.batch)
     sets = {name: network.width}
-    own: dict[str, object] = {"frames": config.frames} | _where_used(config, "frames_per_second")
+    own: dict[str, object] = {"frames": config.frames} | _where_used(config, "frames_per_second", "runtime")
     # What crops depend on beside the clips: the content of a detector's file or of ready crops.
     places = {"detector_sha256": limits.detector, "crops_sha256": limits.crops}
     own |= {key: digest(root / place) for key, place in places.items() if place}
@@ -187,19 +188,25 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
 
 
 def _image_network(config: EncoderConfig, path: Path) -> ImageNetwork:
+    if config.kind == "image":
+        from mer_pnao.encoders.image_models import load_image_model  # transformers takes seconds to import
+
+        return load_image_model(path, config.pool)
+    if not config.on_onnx_runtime:
+        return _own_network(config, path)
+    from mer_pnao.encoders.onnx_images import exported, load_onnx_images  # an optional extra
+
+    if config.kind == "onnx":
+        return load_onnx_images(path, config)
+    return exported(_own_network(config, path), manet.IMAGE_SIZE)
+
+
+def _own_network(config: EncoderConfig, path: Path) -> ImageNetwork:
     if config.kind == "manet":
         faces = manet.load_manet(path, config.order)
         return ImageNetwork(faces, manet.preprocess, faces.embed, manet.IMAGE_SIZE, faces.embedding_width)
-    if config.kind == "resnet":
-        ferplus = resnet.load_resnet(path)
-        return ImageNetwork(ferplus, resnet.preprocess, ferplus.embed, resnet.SHORT_SIDE, ferplus.embedding_width)
-    if config.kind == "onnx":
-        from mer_pnao.encoders.onnx_images import load_onnx_images  # an optional extra
-
-        return load_onnx_images(path, config)
-    from mer_pnao.encoders.image_models import load_image_model  # transformers takes seconds to import
-
-    return load_image_model(path, config.pool)
+    ferplus = resnet.load_resnet(path)
+    return ImageNetwork(ferplus, resnet.preprocess, ferplus.embed, resnet.SHORT_SIDE, ferplus.embedding_width)
 
 
 def _identity(

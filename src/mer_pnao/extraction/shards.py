@@ -117,6 +117,8 @@ def write_shard_folder(folder: Path, shard: Shard) -> None:
 
 
 def _key_of_encoder(encoder: "ClipEncoder") -> str:
+    by_onnx = "onnx" in (encoder.identity.get("kind"), encoder.identity.get("runtime"))
+    libraries = (*_LIBRARIES, "onnxruntime") if by_onnx else _LIBRARIES
     # The batch is part of it because, in bfloat16, sums in another order round differently.
     return _hash(
         {
@@ -124,7 +126,7 @@ def _key_of_encoder(encoder: "ClipEncoder") -> str:
             "identity": dict(encoder.identity),
             "batch": encoder.batch,
             "device": encoder.device.type,
-            "libraries": {name: version(name) for name in _LIBRARIES},
+            "libraries": {name: version(name) for name in libraries},
         }
     )
 
