@@ -3,7 +3,7 @@
     python benchmarks/extraction.py CLIPS [--only manet] [--most 6]        # both ways, ratio, how far vectors differ
     python benchmarks/extraction.py CLIPS --growth 30 100 300 [--rate 2]   # time a clip and peak memory over many clips
     python benchmarks/extraction.py CLIPS --growth 100 --engine ray        # the same on local workers of Ray
-    python benchmarks/extraction.py CLIPS --parts [--most 6]               # where the time goes
+    python benchmarks/extraction.py CLIPS --parts [--most 6]               # where the time goes, also of --only clip
     python benchmarks/extraction.py CLIPS --runtimes [--repeats 9]  # MA-Net and ResNet-50 in torch and in ONNX Runtime
 
 The encoders have the real sizes and random weights: HuBERT-large (layers 18 to 20), MA-Net and ResNet-50, the faces at
@@ -37,7 +37,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from safetensors.torch import save_file
-from transformers import HubertConfig, HubertModel
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    Dinov2Config,
+    Dinov2Model,
+    HubertConfig,
+    HubertModel,
+)
 
 from mer_pnao.encoders import manet, resnet
 from mer_pnao.encoders.config import EncoderConfig
@@ -56,6 +63,7 @@ from mer_pnao.media.face_reader import FaceReader
 from mer_pnao.media.faces import HAAR, cut_along, follow_face
 
 ENCODERS = ("hubert", "manet", "resnet")
+IMAGE_MODELS = ("clip", "dinov2")  # CLIP ViT-L/14 and DINOv2-large, of which there is no reference here
 LAYERS, LIMITS = (18, 19, 20), MediaLimits()
 SHARD, STARTING = 16, 12.0  # clips; seconds in which an extraction has loaded its encoder
 Vectors = dict[str, NDArray[np.float32]]  # set -> (clips, width)
@@ -86,6 +94,20 @@ def write_face_networks(folder: Path) -> None:
         save_file(network.state_dict(), folder / f"{name}.safetensors")
 
 
+def write_image_model(name: str, folder: Path) -> None:
+    """CLIP's image tower or DINOv2 in the published size, with random weights, as transformers lays them out."""
+    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14}
+    if name == "clip":
+        config = CLIPVisionConfig(**sizes, intermediate_size=4096, projection_dim=768)
+        CLIPVisionModelWithProjection(config).save_pretrained(folder)
+        whole = {"model_type": "clip", "vision_config": config.to_dict(), "projection_dim": 768}
+        (folder / "config.json").write_text(json.dumps(whole))
+    else:
+        Dinov2Model(Dinov2Config(**sizes, image_size=518)).save_pretrained(folder)
+    processor = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 224}, "crop_size": 224}
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+
 def configs(precision: Precision, rate: float) -> dict[str, EncoderConfig]:
     """The encoders as this project runs them."""
     batch = 32 if torch.cuda.is_available() else 2  # more only costs memory on a CPU
@@ -94,6 +116,7 @@ def configs(precision: Precision, rate: float) -> dict[str, EncoderConfig]:
         "hubert": EncoderConfig("hubert", "hubert", layers=LAYERS, precision=precision, batch=batch),
         "manet": EncoderConfig("manet", "manet.safetensors", **faces),
         "resnet": EncoderConfig("resnet", "resnet.safetensors", **faces),
+        **{name: EncoderConfig("image", name, **faces) for name in IMAGE_MODELS},
     }
 
 
@@ -205,6 +228,8 @@ def parts(clips: Sequence[Path], names: Sequence[str], rate: float, console: Con
     with tempfile.TemporaryDirectory() as place:
         write_checkpoints(Path(place))
         for name in names:
+            if name in IMAGE_MODELS:
+                write_image_model(name, Path(place) / name)
             encoder = build_encoder(name, configs("auto", rate)[name], Path(place), LIMITS)
             spent = np.zeros(3)
             encoder.encode([encoder.reader(clips[0])])
@@ -342,7 +367,7 @@ def main() -> None:
     """Say what it runs on, and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, help="folder of video clips")
-    parser.add_argument("--only", choices=ENCODERS)
+    parser.add_argument("--only", choices=(*ENCODERS, *IMAGE_MODELS))
     parser.add_argument("--most", type=int, help="take so many clips only")
     parser.add_argument("--rate", type=float, default=25.0, help="of frames a second")
     parser.add_argument("--repeats", type=int, default=2)
