@@ -200,4 +200,4 @@ def test_mlflow_that_cannot_be_reached_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/params.yaml/x.db")
     track_search(record, project)
-    assert "MLflow is not reachable" in capsys.readouterr().err
+    assert "MLflow could not be told" in capsys.readouterr().err

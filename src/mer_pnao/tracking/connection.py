@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import shorten
 
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -27,7 +26,7 @@ from mer_pnao.tracking.database import connected, keep_artifacts_relative
 
 NAME = "mer-pnao"  # of the experiment and of the registered model
 DATABASE, ARTIFACTS = Path("mlruns/mlflow.db"), Path("mlruns/artifacts")
-UNREACHABLE = (MlflowException, OSError, SQLAlchemyError)  # what MLflow and its store fail with
+FAILURES = (MlflowException, OSError, SQLAlchemyError)  # what MLflow and its store fail with
 _LOCK = Path("mlruns/tracking.lock")
 _URI = "MLFLOW_TRACKING_URI"
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # what it does is not what a person asked for
@@ -65,14 +64,14 @@ def opened(project: Path) -> Iterator[Store]:
     """MLflow, initialised where it was not; the working directory is the root meanwhile.
 
     One process at a time, on PostgreSQL over all machines: two that create a database together crash, and two that
-    look for a run and then create it would both create it. Raises one of `UNREACHABLE` when MLflow cannot be reached.
+    look for a run and then create it would both create it. Raises one of `FAILURES` when MLflow cannot be used.
     """
     root = tracking_root(project)
     uri = tracking_uri(root)
     (root / _LOCK).parent.mkdir(parents=True, exist_ok=True)
     with FileLock(root / _LOCK), chdir(root), _uri_in_environment(uri), connected(uri) as database:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        experiment = _find_or_create_experiment(client, ARTIFACTS if database else None)
+        experiment = _find_or_create_experiment(client, uri, ARTIFACTS if database else None)
         if database:
             keep_artifacts_relative(database, NAME, experiment.artifact_location, ARTIFACTS)
         if not client.search_registered_models(f"name = '{NAME}'"):
@@ -94,15 +93,20 @@ def _uri_in_environment(uri: str) -> Iterator[None]:
             os.environ[_URI] = before
 
 
-def _find_or_create_experiment(client: MlflowClient, location: Path | None) -> Experiment:
+def _find_or_create_experiment(client: MlflowClient, uri: str, location: Path | None) -> Experiment:
     """The project's experiment. Without a location, which is for a server, it has one of the server's choice."""
     if found := client.get_experiment_by_name(NAME):
-        return found
+        if found.lifecycle_stage == "active":
+            return found
+        raise MlflowException(
+            f"the experiment {NAME!r} has been deleted; to take it back: MLFLOW_TRACKING_URI={uri} "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
     with passed_over(RESOURCE_ALREADY_EXISTS):  # on a server, somebody else may have been faster
         kind = {"mlflow.experimentKind": "custom_model_development"}
         client.create_experiment(NAME, location and location.as_posix(), kind)
     made = client.get_experiment_by_name(NAME)
-    if made is None or made.lifecycle_stage != "active":
+    if made is None:
         raise MlflowException(f"the experiment {NAME!r} cannot be created")
     return made
 
@@ -118,9 +122,9 @@ def passed_over(code: int) -> Iterator[None]:
 
 
 def one_line(error: Exception) -> str:
-    """What an exception says, without passwords and statements, short enough for a sentence."""
+    """What an exception says, without passwords and statements."""
     said = without_passwords(str(error)).split("[SQL:")[0].split("(Background on this error")[0]
-    return shorten(said, 160, placeholder=" ...") or type(error).__name__
+    return " ".join(said.split()) or type(error).__name__
 
 
 def without_passwords(said: str) -> str:
@@ -132,7 +136,7 @@ def without_passwords(said: str) -> str:
 def initialise(project: Path) -> None:
     """Create database, experiment and registered model where missing; safe at any time and in parallel.
 
-    Raises InputError when MLflow cannot be reached.
+    Raises InputError when MLflow cannot be used.
     """
     with reached(project):
         pass
@@ -150,6 +154,6 @@ def failures_named(project: Path) -> Iterator[None]:
     """Raise InputError naming the place when MLflow fails."""
     try:
         yield
-    except UNREACHABLE as error:
+    except FAILURES as error:
         place = without_passwords(tracking_uri(tracking_root(project)))
-        raise InputError(f"MLflow cannot be reached at {place}: {one_line(error)}") from error
+        raise InputError(f"MLflow at {place} cannot be used: {one_line(error)}") from error

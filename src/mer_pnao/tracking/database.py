@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow.exceptions import MlflowException
-from sqlalchemy import Connection, NullPool, create_engine, make_url, text
+from sqlalchemy import Connection, NullPool, create_engine, inspect, make_url, text
 
 _KINDS = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow can keep its records in
 _ADVISORY_LOCK = 0x6D65722D706E616F  # "mer-pnao"; any number that others do not lock by
@@ -21,7 +23,8 @@ def is_database(uri: str) -> bool:
 def connected(uri: str) -> Iterator[Connection | None]:
     """The database, locked against other initialisations where it can be; None for a server, which sees to its own.
 
-    Raises MlflowException for an address that is none, or whose driver is not installed.
+    Raises MlflowException for an address that is none, or whose driver is not installed, and for one that a newer
+    MLflow has written.
     """
     if not is_database(uri):
         yield None
@@ -40,7 +43,20 @@ def connected(uri: str) -> Iterator[Connection | None]:
             connection.execute(text("PRAGMA journal_mode = WAL"))
         elif engine.dialect.name == "postgresql":  # until the connection ends
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+        _refuse_newer(connection)
         yield connection
+
+
+def _refuse_newer(database: Connection) -> None:
+    """MLflow itself takes any other schema for an older one, and advises to upgrade the database."""
+    if not inspect(database).has_table("alembic_version"):
+        return
+    known = {path.name.split("_")[0] for path in files("mlflow.store.db_migrations.versions").iterdir()}
+    for (schema,) in database.execute(text("SELECT version_num FROM alembic_version")):
+        if schema not in known:
+            raise MlflowException(
+                f"its schema {schema} is of a newer MLflow than the {version('mlflow')} that is installed here"
+            )
 
 
 def keep_artifacts_relative(database: Connection, experiment: str, location: str, relative: Path) -> None:

@@ -13,14 +13,15 @@ from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import work_folder
 from mer_pnao.tracking.connection import (
     DATABASE,
+    FAILURES,
     NAME,
-    UNREACHABLE,
     one_line,
     opened,
     own_uri,
     tracking_root,
     tracking_uri,
 )
+from mer_pnao.tracking.database import is_database
 from mer_pnao.tracking.follow import follow_models
 from mer_pnao.tracking.known import CANDIDATE
 
@@ -44,7 +45,7 @@ def find_registered(project: Path, reference: str) -> RegisteredModel:
             `models:/mer-pnao/<version>`.
 
     Raises:
-        InputError: there is no such version, or MLflow cannot be reached; says what to do.
+        InputError: there is no such version, or MLflow cannot be used; says what to do.
     """
     try:
         client = _client(project)
@@ -53,7 +54,7 @@ def find_registered(project: Path, reference: str) -> RegisteredModel:
                 follow_models(store, project)
         version = _version(client, reference)
         return RegisteredModel(_files(client, version, project), str(version.version))
-    except UNREACHABLE as error:
+    except FAILURES as error:
         raise InputError(f"MLflow cannot be asked for the model {reference!r}: {one_line(error)}") from error
 
 
@@ -61,7 +62,7 @@ def registered_version(project: Path, reference: str) -> str:
     """The number of the version that a reference means now. Raises InputError as `find_registered`."""
     try:
         return str(_version(_client(project), reference).version)
-    except UNREACHABLE as error:
+    except FAILURES as error:
         raise InputError(f"MLflow cannot be asked for the model {reference!r}: {one_line(error)}") from error
 
 
@@ -103,6 +104,11 @@ def _files(client: MlflowClient, version: ModelVersion, project: Path) -> Path:
     model_id = version.source.removeprefix("models:/")
     location = client.get_logged_model(model_id).artifact_location
     packed: Path = root / location  # of the project's own, relative to the root
+    if not packed.is_dir() and is_database(uri):
+        raise InputError(
+            f"the files of version {version.version} are gone from {packed}: `mer track` makes them anew while models/ "
+            "holds its training"
+        )
     if not packed.is_dir():  # on a server
         packed = work_folder(project) / "served" / model_id
         if not packed.is_dir():

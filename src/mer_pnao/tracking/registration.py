@@ -30,9 +30,14 @@ _REQUIREMENTS = ("torch", "safetensors", "numpy", "pandas", "scipy", "scikit-lea
 def register_round(store: Store, run: Run, finished: Finished, lineage: Lineage) -> None:
     """Make a version of the round's networks from its run, unless they have one, and tag the run with its number.
 
-    A version's tags are for people; the hashes stand on its run.
+    A version's tags are for people; the hashes stand on its run. Files of a version that are gone are made anew.
     """
-    version = find_version(store, finished) or _new_version(store, run, finished, lineage)
+    if version := find_version(store, finished):
+        model = version.source.removeprefix("models:/")
+        if not store.client.list_logged_model_artifacts(model):
+            _log_files(store, run.info.run_id, finished, model)
+    else:
+        version = _new_version(store, run, finished, lineage)
     if run.data.tags.get(VERSION) != str(version.version):
         store.client.set_tag(run.info.run_id, VERSION, version.version)
 
@@ -84,12 +89,16 @@ def log_packaged_model(store: Store, run: str, finished: Finished) -> str:
         client.delete_logged_model(logged.model_id)  # left by a kill
     name = f"{finished.record.system}-round-{finished.record.number:02d}"
     logged = client.create_logged_model(store.experiment, name, run, params=finished.settings())
-    with TemporaryDirectory() as folder:
-        _save(Path(folder) / "model", finished.directory, Model("model", run, model_id=logged.model_id))
-        client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
+    _log_files(store, run, finished, logged.model_id)
     client.finalize_logged_model(logged.model_id, "READY")
     client.log_outputs(run, [LoggedModelOutput(logged.model_id, step=0)])
     return str(logged.model_id)
+
+
+def _log_files(store: Store, run: str, finished: Finished, model: str) -> None:
+    with TemporaryDirectory() as folder:
+        _save(Path(folder) / "model", finished.directory, Model("model", run, model_id=model))
+        store.client.log_model_artifacts(model, str(Path(folder) / "model"))
 
 
 def _save(path: Path, directory: Path, description: Model) -> None:

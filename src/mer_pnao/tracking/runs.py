@@ -42,7 +42,7 @@ _FIGURES = ("confusion", "rounds", "weights")  # those of one system
 def log_round(directory: Path, lineage: Lineage) -> None:
     """Log `models/<system>/round-NN/` as a nested run, made if it is not there yet, and register its model.
 
-    Raises InputError for a folder that is no finished round, one of `UNREACHABLE` when MLflow fails.
+    Raises InputError for a folder that is no finished round, one of `FAILURES` when MLflow fails.
     """
     finished = read_finished(directory)
     with opened(lineage.project) as store:
@@ -68,7 +68,7 @@ def track_total(project: Path) -> int:
 def track(project: Path, progress: Callable[[int], None] = lambda _: None) -> None:
     """Rebuild runs, versions and alias from the outs in `models/`; a second time changes nothing.
 
-    Progress counts up to `track_total`. Raises InputError when there is nothing to track or MLflow cannot be reached.
+    Progress counts up to `track_total`. Raises InputError when there is nothing to track or MLflow cannot be used.
     """
     models = project.resolve() / "models"
     if not track_total(project):

@@ -9,7 +9,7 @@ from mlflow.entities import Metric, Param
 
 from mer_pnao.params.search_space import SECTIONS
 from mer_pnao.search.record import StudyRecord, TrialRecord
-from mer_pnao.tracking.connection import NAME, UNREACHABLE, Store, one_line, opened
+from mer_pnao.tracking.connection import FAILURES, NAME, Store, one_line, opened
 from mer_pnao.tracking.known import FINISHED, SOURCE, VERSION, find_or_create_run, set_tags
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.stage import tracking_wanted
@@ -29,9 +29,9 @@ def track_search(record: StudyRecord, project: Path = Path()) -> None:
         lineage = read_lineage(project)  # before `opened` leaves the working directory
         with opened(project) as store:
             _log_study(store, record, lineage)
-    except UNREACHABLE as error:
+    except FAILURES as error:
         sentence = "the study is kept, and the next `mer search` catches up"
-        print(f"MLflow is not reachable ({one_line(error)}): {sentence}", file=sys.stderr)
+        print(f"MLflow could not be told ({one_line(error)}): {sentence}", file=sys.stderr)
 
 
 def _log_study(store: Store, record: StudyRecord, lineage: Lineage) -> None:

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from mer_pnao.foundations.files import work_folder
-from mer_pnao.tracking.connection import UNREACHABLE, one_line, without_passwords
+from mer_pnao.tracking.connection import FAILURES, one_line, without_passwords
 from mer_pnao.tracking.lineage import Lineage
 from mer_pnao.tracking.runs import finish_system, log_round
 from mer_pnao.tracking.stage import CATCH_UP
@@ -31,8 +31,8 @@ def attempt(kind: str, directory: Path, lineage: Lineage) -> str:
     jobs: dict[str, Callable[[Path, Lineage], None]] = {"round": log_round, "system": finish_system}
     try:
         jobs[kind](directory, lineage)
-    except UNREACHABLE as error:
-        return f"MLflow is not reachable ({one_line(error)}): {CATCH_UP}"
+    except FAILURES as error:
+        return f"MLflow could not be told ({one_line(error)}): {CATCH_UP}"
     except Exception as error:  # whatever it is, hours of training weigh more
         sentence = f"tracking failed ({type(error).__name__}: {one_line(error)}): {CATCH_UP}"
         log = work_folder(lineage.project) / "tracking-error.log"

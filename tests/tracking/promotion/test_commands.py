@@ -101,7 +101,7 @@ def test_mlflow_out_of_reach_is_one_sentence(mer: Mer, monkeypatch: pytest.Monke
         code, out, err = mer(command)
         assert (code, out) == (2, ""), command
         last = err.splitlines()[-1]
-        assert last.startswith("error: MLflow cannot be reached at http://127.0.0.1:1: "), command
+        assert last.startswith("error: MLflow at http://127.0.0.1:1 cannot be used: "), command
 
 
 def test_the_list_fits_a_terminal(mer: Mer, shop: Path, registry_tools: SimpleNamespace) -> None:

@@ -48,7 +48,7 @@ class Row:
 def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
     """Every version, the newest first, and what an earlier promotion had left to repair.
 
-    Raises InputError when MLflow cannot be reached.
+    Raises InputError when MLflow cannot be used.
     """
     with reached(project) as store:
         repaired = repair(store)

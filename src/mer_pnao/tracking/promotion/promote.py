@@ -57,7 +57,7 @@ def promote(
         reload: loads versions in fresh processes.
 
     Raises InputError when there is no such version or candidate, the split that is to judge is not among the data's, or
-    MLflow cannot be reached.
+    MLflow cannot be used.
     """
     params = load_params(project / "params.yaml")
     with reached(project) as store:

@@ -56,7 +56,7 @@ def register(
 ) -> Registration:
     """Make the versions that are missing, and set `candidate`; a second time changes nothing.
 
-    Raises InputError when MLflow cannot be reached.
+    Raises InputError when MLflow cannot be used.
     """
     lineage, models = read_lineage(project), project.resolve() / "models"
     with reached(project) as store:
