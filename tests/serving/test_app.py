@@ -2,18 +2,22 @@
 
 import asyncio
 import json
+import re
 import tempfile
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fastapi import FastAPI
 
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.predict import Prediction
 from mer_pnao.serving.app import make_app
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
 from mer_pnao.serving.limits import ServiceLimits
+from mer_pnao.serving.server import root_path, under
 
 LARGE = 2 * 2**20  # bytes; smaller parts of a form are held in memory
 
@@ -52,8 +56,8 @@ def form(**files):
     return b"".join(parts) + b"--x--\r\n"
 
 
-def post(app, body, headers=()):
-    """Status and JSON of POST /predict with a multipart body whose boundary is x."""
+def asked(app, method, path, body=b"", headers=()):
+    """Status, headers and content of a request's answer."""
     said = []
     coming = [{"type": "http.request", "body": body, "more_body": False}]
 
@@ -63,16 +67,24 @@ def post(app, body, headers=()):
     async def send(message):
         said.append(message)
 
-    sent = {"host": "127.0.0.1:8000", "content-type": "multipart/form-data; boundary=x", **dict(headers)}
-    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "http_version": "1.1"}
+    sent = {"host": "127.0.0.1:8000", **dict(headers)}
+    scope = {"type": "http", "method": method, "path": path, "query_string": b"", "http_version": "1.1"}
     scope["headers"] = [(key.encode(), value.encode()) for key, value in sent.items()]
 
     async def run():
-        async with app.router.lifespan_context(app):
+        async with app.router.lifespan_context(app) if isinstance(app, FastAPI) else nullcontext():
             await app(scope, receive, send)
 
     asyncio.run(run())
-    return said[0]["status"], json.loads(b"".join(message.get("body", b"") for message in said[1:]))
+    answered = {key.decode(): value.decode() for key, value in said[0]["headers"]}
+    return said[0]["status"], answered, b"".join(message.get("body", b"") for message in said[1:])
+
+
+def post(app, body, headers=(), path="/predict"):
+    """Status and JSON of POST /predict with a multipart body whose boundary is x."""
+    form_of = {"content-type": "multipart/form-data; boundary=x"}
+    status, _, content = asked(app, "POST", path, body, form_of | dict(headers))
+    return status, json.loads(content)
 
 
 def held(folder):
@@ -130,3 +142,32 @@ def test_what_is_no_whole_form_is_refused(service, body, status):
 )
 def test_a_page_of_another_origin_is_refused_however_it_is_written(service, origin, status):
     assert post(service.app, form(clip=b"x"), {"origin": origin})[0] == status
+
+
+@pytest.mark.parametrize("kept", ["/mer", ""])
+def test_behind_a_proxy_under_a_path(service, kept):
+    """The proxy leaves the path in a request, or takes it off."""
+    app = under(service.app, "/mer")
+    assert asked(app, "GET", f"{kept}/")[0] == 200
+    page = asked(app, "GET", f"{kept}/")[2].decode()
+    assert re.findall(r"fetch\(([^,)]+)", page) == ['"model"', '"predict"']
+    assert asked(app, "GET", f"{kept}/health")[0] == 200
+    status, _, description = asked(app, "GET", f"{kept}/openapi.json")
+    assert (status, json.loads(description)["servers"]) == (200, [{"url": "/mer"}])
+    assert post(app, form(clip=b"x"), path=f"{kept}/predict")[0] == 200
+    assert post(app, form(clip=b"x"), {"origin": "https://else"}, f"{kept}/predict")[0] == 403, "past the door"
+    assert post(app, form(clip=b"x"), {"origin": "https://else"}, f"{kept}//predict")[0] == 403, "past the door"
+
+
+def test_the_page_under_a_path_ends_with_a_slash(service):
+    status, headers, _ = asked(under(service.app, "/mer"), "GET", "/mer")
+    assert (status, headers["location"]) == (307, "/mer/")
+    assert asked(under(service.app, ""), "GET", "/")[0] == 200
+    assert asked(under(service.app, "/mer"), "GET", "/merry")[0] == 404
+
+
+@pytest.mark.parametrize("path", ["mer", "/a b", "/..//", "//", "/mer?x", "http://x/mer", "/mer\n"])
+def test_a_root_path_that_is_none(path):
+    with pytest.raises(InputError, match="a root path is a path such as /mer, got "):
+        root_path(path)
+    assert [root_path(each) for each in ("", "/", "/mer", "/a/b/")] == ["", "", "/mer", "/a/b"]

@@ -135,6 +135,7 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(help="Name that requests may call the service by; repeatable.")
     ] = None,
+    root_path: Annotated[str, typer.Option(help="Path that a proxy serves it under, such as /mer.")] = "",
     max_megabytes: Annotated[float, typer.Option(help="Size of a clip at most.")] = 64.0,
     max_seconds: Annotated[float, typer.Option(help="Length of a clip at most.")] = 60.0,
     max_pixels: Annotated[int, typer.Option(help="Pixels of a frame at most.")] = 3840 * 2160,
@@ -145,11 +146,15 @@ def serve(
 ) -> None:
     """Serve a page and an HTTP interface that take clips, until Ctrl-C; a newly promoted model takes over by itself."""
     from mer_pnao.foundations.ports import listen
+    from mer_pnao.serving import server
     from mer_pnao.serving.limits import MIB, ServiceLimits
-    from mer_pnao.serving.server import host_name, in_url, run
 
     # What a person may have mistyped comes before what takes seconds.
-    hosts = [in_url(host), *map(host_name, allow_host or ())]  # an address is nobody else's to point elsewhere
+    below = server.root_path(root_path)
+    hosts = [
+        server.in_url(host),
+        *map(server.host_name, allow_host or ()),
+    ]  # an address is nobody else's to point elsewhere
     try:
         between("max_megabytes", max_megabytes, 0.01, 1e6)
         between("look_every", look_every, 0.1, 3600)
@@ -171,7 +176,8 @@ def serve(
         def load(before: Predictor | None) -> Predictor:
             return Predictor.load(*find_model(model), ROOT, before)
 
-        run(make_app(CurrentModel(load, _follow(model), look_every), ROOT, limits, hosts), listening)
+        app = make_app(CurrentModel(load, _follow(model), look_every), ROOT, limits, hosts)
+        server.run(server.under(app, below), listening)
 
 
 def _follow(reference: str) -> Callable[[], str] | None:

@@ -5,11 +5,13 @@ import socket
 import sys
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mer_pnao.foundations.errors import InputError
 
 _GRACE = 30  # seconds that running requests have to end after Ctrl-C
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -21,12 +23,33 @@ def host_name(name: str) -> str:
     return name
 
 
+def root_path(path: str) -> str:
+    """A path that a proxy serves the service under, without a slash at its end. Raises InputError for any other."""
+    if not _ROOT_PATH.fullmatch(path.removesuffix("/")):
+        raise InputError(f"a root path is a path such as /mer, got {path!r}")
+    return path.removesuffix("/")
+
+
+def under(app: ASGIApp, path: str) -> ASGIApp:
+    """The service under a root path, whether the proxy takes it off the front of a request's path or not."""
+
+    async def service(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            if scope["path"] == path != "":
+                await RedirectResponse(f"{path}/")(scope, receive, send)  # the page's own addresses are relative
+                return
+            scope = {**scope, "root_path": path, "path": f"/{scope['path'].removeprefix(f'{path}/').lstrip('/')}"}
+        await app(scope, receive, send)
+
+    return service
+
+
 def in_url(host: str) -> str:
     """A host as it stands in a URL and in a request's Host."""
     return f"[{host}]" if ":" in host else host
 
 
-def run(app: FastAPI, listening: socket.socket) -> None:
+def run(app: ASGIApp, listening: socket.socket) -> None:
     """Serve until Ctrl-C or a termination; running requests end first."""
     # Uvicorn's own access log would hold addresses, and one line a request is written already.
     config = uvicorn.Config(
