@@ -319,3 +319,10 @@ def test_the_calibration_error_has_its_interval(calibrations, rendered):
     assert f"<td>{number(each.error)}</td><td>{number(each.low, 2)} … {number(each.high, 2)}</td>" in text
     assert "bootstrap<br>interval</th>" in text
     assert "with few speakers holds the true ECE less often than that" in " ".join(text.split())
+
+
+def test_numbered_emotions_have_a_legend(rendered, monkeypatch):
+    assert "1&nbsp;is" not in rendered()
+    monkeypatch.setattr(page_module, "drawable", lambda names: [str(place) for place, _ in enumerate(names, 1)])
+    told = "1&nbsp;is neutral, 2&nbsp;is angry, 3&nbsp;is happy, 4&nbsp;is sad, 5&nbsp;is worried, 6&nbsp;is surprise."
+    assert told in rendered()

@@ -12,13 +12,13 @@ from matplotlib.ticker import MaxNLocator
 from mer_pnao.evaluation.calibration import Reliability, reliability
 from mer_pnao.report import emotions
 from mer_pnao.report.evidence import Evidence, System
-from mer_pnao.report.style import BLUE, INK, MUTED, ORANGE, OVER_ROUNDS, SHARES, VERMILLION, as_png
+from mer_pnao.report.style import BLUE, INK, MUTED, ORANGE, OVER_ROUNDS, SHARES, VERMILLION, as_png, drawable
 
 
 @as_png
 def confusion(evidence: Evidence, system: System) -> Figure:
     """Fig. 2: a row is a true emotion; colour and percentage its share, the large number the test clips."""
-    labels = list(evidence.labels)
+    labels = drawable(evidence.labels)
     counts = emotions.confusion(evidence, system)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = 0.95 + 0.43 * len(labels)

@@ -15,6 +15,7 @@ from mer_pnao.report.calibration import Calibration
 from mer_pnao.report.emotions import emotions_table
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import over_seeds, trainval_scores
+from mer_pnao.report.style import drawable
 from mer_pnao.report.table import Compared, FurtherSplit, verdict
 from mer_pnao.report.templates import render
 
@@ -70,6 +71,7 @@ def page(
         "further": further,
         "further_verdicts": {each.name: _verdicts(each.compared.methods) for each in further},
         "emotions": _by_emotion(evidence),
+        "numbered": drawable(evidence.labels) != list(evidence.labels),
         "calibrations": [(system, calibrations[system.name]) for system in systems],
         "ece_headings": [f"ECE,|{branch}" for branch in evidence.branches],
         "skipped": skipped.to_dict("records"),
