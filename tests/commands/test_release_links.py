@@ -116,9 +116,14 @@ def test_clips_that_came_later_are_linked_by_mer_profile(project: Project, relea
     choose_profile(root, None, None)
     assert "video/b/sample_050.mp4" in linked(root)
     assert "video/b/sample_000.mp4" not in linked(root)
+    place = root / "data/mer2025/corpus"
+    before = place.stat().st_ino
+    choose_profile(root, None, None)
+    assert place.stat().st_ino == before, "whoever reads there is disturbed"
     (release / "track_all_candidates.csv").unlink()
     choose_profile(root, None, root / "data/mer2025/corpus")  # by its own name
     assert len(linked(root)) == 30 + 2
+    assert {path.name for path in place.parent.iterdir()} == {"corpus"}
 
 
 def test_the_link_of_an_earlier_version_and_another_release_are_replaced(

@@ -28,7 +28,7 @@ def link_release(place: Path, release: Path, params: Params) -> None:
     """Make `place` a folder of links into `release`, an absolute path.
 
     Linked are the clips that the release's lists name, its tables, and of what else `params` names below the corpus
-    root: transcripts, a detector, noise, and the face crops of these clips. A link or an earlier folder of links is
+    root: transcripts, a detector, noise, and the face crops of these clips. A link or another folder of links is
     replaced as a whole. Raises InputError for a release that the corpus's reader refuses, and for a folder in the
     place that holds anything but links.
     """
@@ -39,9 +39,12 @@ def link_release(place: Path, release: Path, params: Params) -> None:
     except CorpusError as error:  # `mer check` cannot list them: it reads what is linked here
         more = [f"… and {count} more"] if (count := len(error.faults) - _SHOWN) > 0 else []
         raise InputError("\n".join([*error.faults[:_SHOWN], *more])) from error
-    partial = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     named = {*clips["path"], *_tables(release, params), *_media(release, params, set(clips["name"]))}
+    if release == release_of(place) and named == {path.relative_to(place).as_posix() for path in _links(place)}:
+        return  # whoever reads there is not disturbed
+    partial, before = (place.with_name(f".{place.name}.{what}") for what in ("partial", "before"))
+    for left in (partial, before):  # by a kill
+        shutil.rmtree(left, ignore_errors=True)
     for path in sorted(named):
         link = partial / path
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -49,8 +52,9 @@ def link_release(place: Path, release: Path, params: Params) -> None:
     if place.is_symlink():
         place.unlink()
     elif place.exists():
-        shutil.rmtree(place)
-    partial.replace(place)
+        place.rename(before)
+    partial.rename(place)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _tables(release: Path, params: Params) -> Iterator[str]:
@@ -72,6 +76,11 @@ def _media(release: Path, params: Params, clips: set[str]) -> Iterator[str]:
         for entry in os.scandir(release / crops):  # a clip's own file or folder: see `read_crops`
             if composed(entry.name.removesuffix(".npy").removesuffix("_aligned")) in clips:
                 yield (crops / entry.name).as_posix()
+
+
+def _links(place: Path) -> Iterator[Path]:
+    for here, folders, names in os.walk(place):
+        yield from (path for name in (*folders, *names) if (path := Path(here) / name).is_symlink())
 
 
 def _files(folder: Path) -> list[Path]:
