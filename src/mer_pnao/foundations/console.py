@@ -1,5 +1,6 @@
 """What a person sees while a command runs: progress bars, tables, and one sentence for each wrong input."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from rich.table import Table
 from mer_pnao.foundations.errors import InputError
 
 BAD_INPUT, REFUSED = 2, 3  # exit codes: wrong use or input; refused by a gate
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ROOT = Path()  # the checkout's root: commands run there, as DVC's do
 
 
@@ -54,9 +56,16 @@ def progress(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def input_errors() -> Iterator[None]:
-    """Turn a wrong input into one sentence on stderr and exit code 2, without a traceback."""
+    """Turn a wrong input, or a full disk, into one sentence on stderr and exit code 2, without a traceback."""
     try:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from error
+    except Exception as error:
+        # safetensors and pyarrow have errors of their own for it.
+        if getattr(error, "errno", None) not in _FULL and "No space left on device" not in str(error):
+            raise
+        said = " ".join(str(error).split())
+        print(f"error: there is no room left to write to ({said}); what is finished is kept", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from error
