@@ -65,7 +65,7 @@ def test_compact_computes_what_numpy_computes_with_the_nodes_zeroed(
 ) -> None:
     """Once and again, on networks of every shape; the oracle keeps full size and knows no kept positions (trap 3)."""
     unfed = 0
-    for seed in range(24):
+    for seed in range(12):
         network = random_network(scorer, fusion, seed)
         clips = {name: torch.randn(5, width, dtype=torch.float64) for name, width in network.blueprint.widths.items()}
         plain = {name: values.numpy() for name, values in clips.items()}
@@ -93,7 +93,7 @@ def test_compact_computes_what_numpy_computes_with_the_nodes_zeroed(
             assert parameters(small) == count_by_hand(network.blueprint, left)
         widths = [small.branch(name).gathering.fused_width for name in network.blueprint.acoustic]
         unfed += min(widths) < network.blueprint.config.width
-    assert unfed > 8  # fused positions that no modality feeds did occur
+    assert unfed > 4  # fused positions that no modality feeds did occur
 
 
 def count_by_hand(plan: Blueprint, left: dict[str, np.ndarray]) -> int:

@@ -88,10 +88,8 @@ def test_a_search_is_killed_interrupted_resumed_and_applied(project: Path, mer: 
     assert code == 2
     assert re.search(rf"error: the study tiny-com-\w+ has \d+ of {trials} trials: `mer search --resume` goes on", err)
 
-    done = subprocess.run(
-        [*MER, "search", "--trials", trials, "--workers", "2", "--resume"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    code, _, err = mer("search", "--trials", trials, "--workers", "2", "--resume")
+    assert code == 0, err
     record = read_record(study, load_task(load_params(), (COM,)))
     assert len(record.trials) == int(trials)
     assert (project / "reports/search/history.png").is_file()
@@ -109,11 +107,9 @@ def test_a_search_is_killed_interrupted_resumed_and_applied(project: Path, mer: 
 @pytest.mark.slow
 def test_a_space_smaller_than_the_budget_is_tried_whole_and_no_more(project: Path, mer: Mer) -> None:
     for _ in range(2):  # the second time there is nothing left to do
-        done = subprocess.run(
-            [*MER, "search", "--trials", "40", "--workers", "2"], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Its space holds 6 distinct trainings, and the search ends with them." in done.stdout
+        code, out, err = mer("search", "--trials", "40", "--workers", "2")
+        assert code == 0, err
+        assert "Its space holds 6 distinct trainings, and the search ends with them." in out
         table = pd.read_csv(project / "reports/search/trials.csv")
         points = sorted(zip(table["naor"], table["alpha"], strict=True))
         assert points == [(naor, alpha) for naor in (0.2, 0.4, 0.8) for alpha in (0.001, 0.004)]

@@ -40,6 +40,18 @@ from mer_pnao.search.trial import COM, PARAMETERS, Task, load_task, objective
 from mer_pnao.search.worker import run_trial, work
 
 
+@pytest.fixture(scope="module")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rounds")
+
+
+@pytest.fixture
+def known_rounds(project: Path, rounds: Path) -> None:
+    """The project's store of rounds is one that tests share: what one has trained the others only read."""
+    (project / "work").mkdir()
+    (project / "work/rounds").symlink_to(rounds)
+
+
 def widen(project: Path) -> None:
     """A space of 15 points: more than TPE's random trials."""
     text = (project / "params.yaml").read_text()
@@ -166,6 +178,7 @@ def await_workers(children: list[int]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.usefixtures("known_rounds")
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("budget", [4, 6, 40])
 def test_no_point_is_tried_twice_and_a_small_space_is_covered_and_ends(
@@ -184,6 +197,7 @@ def test_no_point_is_tried_twice_and_a_small_space_is_covered_and_ends(
     assert said[1:] == (capped if budget > 6 else [])
 
 
+@pytest.mark.usefixtures("known_rounds")
 def test_own_values_between_the_grids_points_are_one_training_more(project: Path, change: Callable[..., None]) -> None:
     change("pnao", "naor", 0.3)
     task = load_task(load_params(project / "params.yaml"), (COM,))
@@ -201,7 +215,7 @@ def test_own_values_between_the_grids_points_are_one_training_more(project: Path
 
 
 def test_where_a_trial_failed_by_itself_a_later_one_may_be_and_the_search_ends(
-    project: Path, change: Callable[..., None]
+    project: Path, rounds: Path, change: Callable[..., None]
 ) -> None:
     class Full(DiskRoundStore):
         def save(self, key: str, folds: object) -> None:
@@ -215,10 +229,11 @@ def test_where_a_trial_failed_by_itself_a_later_one_may_be_and_the_search_ends(
         with pytest.raises(OSError, match="No space left"):
             work(open_study(storage, task), registry, 40, task, Full(project / "work/rounds"))
     study = open_study(storage, task)
-    work(study, registry, 40, task, DiskRoundStore(project / "work/rounds"))
+    work(study, registry, 40, task, DiskRoundStore(rounds))
     assert finished_points(study) == SPACE
 
 
+@pytest.mark.usefixtures("known_rounds")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_point_that_diverges_is_tried_once_and_a_covered_search_ends(
     project: Path, change: Callable[..., None], workers: int
@@ -328,7 +343,7 @@ def test_workers_killed_at_random_moments_leave_an_exact_study(
     assert again == (study.best_value,) == (best.best.com,)
 
 
-def test_a_search_that_one_worker_does_is_the_same_each_time(project: Path, tmp_path: Path) -> None:
+def test_a_search_that_one_worker_does_is_the_same_each_time(project: Path, tmp_path: Path, rounds: Path) -> None:
     widen(project)
     task = load_task(load_params(project / "params.yaml"), (COM,))
 
@@ -336,7 +351,7 @@ def test_a_search_that_one_worker_does_is_the_same_each_time(project: Path, tmp_
         storage, registry = open_storage(root, None)
         find_or_create(storage, registry, task)
         for budget in range(1, 15) if pauses else (14,):
-            work(open_study(storage, task), registry, budget, task, DiskRoundStore(tmp_path / "rounds"))
+            work(open_study(storage, task), registry, budget, task, DiskRoundStore(rounds))
         study = open_study(storage, task)
         return [(trial.number, trial.state, trial.params, trial.values) for trial in study.trials]
 
@@ -405,12 +420,12 @@ def test_other_data_is_a_new_study_and_more_trials_or_seeds_are_not(
     assert said[2].endswith("in mlruns/optuna.journal."), "other objectives are another question, not a change"
 
 
-def test_a_pareto_study_finds_the_smallest_network_that_reaches_the_com(project: Path, tmp_path: Path) -> None:
+def test_a_pareto_study_finds_the_smallest_network_that_reaches_the_com(project: Path, rounds: Path) -> None:
     task = load_task(load_params(project / "params.yaml"), (COM, PARAMETERS))
     storage, registry = open_storage(project, None)
     find_or_create(storage, registry, task)
     study = open_study(storage, task)
-    work(study, registry, 6, task, DiskRoundStore(tmp_path / "rounds"))
+    work(study, registry, 6, task, DiskRoundStore(rounds))
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     record = read_record(study, task)
     sizes = {trial.number: trial.values for trial in study.trials}
