@@ -51,8 +51,9 @@ def test_hubert_large_is_the_librarys_alone_and_in_company(tmp_path):
         np.testing.assert_allclose(together[layer], theirs, atol=1e-5 * np.abs(theirs).max())
         np.testing.assert_allclose(together[layer][1:2], alone[layer], atol=1e-5 * np.abs(theirs).max())
     del exact
-    rough = HubertLayers(tmp_path, (18, 19, 20), "bf16")(waveforms)
+    # Of one clip: a processor without bf16 takes seconds for each second of sound.
+    rough = HubertLayers(tmp_path, (18, 19, 20), "bf16")(waveforms[1:])
     for layer, block in rough.items():
-        for ours, theirs in zip(block, together[layer], strict=True):
+        for ours, theirs in zip(block, alone[layer], strict=True):
             assert np.linalg.norm(ours - theirs) / np.linalg.norm(theirs) < 0.007
             assert ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs) > 0.9998

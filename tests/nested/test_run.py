@@ -37,14 +37,15 @@ def dataset(examples: Examples) -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Dataset], list[OuterResult]]:
+def run(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[OuterResult]]:
     """Runs that share what they have trained."""
     folder = tmp_path_factory.mktemp("nested")
-    return lambda dataset: list(run_nested(dataset, params, DiskRoundStore(folder / "rounds"), folder / "models"))
+    store = DiskRoundStore(folder / "rounds")
+    return lambda dataset, **options: list(run_nested(dataset, params, store, folder / "models", **options))
 
 
 @pytest.fixture(scope="module")
-def tested(run: Callable[[Dataset], list[OuterResult]], dataset: Dataset) -> list[OuterResult]:
+def tested(run: Callable[..., list[OuterResult]], dataset: Dataset) -> list[OuterResult]:
     return run(dataset)
 
 
@@ -80,7 +81,7 @@ def test_where_some_speakers_are_known_the_other_clips_are_kept_apart_from_them(
 
 
 def test_what_a_tested_speaker_says_changes_nothing_that_tests_him(
-    tested: list[OuterResult], run: Callable[[Dataset], list[OuterResult]], dataset: Dataset
+    tested: list[OuterResult], run: Callable[..., list[OuterResult]], dataset: Dataset
 ) -> None:
     """His labels turned round: the decisions of the fold that leaves him out are the same, those of the others not."""
     victim = (dataset.train.speakers or ())[0]
@@ -191,9 +192,11 @@ def test_valence_that_one_outer_fold_could_not_learn_is_left_out_everywhere(
     assert nested_table(pooled(tested), 100, 0)["dim"].isna().all()
 
 
-def test_progress_and_what_the_clips_do_not_allow(params: Params, dataset: Dataset, tmp_path: Path) -> None:
+def test_progress_and_what_the_clips_do_not_allow(
+    params: Params, run: Callable[..., list[OuterResult]], dataset: Dataset, tmp_path: Path
+) -> None:
     finished: list[int] = []
-    list(run_nested(dataset, params, DiskRoundStore(tmp_path / "rounds"), tmp_path / "models", done=finished.append))
+    run(dataset, done=finished.append)
     assert sum(finished) == total_rounds(params) == 3 * 2 * (3 + 2 * 2)
     emotion = dataset.train.emotion
     kept = np.append(np.flatnonzero(emotion != 2), np.flatnonzero(emotion == 2)[:5])
