@@ -1,10 +1,11 @@
 """One first run for all workers: it takes minutes of a core."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from filelock import FileLock
 from tiny_project import checkout, commit, run
 
@@ -36,3 +37,19 @@ def project(first_run: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.copytree(first_run, tmp_path / "project", symlinks=True)
     yield tmp_path / "project"
     shutil.rmtree(tmp_path / "project")
+
+
+@pytest.fixture
+def mer_in(mer: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """Call `mer` in a project and in this process, which has its libraries imported; returns stdout."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def call(project: Path, *arguments: str) -> str:
+        monkeypatch.chdir(project)
+        threads = torch.get_num_threads()
+        code, out, err = mer(*arguments)
+        torch.set_num_threads(threads)
+        assert code == 0, err
+        return out
+
+    return call

@@ -51,7 +51,9 @@ def test_an_experiment_runs_its_own_code_whatever_the_workspace_holds_meanwhile(
     exchanged(project, "edited", "1 * ")
     run(project, "dvc", "queue", "start", MER_WORKERS="2")
     while "Running" in (said := run(project, "dvc", "queue", "status")) or "Queued" in said:
-        time.sleep(3)  # asking costs seconds of a core
+        until = time.monotonic() + 20  # to ask DVC costs seconds of a core; git knows when the experiment is there
+        while "/first\n" not in run(project, "git", "for-each-ref", "refs/exps") and time.monotonic() < until:
+            time.sleep(0.2)
     assert "Success" in said, run(project, "dvc", "queue", "logs", "first")
     run(project, "dvc", "exp", "apply", "first")
     assert made_by(project) == ("queued", {0.333333})

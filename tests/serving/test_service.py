@@ -228,19 +228,11 @@ def test_a_promotion_drops_no_request_and_a_version_that_cannot_run_changes_noth
     assert "model 2 goes on answering: the encoder" in service.log.read_text()
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--at-once", "0"], "at_once must lie in [1, 1024], got 0"),
-        (["--model", "models/nix"], "models/nix is not the folder of a model"),
-        (["--host", "203.0.113.1"], "203.0.113.1 port 0 cannot be used"),
-    ],
-)
-def test_a_service_that_cannot_start_says_why(demo_project, environment, options, sentence):
+def test_a_service_that_cannot_start_says_why(demo_project, environment):
+    """As a process; every reason is in test_serve_options."""
     command = [sys.executable, "-m", "mer_pnao.cli", "serve", "--port", "0", "--model", "models/enf_pnao/round-00"]
-    command += options
+    command += ["--host", "203.0.113.1"]
     done = subprocess.run(command, cwd=demo_project, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert sentence in done.stderr
+    assert done.stderr.startswith("error: 203.0.113.1 port 0 cannot be used")
     assert len(done.stderr.splitlines()) == 1
