@@ -50,8 +50,8 @@ def test_it_agrees_with_scikit_learn_on_every_resample(monkeypatch, chunk, missi
     emotion, valence, systems = corpus(25)
     valence = np.where(np.random.default_rng(2).random(25) < missing, np.nan, valence)
     groups = speakers and [f"speaker{i}" for i in np.random.default_rng(4).integers(speakers, size=25)]
-    found = paired_bootstrap(emotion, valence, systems, "baseline", resamples=150, seed=3, groups=groups)
-    coms = slow(emotion, valence, systems, 150, 3, groups)
+    found = paired_bootstrap(emotion, valence, systems, "baseline", resamples=60, seed=3, groups=groups)
+    coms = slow(emotion, valence, systems, 60, 3, groups)
     for name, each in found.items():
         assert [each.com_low, each.com_high] == pytest.approx(np.percentile(coms[name], [2.5, 97.5]), abs=1e-12)
         gains = coms[name] - coms["baseline"]
