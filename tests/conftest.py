@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from mer_pnao.cli import main
-from mer_pnao.demo.checkpoints import write_demo_checkpoints
 from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.params.profile import Params, load_params
 from mer_pnao.training.config import TrainingConfig
@@ -47,6 +46,8 @@ def no_settings() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's checkpoints."""
+    from mer_pnao.demo.checkpoints import write_demo_checkpoints  # and transformers, which take seconds to import
+
     folder = tmp_path_factory.mktemp("demo")
     write_demo_checkpoints(folder, seed=7)
     return folder
