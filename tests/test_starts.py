@@ -61,28 +61,37 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def imported(code: str, names: tuple[str, ...], folder: Path) -> list[str]:
-    """Which of the modules a process has imported after the code."""
-    code = f"import sys\nsys.path.append({str(ROOT / 'pipelines')!r})\n{code}\n"
-    code += f"print('\\nimported', *(name for name in {names} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+# What may follow one another in a process, whose imports take the time: who may import more comes later.
+CHAINS = (
+    ("--help", "table", "manifest", "import_features", "check"),
+    ("profile", "mer fetch ravdess", "synthesize"),
+    ("a rollback", "init", "registry"),
+    ("ensemble", "features", "mer predict", "a speech model"),
+    ("train",),
+    ("evaluate",),
+)
+
+
+def code_of(step: str) -> str:
+    if step in IMPORTS:
+        return IMPORTS[step][0]
+    end = 2 if step == "check" else 0  # the clips are empty files
+    return f"try:\n    app([{step!r}])\nexcept SystemExit as end:\n    assert end.code == {end}"
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=" then ".join)
+def test_what_starts_often_imports_what_it_uses(chain: tuple[str, ...], project: Path) -> None:
+    code = [f"import sys\nsys.path.append({str(ROOT / 'pipelines')!r})\nfrom mer_pnao.cli import app"]
+    for step in chain:
+        heavy = COMMANDS[step] if step in COMMANDS else IMPORTS[step][1]
+        found = f"*(name for name in {heavy} if name in sys.modules)"
+        code += [code_of(step), f"print('\\nimported by', {step!r}, {found})"]
+    command = [sys.executable, "-c", "\n".join(code)]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[-1].split()[1:]
+    said = [line for line in done.stdout.splitlines() if line.startswith("imported by ")]
+    assert said == [f"imported by {step}" for step in chain]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_imports_what_it_uses(command: str, project: Path) -> None:
-    code = f"""
-from mer_pnao.cli import app
-try:
-    app([{command!r}])
-except SystemExit as end:
-    assert end.code == {2 if command == "check" else 0}  # the clips are empty files
-"""
-    assert imported(code, COMMANDS[command], project) == []
-
-
-@pytest.mark.parametrize("what", IMPORTS)
-def test_what_starts_often_imports_what_it_uses(what: str, project: Path) -> None:
-    code, heavy = IMPORTS[what]
-    assert imported(code, heavy, project) == []
+def test_no_start_is_left_out() -> None:
+    assert sorted(step for chain in CHAINS for step in chain) == sorted([*COMMANDS, *IMPORTS])
