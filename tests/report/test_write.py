@@ -56,6 +56,16 @@ def report(models, truth, skipped, out, labels=LABELS, profile="demo", resamples
     return out
 
 
+@pytest.fixture(scope="module")
+def usual(build, truth_of, pixel, tmp_path_factory):
+    """Models, their truth, and the report on them without its pictures, for tests that only read."""
+    folder, truth = tmp_path_factory.mktemp("usual"), truth_of(240, valence=True)
+    models, skipped = build(folder / "models", truth), pd.DataFrame(columns=["name", "encoder", "action", "reason"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "draw_figures", lambda evidence: _names(evidence, pixel))
+        return models, truth, report(models, truth, skipped, folder / "out")
+
+
 def written(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
@@ -83,9 +93,9 @@ def test_everything_is_written(models, truth, skipped, tmp_path):
             assert not {"Software", "Creation Time"} & set(picture.info)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(models, truth, skipped, tmp_path):
-    table = pd.read_csv(report(models, truth, skipped, tmp_path / "out") / "table.csv").set_index("system")
+def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(usual):
+    models, truth, out = usual
+    table = pd.read_csv(out / "table.csv").set_index("system")
     assert list(table.index) == SYSTEMS
     for name, row in table.iterrows():
         folder = models / name / {"pnao": "round-01", "enf_pnao": "round-01"}.get(name, "round-00")
@@ -105,7 +115,7 @@ def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(model
         )
     assert table.loc["baseline", "p_better_than_baseline"] == 0.5
     assert table.loc["final", "p_better_than_baseline"] > 0.95
-    parts = {name: pd.read_csv(tmp_path / f"out/predictions/{name}.csv").merge(truth, on="name") for name in SYSTEMS}
+    parts = {name: pd.read_csv(out / f"predictions/{name}.csv").merge(truth, on="name") for name in SYSTEMS}
     first = parts["final"]
     decided = {name: Predicted(part["discrete_x"], part["valence_x"]) for name, part in parts.items()}
     for rival, column, gain in (
@@ -220,9 +230,8 @@ def calibration_interval(predictions, test, resamples, seed):
     return np.clip(ends, 0, 1)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, skipped, tmp_path):
-    out = report(models, truth, skipped, tmp_path / "out")
+def test_the_figures_and_predictions_say_the_same_as_the_table(usual):
+    models, truth, out = usual
     table = pd.read_csv(out / "table.csv").set_index("system")
     systems = json.loads((out / "systems.json").read_text())
     assert list(systems) == SYSTEMS
@@ -254,9 +263,8 @@ def test_the_figures_and_predictions_say_the_same_as_the_table(models, truth, sk
             assert numbers[f"ece_{branch}"] == pytest.approx(calibration_error(rows, test), abs=1e-6)
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_metrics_are_the_few_that_runs_are_compared_by(models, truth, skipped, tmp_path):
-    out = report(models, truth, skipped, tmp_path / "out")
+def test_the_metrics_are_the_few_that_runs_are_compared_by(usual):
+    out = usual[-1]
     table = pd.read_csv(out / "table.csv").set_index("system")
     metrics = json.loads((out / "metrics.json").read_text())
     assert list(metrics) == SYSTEMS
@@ -269,9 +277,9 @@ def test_the_metrics_are_the_few_that_runs_are_compared_by(models, truth, skippe
         assert numbers == {}
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_rounds_are_those_of_the_records(models, truth, skipped, tmp_path):
-    rounds = pd.read_csv(report(models, truth, skipped, tmp_path / "out") / "rounds.csv")
+def test_the_rounds_are_those_of_the_records(usual):
+    models, _, out = usual
+    rounds = pd.read_csv(out / "rounds.csv")
     assert ",".join(rounds) == "system,round,split,dis,dim,com,parameters,parameters_ratio,best"
     counts = rounds.groupby("system", sort=False)["round"].count().to_dict()
     assert counts == {"baseline": 2, "enf": 2, "pnao": 6, "enf_pnao": 6}
