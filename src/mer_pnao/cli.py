@@ -26,6 +26,7 @@ for command in (
     results.score,
     predict.predict,
     predict.serve,
+    predict.export,
     registry.register,
     registry.registry,
     registry.promote,

@@ -100,6 +100,24 @@ def _words(clips: Mapping[str, Path], text: str | None, transcripts: Path | None
     return read_transcripts(transcripts, clips, column)
 
 
+def export(
+    onnx: Annotated[Path, typer.Option(help="Folder for network.onnx and a README that runs it.")],
+    model: Annotated[str, typer.Argument(help="As --model of `mer predict`.")] = "champion",
+) -> None:
+    """Write a model's networks as one ONNX file, for programs without torch; of a version it goes on record."""
+    from mer_pnao.commands.onnx_export import NETWORK, README, export_onnx
+    from mer_pnao.predict import read_model, version_of
+
+    directory, version = find_model(model)
+    networks = read_model(directory)
+    export_onnx(networks, f"version {version}" if version else version_of(networks), onnx)
+    if version:
+        from mer_pnao.tracking.exports import attach
+
+        attach(ROOT, int(version), [onnx / NETWORK, onnx / README])
+    print(f"{onnx / NETWORK}: {(onnx / NETWORK).stat().st_size / 1e6:.1f} MB; {onnx / README} says how to run it")
+
+
 def find_model(reference: str) -> tuple[Path, str]:
     """Folder and version, "" for a folder, of an alias, a version, a URI or a folder.
 

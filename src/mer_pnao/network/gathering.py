@@ -12,6 +12,7 @@ from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mer_pnao.network.modality import ModalityMLP
 
@@ -168,7 +169,7 @@ class AttentionGathering(nn.Module):
         outer = [mlp.outer_kept for mlp in modalities.values()]
         nodes = torch.cat(outer)
         self.register_buffer("fused_kept", torch.unique(nodes))  # sorted; a position that nobody feeds is gone
-        self.places = [torch.searchsorted(self.fused_kept, kept) for kept in outer]  # of each h_m's nodes among them
+        self.sources = [self._sources(kept) for kept in outer]
         sizes = Sizes(len(outer), len(nodes), self.fused_width, hidden, width, dropout, kept)
         self.scorer = SCORERS[scorer](sizes)
         if unknown := kept.keys() - self.scorer.readers.keys():
@@ -183,13 +184,19 @@ class AttentionGathering(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Gather the branch's sets, (B, width) each, into its fused vectors (B, P)."""
         vectors = [mlp(features[name]) for name, mlp in self.modalities.items()]
-        spread = torch.stack([self._spread(*each) for each in zip(vectors, self.places, strict=True)], dim=1)
+        spread = torch.stack([self._spread(*each) for each in zip(vectors, self.sources, strict=True)], dim=1)
         scores = self.scorer(vectors, spread)
         alpha = (scores / self.temperature).softmax(dim=-1) if self.scorer.softmax else scores
         return (alpha.unsqueeze(-1) * spread).sum(dim=1)
 
-    def _spread(self, vector: Tensor, places: Tensor) -> Tensor:
+    def _sources(self, kept: Tensor) -> Tensor:
+        """Which of an h_m's nodes each fused position has, (P,); D', one past the last, where it has none."""
+        sources = torch.full((self.fused_width,), len(kept))
+        sources[torch.searchsorted(self.fused_kept, kept)] = torch.arange(len(kept))
+        return sources
+
+    def _spread(self, vector: Tensor, sources: Tensor) -> Tensor:
         """Put an h_m's nodes (B, D') into their fused positions (B, P), zeros elsewhere."""
-        if len(places) == self.fused_width:
+        if vector.shape[1] == self.fused_width:
             return vector
-        return vector.new_zeros(len(vector), self.fused_width).index_copy(1, places.to(vector.device), vector)
+        return F.pad(vector, (0, 1))[:, sources.to(vector.device)]
