@@ -2,19 +2,23 @@
 
     python benchmarks/latency.py [models/enf_pnao] [--turns 60]
 
-A call runs all fold networks of a round on one clip of random features, as a prediction does. The rounds take turns,
-so that whatever else the machine does meets all of them alike. Printed are the median and the middle half of the
-turns, and the median as a share of round 0's.
+A call runs all fold networks of a round on one clip of random features, as a prediction does: in torch, and exported by
+`mer export` in ONNX Runtime. All of them take turns, so that whatever else the machine does meets all alike. Printed
+are the medians, the middle half of torch's turns, the medians as shares of round 0's, and the exported file's size.
 """
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
+import onnxruntime
 import torch
 import typer
 
+from mer_pnao.commands.onnx_export import NETWORK, export_onnx
 from mer_pnao.foundations.console import input_errors, narrow_table, plain_console
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.networks import RoundModel, read_round
@@ -23,15 +27,31 @@ from mer_pnao.outs.record import Record, round_directories
 _CALLS = 5  # of a turn, of which the fastest counts
 
 
-def milliseconds(model: RoundModel, clip: dict[str, torch.Tensor]) -> float:
+def milliseconds(call: Callable[[], object]) -> float:
     """The fastest of a turn's calls."""
     times = []
     for _ in range(_CALLS):
         start = time.perf_counter()
-        for network in model.networks:
-            network(clip)
+        call()
         times.append(time.perf_counter() - start)
     return 1000 * min(times)
+
+
+def in_torch(model: RoundModel, clip: dict[str, torch.Tensor]) -> Callable[[], object]:
+    """A call of all fold networks."""
+    return lambda: [network(clip) for network in model.networks]
+
+
+def exported(model: RoundModel, clip: dict[str, torch.Tensor]) -> tuple[Callable[[], object], int]:
+    """A call of the exported file on one thread, and its bytes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    with TemporaryDirectory() as folder:
+        export_onnx(model, "", Path(folder))
+        file = (Path(folder) / NETWORK).read_bytes()
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    vectors = {name: values.numpy() for name, values in clip.items()}
+    return lambda: session.run(None, vectors), len(file)
 
 
 def main(
@@ -46,16 +66,19 @@ def main(
         raise InputError(f"{system} holds no finished round: run `make run` first")
     models = [read_round(folder) for folder in folders]
     clip = {name: torch.randn(1, width) for name, width in models[0].blueprint.widths.items()}
+    files = [exported(model, clip) for model in models]
+    calls = [*(in_torch(model, clip) for model in models), *(call for call, _ in files)]
     with torch.inference_mode():
-        for model in models:  # the first calls are slower
-            milliseconds(model, clip)
-        times = np.array([[milliseconds(model, clip) for model in models] for _ in range(turns)])
+        for call in calls:  # the first calls are slower
+            milliseconds(call)
+        times = np.array([[milliseconds(call) for call in calls] for _ in range(turns)])
     low, median, high = np.percentile(times, [25, 50, 75], axis=0)
-    table = narrow_table(["Round", "Parameters", "ms a clip", "middle half", "to round 0"])
+    table = narrow_table(["Round", "Parameters", "torch, ms", "middle half", "to 0", "ONNX, ms", "to 0", "file, MB"])
     for i, folder in enumerate(folders):
-        record = Record.read(folder)
-        cells = [f"{record.parameters:,}", f"{median[i]:.2f}", f"{low[i]:.2f} to {high[i]:.2f}"]
-        table.add_row(str(record.number), *cells, f"{median[i] / median[0]:.2f}")
+        record, o = Record.read(folder), len(folders)
+        in_torch_ms = (f"{median[i]:.2f}", f"{low[i]:.2f}-{high[i]:.2f}", f"{median[i] / median[0]:.2f}")
+        in_onnx = (f"{median[o + i]:.3f}", f"{median[o + i] / median[o]:.2f}", f"{files[i][1] / 1e6:.2f}")
+        table.add_row(str(record.number), f"{record.parameters:,}", *in_torch_ms, *in_onnx)
     plain_console().print(table)
 
 

@@ -101,8 +101,9 @@ def test_crops_detector_and_noise_wherever_they_lie(project: Project, release: P
     project(media={"crops": f"{place}/openface_face"})
     choose_profile(root, "mer2025", None)
     crops = {path.removeprefix("openface_face/") for path in linked(root) if path.startswith("openface_face/")}
-    kinds = ("{}_aligned", "{}.npy", "{}", "{}")
+    kinds = ("{0}_aligned/1.bmp", "{0}.npy", "{0}/1.png", "{0}/x.npy")
     assert crops == {kinds[i % 4].format(f"sample_{i:03d}") for i in range(35)}
+    assert not (root / place / "openface_face/sample_000_aligned").is_symlink(), "DVC does not look into it"
     assert (root / place / "openface_face/sample_000_aligned/1.bmp").is_file()
 
 

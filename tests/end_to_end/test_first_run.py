@@ -173,3 +173,37 @@ def test_killed_during_pnao_it_goes_on_at_its_round_with_the_same_numbers(projec
     assert len(resumed) == 2 * 4 * 10
     for path, content in resumed.items():
         assert path.read_bytes() == content, path
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import json
+from pathlib import Path
+import numpy as np, onnxruntime, pandas as pd, pyarrow.parquet as pq
+session = onnxruntime.InferenceSession("exported/network.onnx")
+facts = {name: json.loads(fact) for name, fact in session.get_modelmeta().custom_metadata_map.items()}
+recorded = pd.read_csv(f"models/{facts['system']}/round-{facts['round']:02d}/predictions.csv")
+recorded = recorded[recorded["split"] == "test"]
+vectors = {}
+for name in facts["feature_widths"]:
+    (folder,) = Path("data/demo/features").glob(f"[!.]*/{name}")
+    rows = pd.concat(pq.read_table(part).to_pandas() for part in folder.glob("part-*.parquet")).set_index("name")
+    vectors[name] = np.stack(rows.loc[recorded["name"], "vector"])
+posterior, valence, weight = session.run(["posterior", "valence", "weight"], vectors)
+apart = [
+    np.abs(posterior - recorded[[f"posterior_{label}" for label in facts["labels"]]]).to_numpy().max(),
+    np.abs(valence - recorded["valence"]).max(),
+    np.abs(weight - recorded[[f"weight_{branch}" for branch in facts["branches"]]]).to_numpy().max(),
+]
+print(json.dumps([len(recorded), *map(float, apart)]))
+"""
+
+
+def test_an_export_answers_every_test_clip_as_it_is_on_record(project: Path) -> None:
+    said = run(project, "mer", "export", "candidate", "--onnx", "exported")
+    assert "exported/network.onnx: " in said
+    assert "ONNX" in run(project, "mer", "registry", re.findall(r"version (\d+)", run(project, "mer", "registry"))[0])
+    clips, *apart = json.loads(run(project, sys.executable, "-c", WITHOUT_TORCH))
+    assert clips == TEST_CLIPS
+    assert max(apart) < 1e-5

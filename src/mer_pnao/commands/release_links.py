@@ -40,7 +40,7 @@ def link_release(place: Path, release: Path, params: Params) -> None:
         more = [f"… and {count} more"] if (count := len(error.faults) - _SHOWN) > 0 else []
         raise InputError("\n".join([*error.faults[:_SHOWN], *more])) from error
     named = {*clips["path"], *_tables(release, params), *_media(release, params, set(clips["name"]))}
-    if release == release_of(place) and named == {path.relative_to(place).as_posix() for path in _links(place)}:
+    if release == release_of(place) and named == {path.relative_to(place).as_posix() for path in _files(place)}:
         return  # whoever reads there is not disturbed
     partial, before = (place.with_name(f".{place.name}.{what}") for what in ("partial", "before"))
     for left in (partial, before):  # by a kill
@@ -65,7 +65,7 @@ def _tables(release: Path, params: Params) -> Iterator[str]:
 
 
 def _media(release: Path, params: Params, clips: set[str]) -> Iterator[str]:
-    """What the profile's media and noise are made with, file by file: a link to a folder would bring all of it."""
+    """What the profile's media and noise are made with, file by file: DVC does not look into linked folders."""
     whole = [params.media.detector, *(corruption.noise for corruption in params.corruption.values())]
     for place in {place for place in whole if Path(place).is_relative_to(params.corpus.root)}:
         source = release / Path(place).relative_to(params.corpus.root)
@@ -75,12 +75,8 @@ def _media(release: Path, params: Params, clips: set[str]) -> Iterator[str]:
     if params.media.crops and (release / crops).is_dir():
         for entry in os.scandir(release / crops):  # a clip's own file or folder: see `read_crops`
             if composed(entry.name.removesuffix(".npy").removesuffix("_aligned")) in clips:
-                yield (crops / entry.name).as_posix()
-
-
-def _links(place: Path) -> Iterator[Path]:
-    for here, folders, names in os.walk(place):
-        yield from (path for name in (*folders, *names) if (path := Path(here) / name).is_symlink())
+                files = _files(Path(entry)) if entry.is_dir() else [Path(entry)]
+                yield from (path.relative_to(release).as_posix() for path in files)
 
 
 def _files(folder: Path) -> list[Path]:
