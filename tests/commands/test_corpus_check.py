@@ -1,12 +1,16 @@
 """`mer check`: what it counts on real clips, and that every fault is there, not the first one only."""
 
+import contextlib
 import csv
 import io
+import os
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from rich.console import Console
@@ -14,6 +18,7 @@ from rich.console import Console
 from mer_pnao.commands.corpus_check import CorpusReport, check_corpus
 from mer_pnao.commands.corpus_figure import draw_report
 from mer_pnao.commands.corpus_report import print_report
+from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import CorruptionConfig
@@ -100,6 +105,121 @@ def test_friends_on_both_sides_are_no_fault_of_meld_alone(tmp_path: Path) -> Non
     shutil.move(tmp_path / "labels.csv", root)
     again = check_corpus(profile(kind="labelled_folder", labels=("joy", "fear")), tmp_path)
     assert "speaker 'Ross' is in both splits, train and test" in again.faults
+
+
+def remux(source: Path, target: Path) -> None:
+    """The same tracks in another container."""
+    with av.open(source) as there, av.open(target, "w") as here:
+        tracks = {track.index: here.add_stream_from_template(track) for track in there.streams}
+        for packet in there.demux():
+            if packet.dts is not None:
+                packet.stream = tracks[packet.stream.index]
+                here.mux(packet)
+
+
+@HERE
+def test_clips_of_train_that_are_tested_are_named(tmp_path: Path, corpus: Path) -> None:
+    """The same file, the same sound in other containers; in train alone, a copy is nobody's business."""
+    train = [corpus / "clips" / f"{name}.mp4" for name in ("01-01-01-01-01-01", "01-01-01-01-01-08")]
+    shutil.copyfile(train[0], corpus / "clips/copy.mp4")
+    shutil.copyfile(train[0], corpus / "clips/twice.mp4")
+    remux(train[1], corpus / "clips/other.mkv")
+    remux(train[1], corpus / "clips/third.ts")
+    with (corpus / "labels.csv").open("a", newline="") as file:
+        rows = (("copy", "test"), ("twice", "train"), ("other", "test"), ("third", "dev"))
+        csv.writer(file).writerows((name, "happy", "", "", split) for name, split in rows)
+    own = profile(labels=EMOTIONS, max_skipped=0.1)
+    noisy = CorruptionConfig(noise="speech", snr_low=5.0, snr_high=10.0, blur=(1,), seed=0)
+    report = check_corpus(own.model_copy(update={"corruption": {"noisy": noisy}}), tmp_path)
+    assert report.faults == (
+        "clips/copy.mp4 of test is the same file as clips/01-01-01-01-01-01.mp4 of train: its score would say nothing",
+        "clips/other.mkv of test is the same sound as clips/01-01-01-01-01-08.mp4 of train: its score would say "
+        "nothing",
+        "clips/third.ts of dev is the same sound as clips/01-01-01-01-01-08.mp4 of train: its score would say nothing",
+    )
+
+
+@HERE
+def test_a_misnamed_clip_is_skipped_and_not_called_unmentioned(tmp_path: Path) -> None:
+    clips = sorted(MEDIA.glob("clips/*.mp4"))
+    root = tmp_path / "data/corpus"
+    root.mkdir(parents=True)
+    for place, clip in enumerate(clips):
+        shutil.copyfile(clip, root / f"{1001 + place // 2}_ITH_{('SAD', 'HAP')[place % 2]}_XX.mp4")
+    shutil.copyfile(clips[0], root / "1040_ITH_SAD_X.mp4")
+    params = profile(kind="cremad", labels=("sad", "happy"))
+    report = check_corpus(params, tmp_path)
+    assert (report.faults, report.unmentioned) == ((), ())
+    reason = "'1040_ITH_SAD_X' is not a name of CREMA-D, such as 1001_DFA_ANG_XX"
+    assert report.skipped == {"1040_ITH_SAD_X.mp4": reason}
+    assert f"1040_ITH_SAD_X.mp4: {reason}" in printed(report)
+    strict = profile(kind="cremad", labels=("sad", "happy"), max_skipped=0.0)
+    assert check_corpus(strict, tmp_path).faults == (f"{root}/1040_ITH_SAD_X.mp4: {reason}",)
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):  # a long path is no address
+        made.bind(path.name)
+
+
+LATIN = os.fsdecode(b"caf\xe9")
+# What stands beside the clips, and whether a run goes on.
+TREES: dict[str, tuple[Callable[[Path], object], bool]] = {
+    "nothing": (lambda root: None, True),
+    "a linked clip": (lambda root: (root / "l.mp4").symlink_to(MEDIA / "no_audio.mp4"), True),
+    "a linked folder": (lambda root: (root / "l").symlink_to(MEDIA / "clips"), True),
+    "a folder in itself": (lambda root: (root / "clips/up").symlink_to(".."), True),
+    "an empty folder": (lambda root: (root / LATIN).mkdir(), True),
+    "odd names": (lambda root: [(root / name).touch() for name in ("a\nb", "a\\b", "\x01", "\u00e9", "e\u0301")], True),
+    "hidden files": (lambda root: [(root / name).touch() for name in ("clips/._a.mp4", ".DS_Store", "dvc.yaml")], True),
+    "a dangling link of Git": (
+        lambda root: [(root / ".git").mkdir(), (root / ".git/l").symlink_to("x")], True
+    ),
+    "a dangling link": (lambda root: (root / "gone.txt").symlink_to("nowhere"), False),
+    "a dangling clip": (lambda root: (root / "clips/gone.mp4").symlink_to("nowhere"), False),
+    "a link to itself": (lambda root: (root / "l").symlink_to("l"), False),
+    "a name in Latin-1": (lambda root: (root / LATIN).touch(), False),
+    "a clip in Latin-1": (lambda root: (root / f"clips/{LATIN}.mp4").touch(), False),
+    "a folder in Latin-1": (lambda root: [(root / LATIN).mkdir(), (root / LATIN / "a").touch()], False),
+    "a socket": (lambda root: bind(root / "s"), False),
+    "settings of DVC": (lambda root: (root / ".dvcignore").touch(), False),
+    "a name twice": (lambda root: (root / "clips/no_audio.mov").touch(), False),
+    "a label too many": (lambda root: (root / "labels.csv").write_text("name,discrete\nx,happy\n"), False),
+    "a table in Latin-1": (lambda root: (root / "labels.csv").write_bytes(b"name,discrete\na,\xe9\n"), False),
+    "a title": (lambda root: (root / "labels.csv").write_text("Mine\nname,discrete\na,happy\n"), False),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@HERE
+def test_what_is_called_ready_is_hashed_and_read_and_nothing_else(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each bad tree that the tests know, by `mer check`, by DVC's hashing and by the stage `manifest` itself."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    params = profile(labels=EMOTIONS, max_skipped=0.1)
+    monkeypatch.chdir(tmp_path)
+    Repo.init(str(tmp_path), no_scm=True)
+    (tmp_path / "dvc.yaml").write_text("stages:\n  manifest:\n    cmd: none\n    deps: [data/corpus]\n")
+    shutil.move(corpus, tmp_path / "good")
+    for tree, (spoil, ready) in TREES.items():
+        shutil.copytree(tmp_path / "good", corpus)
+        spoil(corpus)
+        report = check_corpus(params, tmp_path)
+        assert (not report.faults) == ready, (tree, report.faults)
+        printed(report).encode()
+        assert all(fault.isprintable() for fault in report.faults), tree
+        try:
+            with Repo(str(tmp_path)) as repo:
+                repo.stage.collect("manifest")[0].deps[0].save()
+            read_corpus(params.corpus, Path("data/corpus"), params.seed)
+            runs = True
+        except (OSError, ValueError, DvcException, InputError):
+            runs = False
+        assert runs == ready, tree
+        shutil.rmtree(corpus)
 
 
 @HERE

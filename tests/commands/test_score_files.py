@@ -107,6 +107,12 @@ def test_any_two_tables_are_scored_or_refused(tmp_path: Path, labels: str, said:
         assert clips >= 1
 
 
+def test_a_spreadsheet_of_another_country_scores_the_same(tmp_path: Path) -> None:
+    labels, said = HEAD + "a,NA,1.5\nb,None,-2\n", HEAD + "b,None,-1.25\na,NA,1.5\n"
+    local = [text.replace(",", ";").replace(".", ",") for text in (labels, said)]
+    assert scored(tmp_path, *local) == scored(tmp_path, labels, said) == (1, 0.28125, 0.9296875, 2)
+
+
 GOOD = HEAD + "a,happy,1\nb,sad,-2\n"
 
 
@@ -126,6 +132,13 @@ GOOD = HEAD + "a,happy,1\nb,sad,-2\n"
             "said.csv has no prediction for clip 'b' of labels.csv, and said.csv predicts clip 'B', which labels.csv "
             "does not list",
         ),
+        (
+            HEAD + "01,happy,1\nb,sad,1\n",
+            HEAD + "1,happy,1\nb,sad,1\n",
+            "said.csv has no prediction for clip '01' of labels.csv; there is '1': a spreadsheet takes leading zeros "
+            "away, and said.csv predicts clip '1', which labels.csv does not list",
+        ),
+        (GOOD, "Mine;;\n" + GOOD.replace(",", ";"), "said.csv has 'Mine' above its header: delete what is above row 2"),
         (GOOD, GOOD + "a,sad,1\n", "said.csv, row 4: clip 'a' is listed twice"),
         (GOOD + "b,sad,1\n", GOOD, "labels.csv, row 4: clip 'b' is listed twice"),
         (GOOD, HEAD + "a,happy,1\n,sad,1\n", "said.csv, row 3: the clip has no name"),

@@ -66,7 +66,14 @@ def test_columns_and_defaults(tmp_path: Path) -> None:
         ("name,feeling\na,happy\n", "has no column 'emotion' or 'discrete', only 'name', 'feeling'"),
         ("name,emotion,Speaker\na,happy,s1\n", "has the column 'Speaker'; write it 'speaker'"),
         ("name,emotion, split\na,happy,test\n", "has the column ' split'; write it 'split'"),
-        ("name;emotion\na;happy\n", "is separated by ';'; save it with commas"),
+        ("name;emotion;valence\na;happy;1,5\nb;sad\n", "row 3: 2 cells, but the header has 3"),
+        ("name;emotion;valence\na;happy;1.000,5\n", "row 2: valence '1.000.5' is not a number"),
+        ("# made by hand\nname,emotion\na,happy\n", "has '# made by hand' above its header: .* above row 2$"),
+        ("Labels, 2024,\n,,\nname,emotion,\na,happy,\n", "has 'Labels, 2024' above its header: .* above row 3$"),
+        ("Labels;\nname;emotion\na;happy\n", "has 'Labels' above its header: delete what is above row 2$"),
+        ("Labels\nname\temotion\na\thappy\n", "has 'Labels' above its header: delete what is above row 2$"),
+        ("sep=;\nname;emotion\na;happy\n", "has 'sep=' above its header: delete what is above row 2$"),
+        ("name ,emotion\na,happy\n", "has the column 'name '; write it 'name'"),
         (b"name,emotion\na,fr\xf6hlich\n", "is not a readable CSV file: save it as UTF-8"),
         ("name,discrete\n", "lists no clip"),
         ("", "is not a readable CSV file"),
@@ -99,6 +106,27 @@ def test_what_spreadsheets_add_is_left_out(tmp_path: Path) -> None:
     assert table["name"].tolist() == ["NA", "b"]
     assert table["discrete"].tolist() == ["happy", "angry"]
     assert read_labels(csv(tmp_path, "\ufeffname,discrete\na,happy\n"), LABELS)["name"].tolist() == ["a"]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_semicolons_and_tabs_separate_cells_too_and_commas_are_decimal_then(tmp_path: Path, separator: str) -> None:
+    rows = ["name,emotion,valence,speaker", "0001,happy,2!25,a!b", "b,angry,,", "c,angry,-1,", ",,,", ""]
+    text = "\r\n".join(rows).replace(",", separator).replace("!", ",")
+    table = read_labels(csv(tmp_path, "\ufeff" + text), LABELS)
+    assert table["name"].tolist() == ["0001", "b", "c"]
+    np.testing.assert_array_equal(table["valence"], [2.25, np.nan, -1])
+    assert table["speaker"].tolist() == ["a,b", "", ""]  # decimal commas are of numbers
+
+
+def test_words_that_mean_nothing_elsewhere_are_emotions_and_names(tmp_path: Path) -> None:
+    words = ["None", "NA", "nan", "null", "NaN", "-"]
+    rows = [*(f"{word},{word},train" for word in words), "a,NA,test", "b,,wild"]
+    table = read_labels(csv(tmp_path, "\n".join(["name,discrete,split", *rows, ""])), ())
+    write_manifest(table.assign(path=""), tmp_path / "manifest.csv")
+    again = read_manifest(tmp_path / "manifest.csv")
+    assert again["discrete"].tolist() == [*words, "NA", ""]
+    assert again["name"].tolist() == [*words, "a", "b"]
+    assert labels_of(again, tmp_path) == tuple(sorted(words))
 
 
 def test_further_splits_may_lack_labels(tmp_path: Path) -> None:

@@ -17,6 +17,13 @@ def test_a_column_is_a_language_and_a_name_is_composed(tmp_path: Path) -> None:
     assert read_transcripts(table, ["müller"], "english") == {"müller": "I am happy, so happy", "b": ""}
 
 
+def test_tabs_and_semicolons_separate_and_words_keep_their_commas(tmp_path: Path) -> None:
+    table = tmp_path / "transcripts.csv"
+    for separator in "\t;":
+        table.write_text(f"name{separator}text\na{separator}well, 1,5\n", encoding="utf-8")
+        assert read_transcripts(table, ["a"]) == {"a": "well, 1,5"}
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -24,6 +31,9 @@ def test_a_column_is_a_language_and_a_name_is_composed(tmp_path: Path) -> None:
         ("clip,text\na,b\n", "has no column 'name'"),
         ("name,text\na,b\na,c\n", "row 3: clip 'a' is listed twice"),
         ("name,text\na,\nb, \n", "has no word of any of the clips in its column 'text'"),
+        ("name,text\na,b\nb ,c\n", "has no clip 'b'; there is 'b ': spaces around a name count"),
+        ("name,text\na,b\n0b,c\n", "has no clip 'b'; there is '0b': a spreadsheet takes leading zeros away"),
+        ("Said\nname;text\na;b\n", "has 'Said' above its header: delete what is above row 2"),
         ("name,text\nx,y\n", "has no word of any of the clips"),
     ],
 )

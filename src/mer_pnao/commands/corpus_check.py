@@ -1,6 +1,7 @@
 """What a profile's corpus holds and what is wrong with it, found in a minute and before anything long runs."""
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mer_pnao.commands.choose_profile import missing_checkpoints
+from mer_pnao.commands.corpus_leaks import find_leaks
 from mer_pnao.corpus.manifest import SPLITS, faults_of, refuse_wrong_splits, speakers_of
 from mer_pnao.corpus.noisy_twins import with_noisy_twins
 from mer_pnao.corpus.readers.labelled_folder import clip_folder, clips_in
@@ -26,6 +28,7 @@ from mer_pnao.media.face_reader import face_reader
 from mer_pnao.params.profile import Params
 from mer_pnao.training.folds import UNLEARNT, learns_valence, make_folds
 
+_LEFT_BY_DVC = {".dvc", ".git", ".hg"}
 _THREADS = 8  # reading headers waits for the disk
 
 
@@ -62,13 +65,14 @@ def check_corpus(
     is called with the number of headers read since the last call.
     """
     corpus, place = params.corpus, root / params.corpus.root
+    faults, skipped, misnamed = _not_hashed(place), dict[str, str](), dict[str, str]()
     try:
-        table = read_corpus(corpus, place, params.seed)
+        table = read_corpus(corpus, place, params.seed, misnamed.__setitem__)
     except InputError as error:
         nothing = pd.DataFrame(columns=["name", "discrete", "valence", "speaker", "split", "seconds"])
-        return CorpusReport(nothing, corpus.labels, {}, (), faults_of(error))
+        return CorpusReport(nothing, corpus.labels, {}, (), (*faults_of(error), *faults))
     labels = corpus.labels or tuple(sorted(set(table["discrete"]) - {""}))
-    faults, skipped, unmentioned, unseen = list[str](), dict[str, str](), tuple[str, ...](), 0
+    unmentioned, unseen = tuple[str, ...](), 0
     with _collected(faults):
         table = with_noisy_twins(table, params.corruption)
     faults += _extraction_faults(table, params, root)
@@ -86,13 +90,16 @@ def check_corpus(
         if len(skipped) > corpus.max_skipped * len(drawn):
             share = f"corpus.max_skipped {corpus.max_skipped:g}"
             faults.append(f"{len(skipped)} of {len(drawn)} clips will be skipped, more than {share}")
-        unmentioned = _unmentioned(table, corpus.kind, place) if sample is None else ()
+        faults += find_leaks(drawn[~drawn["name"].isin(skipped)], place)
+        if sample is None:
+            unmentioned = _unmentioned({*table["path"], *misnamed}, corpus.kind, place)
     left, remarks = table[~table["name"].isin(skipped)], list[str]()
     of_clips = _faults(left, labels, params)
     if not of_clips:
         with _collected(of_clips):
             remarks += _remarks_on_folds(left, labels, params)
     report = table.assign(seconds=seconds)
+    skipped |= misnamed
     return CorpusReport(report, labels, skipped, unmentioned, (*of_clips, *faults), tuple(remarks), unseen)
 
 
@@ -178,11 +185,30 @@ def _headers(
     return [seconds for seconds, _ in found], skipped
 
 
-def _unmentioned(table: pd.DataFrame, kind: str, place: Path) -> tuple[str, ...]:
-    labelled = set(table["path"])
+def _unmentioned(known: Collection[str], kind: str, place: Path) -> tuple[str, ...]:
     folder = clip_folder(place) if kind == "labelled_folder" else place
     try:
         found = [path.relative_to(place).as_posix() for path in clips_in(folder).values()]
     except InputError:  # two videos of one name, one of them in a part that was not read
         return ()
-    return tuple(path for path in found if path not in labelled)
+    return tuple(path for path in found if path not in known)
+
+
+def _not_hashed(place: Path) -> list[str]:
+    """What DVC refuses in a folder that a stage depends on. Folders behind links it does not look into."""
+    faults = []
+    for here, folders, files in os.walk(place):
+        folders[:] = [name for name in folders if name not in _LEFT_BY_DVC]
+        for name in files:
+            path, reason = os.path.join(here, name), ""  # noqa: PTH118 - of a hundred thousand files
+            if not path.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in path):
+                reason = "has a name that is not in UTF-8"
+            elif not os.access(path, os.R_OK) or not os.path.isfile(path):  # noqa: PTH113
+                reason = "is no file that can be read"
+                if os.path.islink(path):  # noqa: PTH114
+                    reason = "is a link to nothing"
+            elif name == ".dvcignore":
+                reason = "is for the folder above, not within data"
+            if reason:
+                faults.append(f"{path!r} {reason}; DVC, which hashes the whole folder, stops at it: move it away")
+    return faults

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mer_pnao.corpus.manifest import read_label_table, valences
+from mer_pnao.corpus.manifest import alike, read_label_table, valences
 from mer_pnao.evaluation.scores import Scores, score
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
@@ -56,7 +56,8 @@ def _require_same_clips(
     missing, unknown = truth.index.difference(predicted.index), predicted.index.difference(truth.index)
     faults = []
     if len(missing):
-        faults.append(f"{predictions} has no prediction for {_named(missing)} of {labels}")
+        hint = alike(unknown)(missing[0])
+        faults.append(f"{predictions} has no prediction for {_named(missing)} of {labels}{hint}")
     if len(unknown) and not subset:
         faults.append(f"{predictions} predicts {_named(unknown)}, which {labels} does not list")
     if faults:

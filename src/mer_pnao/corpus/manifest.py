@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ _KNOWN = {"name", "discrete", "emotion", "valence", "speaker", "split"}  # colum
 _NO_VALENCE = -10.0  # what some exports of MER 2023 write for a clip without a valence
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SPLIT = re.compile(r"[a-z][a-z0-9_]*")
+_ABOVE = 5  # rows below the first among which a header is looked for that a title stands above
 _OUT_OF_FOLD = "trainval"  # what the predictions and the table call the out-of-fold part of train
 
 
@@ -36,6 +37,20 @@ def faults_of(error: InputError) -> tuple[str, ...]:
     return error.faults if isinstance(error, CorpusError) else (str(error),)
 
 
+def alike(names: Iterable[str]) -> Callable[[str], str]:
+    """What hints at which of the names a missing one may be, but for spaces or leading zeros; "" at none of them."""
+    known = {name.strip().lstrip("0"): name for name in names}
+
+    def hint(name: str) -> str:
+        other = known.get(name.strip().lstrip("0"), name)
+        lost = (
+            "spaces around a name count" if other.strip() == name.strip() else "a spreadsheet takes leading zeros away"
+        )
+        return "" if other == name else f"; there is {other!r}: {lost}"
+
+    return hint
+
+
 def speakers_of(table: pd.DataFrame) -> tuple[str, ...] | None:
     """Who speaks in each clip of a manifest's rows; None where no speaker is known.
 
@@ -50,13 +65,17 @@ def speakers_of(table: pd.DataFrame) -> tuple[str, ...] | None:
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a CSV file in UTF-8 as text: each cell a str, "" where empty; row i of the table is row i + 2 of the file.
 
-    Columns without a name are left out, and so are empty rows at the end. Raises InputError naming the file for one
-    that is absent, unreadable, without a header or with a column twice, and naming the row for one that is empty or of
-    another length than the header.
+    Where a header without commas has semicolons or tabs, these separate the cells, and valences may have decimal
+    commas, as spreadsheets write them in many countries. Columns without a name are left out, and so are empty rows at
+    the end. Raises InputError naming the file for one that is absent, unreadable, without a header or with a column
+    twice, and naming the row for one that is empty or of another length than the header, or a title above the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.reader(file, strict=True))
+            header_line = file.readline()
+            separator = "," if "," in header_line else next((sign for sign in ";\t" if sign in header_line), ",")
+            file.seek(0)
+            rows = list(csv.reader(file, strict=True, delimiter=separator))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
@@ -68,6 +87,11 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not rows or not any(rows[0]):
         raise InputError(f"{path} is not a readable CSV file: it has no header in its first row")
     header, *body = rows
+    if not _names(header):
+        below = next((number for number, row in enumerate(body[:_ABOVE], start=2) if _names(row)), None)
+        if below:
+            title = separator.join(header).strip(separator)
+            raise InputError(f"{path} has {title!r} above its header: delete what is above row {below}")
     for number, row in enumerate(body, start=2):
         if not any(row):
             raise InputError(f"{path}, row {number} is empty, but rows follow it")
@@ -77,7 +101,14 @@ def read_csv(path: Path) -> pd.DataFrame:
         if column and header.count(column) > 1:
             raise InputError(f"{path} has the column {column!r} twice")
     columns = {name: [row[place] for row in body] for place, name in enumerate(header) if name}
+    if separator != "," and "valence" in columns:
+        columns["valence"] = [cell.replace(",", ".") for cell in columns["valence"]]
     return pd.DataFrame(columns, dtype=str)
+
+
+def _names(row: Sequence[str]) -> bool:
+    """Whether a row has the column of names, however its cells are separated."""
+    return "name" in (cell.strip().lower() for cell in re.split("[,;\t]", ",".join(row)))
 
 
 def read_label_table(path: Path) -> pd.DataFrame:
@@ -90,8 +121,6 @@ def read_label_table(path: Path) -> pd.DataFrame:
         meant = column.strip().lower()
         if column != meant and meant in _KNOWN:  # left out without a word, speakers would be in train and test
             raise InputError(f"{path} has the column {column!r}; write it {meant!r}")
-    if len(table.columns) == 1 and (separator := re.search("[;\t]", table.columns[0])):
-        raise InputError(f"{path} is separated by {separator[0]!r}; save it with commas")
     if "discrete" not in table:
         table = table.rename(columns={"emotion": "discrete"})
     elif "emotion" in table:

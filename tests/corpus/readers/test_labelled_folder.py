@@ -34,6 +34,20 @@ def test_every_missing_clip_is_named_by_row(tmp_path: Path) -> None:
     assert "row 4" in raised.value.faults[1]
 
 
+def test_a_space_or_leading_zeros_in_a_name_are_suspected_aloud(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("name,discrete\n1,happy\nb ,angry\n0,happy\nc,angry\n")
+    touch(tmp_path, "0001.mp4", "b.mp4", "000.mp4", "0010.mp4")
+    with pytest.raises(CorpusError) as raised:
+        read_folder(tmp_path, LABELS)
+    ends = [fault.partition("holds no clip ")[2] for fault in raised.value.faults]
+    assert ends == [
+        "'1'; there is '0001': a spreadsheet takes leading zeros away",
+        "'b '; there is 'b': spaces around a name count",
+        "'0'; there is '000': a spreadsheet takes leading zeros away",
+        "'c'",
+    ]
+
+
 def test_one_name_twice_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "x/a.mp4", "y/a.mov")
     with pytest.raises(InputError, match=r"holds clip 'a' twice: x/a\.mp4 and y/a\.mov"):

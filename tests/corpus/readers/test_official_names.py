@@ -1,6 +1,7 @@
 """RAVDESS and CREMA-D from their file names, against the tables that others made of the same files."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -97,6 +98,24 @@ def test_what_is_not_an_official_name_is_refused_file_by_file(tmp_path: Path) ->
     with pytest.raises(CorpusError, match=r"01-01-01-01-01-01\.mp4: .* is not a name of RAVDESS") as raised:
         ravdess.read_ravdess(tmp_path, ())
     assert len(raised.value.faults) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "right", "start"),
+    [
+        ("cremad", "1040_ITH_SAD_X.flv", "{}_ITH_SAD_XX.flv", 1001),
+        ("ravdess", "Actor_01/mine.mp4", "01-01-04-01-01-01-{}.mp4", 10),
+    ],
+)
+def test_few_misnamed_clips_are_skipped_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, wrong: str, right: str, start: int
+) -> None:
+    plant(tmp_path, wrong, *(right.format(actor) for actor in range(start, start + 10)))
+    corpus = CorpusConfig(kind=kind, root="x", labels=(), max_skipped=0.1)  # type: ignore[arg-type]
+    assert len(read_corpus(corpus, tmp_path, 0)) == 10
+    assert capsys.readouterr().err.startswith(f"{wrong} is skipped: '{Path(wrong).stem}' is not a name of ")
+    with pytest.raises(CorpusError, match=rf"{wrong}: .* is not a name of "):
+        read_corpus(replace(corpus, max_skipped=0.09), tmp_path, 0)
 
 
 def test_unknown_words_and_empty_choices_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from mer_pnao.corpus.manifest import CorpusError
-from mer_pnao.corpus.readers.official_names import Take, read_takes
+from mer_pnao.corpus.readers.official_names import Skip, Take, read_takes, tell
 
 EMOTIONS = {"ANG": "angry", "DIS": "disgust", "FEA": "fearful", "HAP": "happy", "NEU": "neutral", "SAD": "sad"}
 INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified"}
@@ -24,12 +24,15 @@ def parse(name: str) -> Take:
     return Take(EMOTIONS[emotion], INTENSITIES[level], f"actor{actor}")
 
 
-def read_cremad(root: Path, labels: Sequence[str], intensities: Sequence[str] = ()) -> pd.DataFrame:
+def read_cremad(
+    root: Path, labels: Sequence[str], intensities: Sequence[str] = (), max_skipped: float = 0.0, skip: Skip = tell
+) -> pd.DataFrame:
     """The clips, as `read_takes` finds and refuses them; there is no official split.
 
     Raises CorpusError for what Git LFS has not fetched, too.
     """
-    table = read_takes(root, parse, tuple(EMOTIONS.values()), labels, tuple(INTENSITIES.values()), intensities)
+    emotions, strengths = tuple(EMOTIONS.values()), tuple(INTENSITIES.values())
+    table = read_takes(root, parse, emotions, labels, strengths, intensities, max_skipped=max_skipped, skip=skip)
     small = [path for path in table["path"] if (root / path).stat().st_size <= 1024]
     if missing := [path for path in small if (root / path).read_bytes().startswith(_POINTER)]:
         raise CorpusError([f"{root / path} is a pointer and no clip: `git lfs pull` fetches it" for path in missing])

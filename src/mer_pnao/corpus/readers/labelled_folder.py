@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mer_pnao.corpus.manifest import CorpusError, read_labels
+from mer_pnao.corpus.manifest import CorpusError, alike, read_labels
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
 
@@ -67,8 +67,12 @@ def with_paths(
         (row, name) for row, name in enumerate(table["name"], start=2) if name not in clips and name not in may_lack
     ]
     if absent:
+        hint = alike(clips)
         raise CorpusError(
-            [f"{source}, row {row}: {folder} holds no clip {name!r}{_hint(name, source)}" for row, name in absent]
+            [
+                f"{source}, row {row}: {folder} holds no clip {name!r}{hint(name) or _hint(name, source)}"
+                for row, name in absent
+            ]
         )
     table = table[[name in clips for name in table["name"]]]
     return table.assign(path=[clips[name].relative_to(root).as_posix() for name in table["name"]])

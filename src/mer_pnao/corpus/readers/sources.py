@@ -11,19 +11,22 @@ from mer_pnao.corpus.readers.labelled_folder import read_folder
 from mer_pnao.corpus.readers.meld import read_meld
 from mer_pnao.corpus.readers.mer2023 import read_release
 from mer_pnao.corpus.readers.mertools import read_features_folder
+from mer_pnao.corpus.readers.official_names import Skip, tell
 from mer_pnao.corpus.readers.ravdess import read_ravdess
 from mer_pnao.corpus.readers.splits import with_splits
 from mer_pnao.corpus.readers.track1 import RELEASES, read_track1
 from mer_pnao.foundations.errors import InputError
 
 
-def read_corpus(corpus: CorpusConfig, root: Path, seed: int) -> pd.DataFrame:
+def read_corpus(corpus: CorpusConfig, root: Path, seed: int, skip: Skip = tell) -> pd.DataFrame:
     """The clips of the corpus in root with a split each, in the columns of the manifest.
 
-    The seed is of the draw of test clips, where the labels do not say what is test. Raises InputError as the readers
+    The seed is of the draw of test clips, where the labels do not say what is test. `skip` is called with path and
+    reason of each clip that is left out for its name, at most `max_skipped` of them. Raises InputError as the readers
     do, and for a clip in whose name `speaker_in_name` finds nothing.
     """
     labels, label_file, intensities = corpus.labels, corpus.label_file, corpus.intensities
+    max_skipped = corpus.max_skipped
     archive_labels, validation = corpus.archive_labels or (), corpus.validation or "dev"
     table = {
         "labelled_folder": lambda: read_folder(root, labels, label_file),
@@ -31,8 +34,8 @@ def read_corpus(corpus: CorpusConfig, root: Path, seed: int) -> pd.DataFrame:
         "mer2023": lambda: read_release(root, labels),
         **{year: lambda: read_track1(root, labels, corpus.kind) for year in RELEASES},
         "meld": lambda: read_meld(root, labels, validation),
-        "ravdess": lambda: read_ravdess(root, labels, intensities),
-        "cremad": lambda: read_cremad(root, labels, intensities),
+        "ravdess": lambda: read_ravdess(root, labels, intensities, max_skipped, skip),
+        "cremad": lambda: read_cremad(root, labels, intensities, max_skipped, skip),
     }[corpus.kind]()
     if corpus.speaker_in_name:
         table = table.assign(speaker=[_speaker(name, corpus.speaker_in_name) for name in table["name"]])
