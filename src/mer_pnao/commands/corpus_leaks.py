@@ -24,9 +24,9 @@ def find_leaks(clips: pd.DataFrame, place: Path) -> list[str]:
 
     Whole files are read where their sizes are equal, and whole sounds where their openings are.
     """
-    split = dict(zip(clips["path"], clips["split"], strict=True))
+    split = clips.drop_duplicates("path").set_index("path")["split"].to_dict()  # a noisy twin is the clip's own file
 
-    def alike(groups: Iterable[list[str]], key: Callable[[Path], Hashable | None]) -> list[list[str]]:
+    def shared(groups: Iterable[list[str]], key: Callable[[Path], Hashable | None]) -> list[list[str]]:
         """What of each group has one key, where a clip of train and another are among it."""
         parts = list[list[str]]()
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -38,9 +38,9 @@ def find_leaks(clips: pd.DataFrame, place: Path) -> list[str]:
                 parts += [part for part in of_key.values() if len({split[path] == "train" for path in part}) == 2]
         return parts
 
-    files = alike(alike([[*split]], lambda path: path.stat().st_size), digest)
+    files = shared(shared([[*split]], lambda path: path.stat().st_size), digest)
     named = {path for part in files for path in part if split[path] != "train"}
-    sounds = alike(alike([[path for path in split if path not in named]], partial(_sound, samples=_OPENING)), _sound)
+    sounds = shared(shared([[path for path in split if path not in named]], partial(_sound, samples=_OPENING)), _sound)
     return [
         f"{path} of {split[path]} is the same {what} as {first} of train: its score would say nothing"
         for what, parts in (("file", files), ("sound", sounds))

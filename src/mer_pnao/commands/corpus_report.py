@@ -24,7 +24,7 @@ def print_report(report: CorpusReport, console: Console) -> None:
     _print_list(f"{len(report.unmentioned)} video(s) that no label mentions, left alone", report.unmentioned, console)
     reasons = [f"{name}: {reason}" for name, reason in report.skipped.items()]
     _print_list(f"{len(reasons)} clip(s) that will be skipped", reasons, console)
-    _print_list(f"{len(report.faults)} fault(s) that would stop the run", report.faults, console)
+    _print_list(f"{len(report.faults)} fault(s) that would stop the run or spoil its scores", report.faults, console)
     for remark in report.remarks:
         console.print(f"Note: {remark}.")
     if report.unseen:
@@ -70,6 +70,7 @@ def _print_list(title: str, lines: Sequence[str], console: Console) -> None:
     if lines:
         console.print(title, style="bold", highlight=False)
         for line in lines[:_MOST]:
-            console.print(Text(f"  {line}"), soft_wrap=True)
+            shown = line.encode(errors="backslashreplace").decode()  # a file's name may not be in UTF-8
+            console.print(Text(f"  {shown}"), soft_wrap=True)
         if len(lines) > _MOST:
             console.print(f"  and {len(lines) - _MOST} more", highlight=False)

@@ -11,7 +11,6 @@ from mer_pnao.corpus.manifest import INTENSITY, CorpusError
 from mer_pnao.corpus.readers.labelled_folder import clips_in
 from mer_pnao.foundations.errors import InputError
 
-
 Skip = Callable[[str, str], None]  # takes the path below root and the reason of a clip that is left out
 
 
