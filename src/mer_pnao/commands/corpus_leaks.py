@@ -24,7 +24,8 @@ def find_leaks(clips: pd.DataFrame, place: Path) -> list[str]:
 
     Whole files are read where their sizes are equal, and whole sounds where their openings are.
     """
-    split = clips.drop_duplicates("path").set_index("path")["split"].to_dict()  # a noisy twin is the clip's own file
+    own = clips.drop_duplicates("path")  # a noisy twin is its clip's file
+    split = dict(zip(own["path"], own["split"], strict=True))
 
     def shared(groups: Iterable[list[str]], key: Callable[[Path], Hashable | None]) -> list[list[str]]:
         """What of each group has one key, where a clip of train and another are among it."""
