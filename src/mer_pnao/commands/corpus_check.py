@@ -195,20 +195,22 @@ def _unmentioned(known: Collection[str], kind: str, place: Path) -> tuple[str, .
 
 
 def _not_hashed(place: Path) -> list[str]:
-    """What DVC refuses in a folder that a stage depends on. Folders behind links it does not look into."""
+    """What DVC refuses in the folder that stages depend on; it does not look into linked folders."""
     faults = []
     for here, folders, files in os.walk(place):
         folders[:] = [name for name in folders if name not in _LEFT_BY_DVC]
         for name in files:
-            path, reason = os.path.join(here, name), ""  # noqa: PTH118 - of a hundred thousand files
-            if not path.isprintable() and any("\ud800" <= sign <= "\udfff" for sign in path):
-                reason = "has a name that is not in UTF-8"
-            elif not os.access(path, os.R_OK) or not os.path.isfile(path):  # noqa: PTH113
-                reason = "is no file that can be read"
-                if os.path.islink(path):  # noqa: PTH114
-                    reason = "is a link to nothing"
-            elif name == ".dvcignore":
-                reason = "is for the folder above, not within data"
-            if reason:
-                faults.append(f"{path!r} {reason}; DVC, which hashes the whole folder, stops at it: move it away")
+            path = os.path.join(here, name)  # noqa: PTH118 - a hundred thousand paths take long
+            if reason := _why_not_hashed(path, name):
+                faults.append(f"{path!r} {reason}: DVC, which hashes the whole folder, stops at it; move it away")
     return faults
+
+
+def _why_not_hashed(path: str, name: str) -> str:
+    if path.encode(errors="ignore").decode() != path:
+        return "has a name that is not in UTF-8"
+    if not os.path.exists(path):  # noqa: PTH110
+        return "is a link to nothing"
+    if not os.path.isfile(path) or not os.access(path, os.R_OK):  # noqa: PTH113
+        return "is no file that can be read"
+    return "is DVC's own" if name == ".dvcignore" else ""
