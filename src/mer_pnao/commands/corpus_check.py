@@ -37,7 +37,7 @@ class CorpusReport:
     """A corpus before the run.
 
     `clips` are the manifest's rows and, for clips with a header that can be read, `seconds`. `skipped` are clips that
-    every encoder will leave out, by name with the reason; `unmentioned` videos that no label mentions. `faults` stop a
+    are left out, by name (by path where that is misnamed) with the reason; `unmentioned` videos that no label mentions. `faults` stop a
     run or spoil its scores, `remarks` say what it will leave out. `unseen` clips are of a sample that left them out.
     """
 
