@@ -37,8 +37,9 @@ class CorpusReport:
     """A corpus before the run.
 
     `clips` are the manifest's rows and, for clips with a header that can be read, `seconds`. `skipped` are clips that
-    are left out, by name (by path where that is misnamed) with the reason; `unmentioned` videos that no label mentions. `faults` stop a
-    run or spoil its scores, `remarks` say what it will leave out. `unseen` clips are of a sample that left them out.
+    will be left out, by name, or path where that is no official name, with the reason; `unmentioned` videos that no
+    label mentions. `faults` stop a run or spoil its scores, `remarks` say what it will leave out. `unseen` clips are of
+    a sample that left them out.
     """
 
     clips: pd.DataFrame
