@@ -1,5 +1,6 @@
 """Labels and manifests: what is read, and each wrong table refused by row and file."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +188,22 @@ def test_real_label_tables() -> None:
     media = read_folder(SHARED / "media", emotions)
     assert len(media) == 24
     assert media["path"][0].startswith("clips/")
+
+
+def test_a_disk_that_fills_leaves_the_manifest_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips = [(f"c{i}", "happy", float("nan"), "", split, f"c{i}.mp4") for i, split in enumerate(("train", "test"))]
+    table = pd.DataFrame(clips, columns=["name", "discrete", "valence", "speaker", "split", "path"])
+    path = tmp_path / "data/manifest.csv"
+    write_manifest(table, path)
+    before = path.read_bytes()
+    right = pd.DataFrame.to_csv
+
+    def half(frame: pd.DataFrame, place: Path, **how: object) -> None:
+        right(frame.head(1), place, **how)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", half)
+    with pytest.raises(OSError, match="No space left"):
+        write_manifest(table, path)
+    assert path.read_bytes() == before
+    assert [each.name for each in path.parent.iterdir()] == ["manifest.csv"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import composed
+from mer_pnao.foundations.files import composed, replacing
 
 COLUMNS = ("name", "path", "discrete", "valence", "speaker", "split")
 INTENSITY = "intensity"  # a further column at the end, of corpora that say how strongly an emotion is acted
@@ -214,14 +214,14 @@ def _valence(text: str) -> float | None:
 
 
 def write_manifest(table: pd.DataFrame, path: Path, shared_speakers: bool = False) -> None:
-    """Write the manifest: the columns of COLUMNS, and INTENSITY where the corpus knows it.
+    """Write the manifest, whole or not at all: the columns of COLUMNS, and INTENSITY where the corpus knows it.
 
     Raises InputError for what `refuse_wrong_splits` refuses.
     """
     refuse_wrong_splits(table, shared_speakers)
-    path.parent.mkdir(parents=True, exist_ok=True)
     further = [INTENSITY] if INTENSITY in table else []
-    table.loc[:, [*COLUMNS, *further]].to_csv(path, index=False)
+    with replacing(path) as beside:
+        table.loc[:, [*COLUMNS, *further]].to_csv(beside, index=False)
 
 
 def refuse_wrong_splits(table: pd.DataFrame, shared_speakers: bool = False) -> None:
