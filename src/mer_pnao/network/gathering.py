@@ -199,4 +199,4 @@ class AttentionGathering(nn.Module):
         """Put an h_m's nodes (B, D') into their fused positions (B, P), zeros elsewhere."""
         if vector.shape[1] == self.fused_width:
             return vector
-        return F.pad(vector, (0, 1))[:, sources.to(vector.device)]
+        return F.pad(vector, (0, 1)).index_select(1, sources.to(vector.device))
