@@ -9,21 +9,26 @@ import torch
 from filelock import FileLock
 from tiny_project import checkout, commit, run
 
+_FOLDER = "somebody's prøject 表"
+
 
 @pytest.fixture(scope="session")
 def first_run(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A project after its first `dvc repro`, tracked and committed, which nobody touches; tests work on copies."""
+    """A project after its first `dvc repro`, tracked and committed, which nobody touches; tests work on copies.
+
+    Its folder has a name with a space, a quote and letters beyond ASCII.
+    """
     base = tmp_path_factory.getbasetemp()
     shared = (base if worker_id == "master" else base.parent) / "first_run"
     with FileLock(f"{shared}.lock"):
         if not (shared / "done").exists():
-            project = checkout(shared / "project")
+            project = checkout(shared / _FOLDER)
             run(project, "mer", "init")
             if "MLflow does not answer within" in run(project, "dvc", "repro", MER_TRACKING="on"):
                 run(project, "mer", "track")  # as a user of a busy machine is told to
             commit(project)
             (shared / "done").touch()
-    return shared / "project"
+    return shared / _FOLDER
 
 
 @pytest.fixture(scope="module")
