@@ -120,7 +120,9 @@ class Predictor:
             vectors |= {set_name: block[0] for set_name, block in encoder.encode([content]).items()}
         whole_frame = any(content.whole_frame for content in contents.values())
         wordless = self.reads_words and not words
-        return self._decided([name], [_finite(Outcome(vectors, whole_frame=whole_frame, wordless=wordless))])[0]
+        remarks = tuple(dict.fromkeys(remark for content in contents.values() for remark in content.remarks))
+        outcome = Outcome(vectors, whole_frame=whole_frame, wordless=wordless, remarks=remarks)
+        return self._decided([name], [_finite(outcome)])[0]
 
     def _answers(self, paths: Sequence[Path], words: Mapping[str, str]) -> list[Prediction | Refusal]:
         """One answer a clip, whichever of them have one name."""
@@ -132,7 +134,8 @@ class Predictor:
                 before = found[place]
                 vectors, whole_frame = {**before.vectors, **one.vectors}, before.whole_frame or one.whole_frame
                 wordless = before.wordless or one.wordless
-                found[place] = Outcome(vectors, one.skipped, whole_frame, wordless=wordless)
+                remarks = tuple(dict.fromkeys((*before.remarks, *one.remarks)))
+                found[place] = Outcome(vectors, one.skipped, whole_frame, wordless=wordless, remarks=remarks)
         return self._decided(names, found)
 
     def _decided(self, names: Sequence[str], found: Sequence[Outcome]) -> list[Prediction | Refusal]:
@@ -246,4 +249,4 @@ def _beyond(valence: float, known: tuple[float, float] | None) -> Iterator[str]:
 
 def _warned(answer: Prediction, one: Outcome) -> Prediction:
     lacking = [warning for warning, holds in ((_WHOLE_FRAME, one.whole_frame), (_WORDLESS, one.wordless)) if holds]
-    return replace(answer, warnings=(*answer.warnings, *lacking))
+    return replace(answer, warnings=(*answer.warnings, *lacking, *one.remarks))

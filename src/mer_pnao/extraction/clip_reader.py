@@ -24,6 +24,7 @@ class DecodedClip:
     content: NDArray[Any] | OnDemand | str
     whole_frame: bool = False  # no face was found, and the crops are the whole frames
     face_share: float | None = None  # of the searched frames, those with a face; of images only
+    remarks: tuple[str, ...] = ()  # that only a part of the clip is used, as sentences without a full stop
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,11 @@ class ClipReader:
 
     def __call__(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         """Raises ClipError with the reason for a useless clip."""
+        remarks: list[str] = []
         if self._faces is None:
-            waveform = read_sound(path, self.plan.limits)
-            return DecodedClip(waveform if corruption is None else corruption.of_sound(waveform))
+            waveform = read_sound(path, self.plan.limits, remarks.append)
+            content = waveform if corruption is None else corruption.of_sound(waveform)
+            return DecodedClip(content, remarks=tuple(remarks))
         blur = None if corruption is None else corruption.of_frame
-        faces = self._faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second)
-        return DecodedClip(faces.crops, whole_frame=faces.share == 0, face_share=faces.share)
+        faces = self._faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second, remarks.append)
+        return DecodedClip(faces.crops, faces.share == 0, faces.share, tuple(remarks))

@@ -40,6 +40,7 @@ class Outcome:
     frames: int = 0  # of images only: those that were encoded
     face_share: float | None = None  # of images only: of the searched frames, those with a face
     wordless: bool = False  # of text only: there are no words, and the vectors are zeros
+    remarks: tuple[str, ...] = ()  # see `DecodedClip`
 
 
 def on_this_machine(encoder: ClipEncoder, threads: int = 0) -> Engine:
@@ -104,6 +105,7 @@ def shard_of(encoder: ClipEncoder, clips: Sequence[Clip], done: Sequence[Outcome
             remarks.append(Remark(clip.name, encoder.name, "whole_frame", NO_FACE))
         if one.wordless:
             remarks.append(Remark(clip.name, encoder.name, "all_zero", NO_WORDS))
+        remarks += [Remark(clip.name, encoder.name, "part_used", remark) for remark in one.remarks]
         if one.face_share is not None:
             shares.append((clip.name, str(one.frames), f"{one.face_share:.4f}"))
     return Shard(tuple(name for name, _ in usable), blocks, tuple(remarks), tuple(shares))
@@ -132,6 +134,7 @@ def _batch(encoder: ClipEncoder, turn: AbstractContextManager[Any], clips: Seque
             frames=len(content.content),
             face_share=content.face_share,
             wordless=isinstance(content.content, str) and not content.content,
+            remarks=content.remarks,
         )
         if isinstance(content, DecodedClip)
         else content

@@ -10,7 +10,7 @@ from mer_pnao.corpus.manifest import read_csv
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import write_text
 
-Action = Literal["skipped", "whole_frame", "all_zero"]
+Action = Literal["skipped", "whole_frame", "all_zero", "part_used"]
 
 
 class Remark(NamedTuple):

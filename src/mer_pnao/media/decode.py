@@ -1,12 +1,15 @@
 """Sound and pictures out of a clip, within limits and with a reason for each refusal."""
 
+import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any, TypeVar
 
 import av
 import cv2
@@ -14,7 +17,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -27,10 +30,17 @@ _MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more onl
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 # By how much a clip may end before its header says: containers round, and codecs pad.
 _MISSING_SHARE, _MISSING_SECONDS = 0.05, 0.25
+_CANCELLED = 0.1  # of its loudest channel's level: a mixture below that has lost the speech
+_CODECS_NOISE = 0.01  # of a constant: what AAC makes of one moves by a tenth of that
+_ALMOST_SQUARE = 0.01  # pixels that are wider or higher by less stay as they are: resampling would only blur them
+_Track = TypeVar("_Track", bound=Stream)
 
 # What libraries raise over content that makes no sense to them, beside FFmpeg's own errors: sizes that contradict
 # each other, formats that no array holds, text in no encoding. A TypeError would be a mistake of this program.
 _FAULTS_OF_CONTENT = (ValueError, ArithmeticError, LookupError, RuntimeError, OSError, cv2.error)
+
+
+Say = Callable[[str], None]  # told that only a part of a clip is used, as a sentence without a full stop
 
 
 class ClipError(Exception):
@@ -57,6 +67,10 @@ class _Tracks:
     audio: AudioStream
     video: VideoStream
     seconds: float  # by the header
+    judged: tuple[Stream, ...]  # of which the last ends after so many seconds, unless the clip is truncated:
+    end: float  # from the container's start
+    of_sound: tuple[str, ...]  # what there is to say of the choice of a track
+    of_picture: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,8 +78,9 @@ class ClipHeader:
     """What a clip says of itself."""
 
     seconds: float  # 0 where it does not say
-    width: int
+    width: int  # as it is shown, before it is rotated
     height: int
+    remarks: tuple[str, ...]  # on tracks that are not used
 
 
 def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
@@ -75,28 +90,53 @@ def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
     large by its header.
     """
     with _opened(path, limits) as tracks:
-        return ClipHeader(tracks.seconds, tracks.video.width, tracks.video.height)
+        return ClipHeader(tracks.seconds, *_shown(tracks.video), (*tracks.of_sound, *tracks.of_picture))
 
 
-def read_sound(path: Path, limits: MediaLimits) -> NDArray[np.float32]:
+def read_sound(path: Path, limits: MediaLimits, say: Say = lambda _: None) -> NDArray[np.float32]:
     """The sound of a clip, mixed to mono at 16 kHz: (samples,) float32, full scale 1.
 
-    Raises ClipError as `check_clip` does, and for sound that is damaged, truncated, silent, too short or too long.
+    Of several tracks the one that a player takes, and of channels that cancel each other the loudest, is used.
+    Raises ClipError as `check_clip` does, and for sound that is damaged, truncated, silent (a constant is), too short
+    or too long.
     """
     _survey(path, limits)
     with _opened(path, limits) as tracks:
+        for remark in tracks.of_sound:
+            say(remark)
+        channels = tracks.audio.channels
         waveform = mono(tracks.container.decode(tracks.audio), limits.max_seconds)
     seconds = len(waveform) / SAMPLE_RATE
     if seconds > limits.max_seconds:
         raise ClipError(f"has more than {limits.max_seconds:g} s of sound")
     if seconds < limits.min_seconds:
         raise ClipError(f"has only {seconds:.3f} s of sound")
-    if np.abs(waveform).max() <= limits.silence:
+    # Decoded again, for that a mixture of full-scale sound is not even as loud as this is rare.
+    if channels > 1 and np.abs(waveform).max() < _CANCELLED:
+        with _opened(path, limits) as tracks:
+            apart = _resampled(tracks.container.decode(tracks.audio), limits.max_seconds)
+        loudest = apart[apart.std(axis=1).argmax()]
+        if waveform.std() < _CANCELLED * loudest.std():
+            say(f"its {channels} channels of sound cancel each other, so the loudest was used")
+            waveform = loudest
+    if _is_silent(waveform, limits.silence):
         raise ClipError("is silent")
     return waveform
 
 
-def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float = 0.0) -> frozenset[int]:
+def _is_silent(waveform: NDArray[np.float32], silence: float) -> bool:
+    """Whether nothing moves: a constant is not sound, but codecs and filters ramp up to it and down again."""
+    constant = float(np.median(waveform))
+    if abs(constant) <= silence:
+        return bool(np.abs(waveform).max() <= silence)
+    edge = min(len(waveform), SAMPLE_RATE) // 5
+    moves = np.abs(waveform[edge : len(waveform) - edge] - constant).max()
+    return bool(moves <= max(silence, _CODECS_NOISE * abs(constant)))
+
+
+def choose_frames(
+    path: Path, count: int, limits: MediaLimits, per_second: float = 0.0, say: Say = lambda _: None
+) -> frozenset[int]:
     """The numbers of frames evenly spread over a clip, found without decoding it.
 
     All of them when there are no more than `count`, or than `per_second` times the clip's length where that is less;
@@ -108,7 +148,7 @@ def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, not {count}")
-    line = _survey(path, limits)
+    line = _survey(path, limits, say)
     if per_second:
         count = min(count, max(1, round(per_second * line.seconds)))
     if len(line.begins) <= count:
@@ -120,7 +160,7 @@ def choose_frames(path: Path, count: int, limits: MediaLimits, per_second: float
 
 
 def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> Iterator[NDArray[np.uint8]]:
-    """The frames of these numbers, in order, each (H, W, 3) uint8 RGB and upright.
+    """The frames of these numbers, in order, each (H, W, 3) uint8 RGB as a player shows it: upright and in proportion.
 
     One is in memory at a time, shrunk to `limits.frame_side` when its short side is longer. Raises ClipError as
     `check_clip` does, and for pictures that are damaged, truncated, too long or too large.
@@ -131,7 +171,7 @@ def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> It
             if frame.width * frame.height > limits.max_pixels:
                 raise ClipError(f"has a frame of {frame.width}x{frame.height}, more than {limits.max_pixels} pixels")
             if number in numbers:
-                pixels = _upright_rgb(frame, limits, shape)
+                pixels = _upright_rgb(frame, tracks.video.sample_aspect_ratio, limits, shape)
                 shape = pixels.shape
                 yield pixels
         if shape is None:
@@ -167,19 +207,45 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
         raise ClipError("has no video track")
     if not container.streams.audio:
         raise ClipError("has no audio track")
-    video, audio = videos[0], container.streams.audio[0]
-    for track, kind in ((video, "video"), (audio, "audio")):
-        if track.codec_context is None:
-            raise ClipError(f"has its {kind} in a codec that cannot be decoded here")
-    of_tracks = (float((track.duration or 0) * (track.time_base or 0)) for track in (video, audio))
-    seconds = max((container.duration or 0) / av.time_base, *of_tracks)
+    video, of_picture = _chosen(videos, "video")
+    audio, of_sound = _chosen(container.streams.audio, "audio")
+    own, seconds = (audio, video), (container.duration or 0) / av.time_base
+    ends = [_end(track) - (container.start_time or 0) / av.time_base for track in own]
+    # The container's length may be another track's; in ASF it is given for each.
+    if len(container.streams) > len(own) and min(ends) > 0 and container.format.name != "asf":
+        judged: tuple[Stream, ...] = own
+        end = seconds = max(ends)
+    else:
+        judged, end = tuple(container.streams), seconds
+        seconds = max(seconds, *(float((track.duration or 0) * (track.time_base or 0)) for track in own))
     if seconds > limits.max_seconds:
         raise ClipError(f"lasts {seconds:.1f} s, more than {limits.max_seconds:g} s")
-    if video.width * video.height > limits.max_pixels:
-        raise ClipError(f"is {video.width}x{video.height}, more than {limits.max_pixels} pixels")
+    width, height = _shown(video)
+    if width * height > limits.max_pixels:
+        raise ClipError(f"is {width}x{height}, more than {limits.max_pixels} pixels")
     # Clips are decoded side by side, and threads of each one's own would only take turns.
     video.codec_context.thread_count = 1
-    return _Tracks(container, audio, video, seconds)
+    return _Tracks(container, audio, video, seconds, judged, end, of_sound, of_picture)
+
+
+def _chosen(tracks: Sequence[_Track], kind: str) -> tuple[_Track, tuple[str, ...]]:
+    """The track that a player takes, the default or else the first, of those that can be decoded; and what to say."""
+    usable = [track for track in tracks if track.codec_context is not None]
+    if not usable:
+        raise ClipError(f"has its {kind} in a codec that cannot be decoded here")
+    chosen = next((track for track in usable if track.disposition & Disposition.default), usable[0])
+    several = f"it has {len(tracks)} {kind} tracks, of which number {tracks.index(chosen) + 1} was used"
+    return chosen, (several,) if len(tracks) > 1 else ()
+
+
+def _end(track: Stream) -> float:
+    """When a track ends by its header, in seconds; 0 where it does not say."""
+    if track.duration and track.time_base:
+        return float(((track.start_time or 0) + track.duration) * track.time_base)
+    with suppress(ValueError):  # Matroska's tag, as in 00:00:03.040000000
+        hours, minutes, seconds = track.metadata.get("DURATION", "").split(":")
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    return 0.0
 
 
 @dataclass(frozen=True)
@@ -191,7 +257,7 @@ class _Timeline:
     seconds: float  # from the first beginning to the end
 
 
-def _survey(path: Path, limits: MediaLimits) -> _Timeline:
+def _survey(path: Path, limits: MediaLimits, say: Say = lambda _: None) -> _Timeline:
     """The times of a clip's frames, from a pass over its packets without decoding them.
 
     Headers may not tell how many there are (Matroska) or count frames that an edit list hides (MP4). The same pass
@@ -203,7 +269,9 @@ def _survey(path: Path, limits: MediaLimits) -> _Timeline:
     with _opened(path, limits) as tracks:
         start = (tracks.container.start_time or 0) / av.time_base
         unit = tracks.video.time_base
-        for packet in tracks.container.demux(tracks.audio, tracks.video):
+        for remark in tracks.of_picture:
+            say(remark)
+        for packet in tracks.container.demux(*tracks.judged):
             if not packet.size or packet.is_discard:
                 continue
             if packet.stream is tracks.video:
@@ -213,7 +281,7 @@ def _survey(path: Path, limits: MediaLimits) -> _Timeline:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - start)
             if len(begins) > _MAX_FRAME_RATE * limits.max_seconds:
                 raise ClipError(f"has more frames than {limits.max_seconds:g} s can hold")
-        seconds = (tracks.container.duration or 0) / av.time_base
+        seconds = tracks.end
     if end < seconds - max(_MISSING_SECONDS, _MISSING_SHARE * seconds):
         raise ClipError(f"is truncated: {end:.2f} of {seconds:.2f} s")
     known = sorted(time for time in begins if time is not None)
@@ -227,23 +295,44 @@ def _survey(path: Path, limits: MediaLimits) -> _Timeline:
 def mono(frames: Iterable[AudioFrame], most_seconds: float) -> NDArray[np.float32]:
     """Decoded sound as mono at 16 kHz, (samples,), up to the frame that goes beyond so many seconds.
 
-    Raises ClipError when its form changes midway.
+    Raises ClipError when its form changes midway, or samples are no numbers.
     """
+    waveform: NDArray[np.float32] = _resampled(frames, most_seconds, "mono")[0]
+    return waveform
+
+
+def _resampled(frames: Iterable[AudioFrame], most_seconds: float, layout: str | None = None) -> NDArray[np.float32]:
+    """As `mono`, but of the layout's channels, or without one of all that there are: (channels, samples)."""
     # 16 bits, as in the wave files that the challenge's features were made from; asked for floats, the
     # library would also add channels up without dividing by their weights.
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-    chunks, samples = [np.zeros(0, np.float32)], 0
+    resampler = av.AudioResampler(format="s16p", layout=layout, rate=SAMPLE_RATE)
+    chunks, samples = list[NDArray[Any]](), 0
     # None empties the resampler.
     for frame in chain(frames, [None]):
+        if frame is not None and frame.format.name[:3] in ("flt", "dbl") and not np.isfinite(frame.to_ndarray()).all():
+            raise ClipError("has samples of sound that are NaN or infinite")
         try:
             parts = resampler.resample(frame)
         except ValueError as error:
             raise ClipError("changes the form of its sound midway") from error
-        chunks += [part.to_ndarray()[0].astype(np.float32) / 32768 for part in parts]
+        chunks += [part.to_ndarray() for part in parts]
         samples += sum(part.samples for part in parts)
         if samples > most_seconds * SAMPLE_RATE:
             break
-    return np.concatenate(chunks)
+    whole = np.concatenate(chunks, axis=1) if chunks else np.zeros((1, 0))
+    return whole.astype(np.float32) / np.float32(32768)
+
+
+def _shown(picture: VideoStream) -> tuple[int, int]:
+    """Width and height of the pictures as a player shows them, before it rotates them."""
+    return _stretched(picture.width, picture.height, picture.sample_aspect_ratio)
+
+
+def _stretched(width: int, height: int, aspect: Fraction | None) -> tuple[int, int]:
+    """The size in square pixels of a picture whose pixels are `aspect` times as wide as high."""
+    if not aspect or abs(aspect - 1) < _ALMOST_SQUARE:
+        return width, height
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
 
 
 def shrunk(width: int, height: int, limits: MediaLimits) -> tuple[int, int]:
@@ -252,11 +341,27 @@ def shrunk(width: int, height: int, limits: MediaLimits) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def _upright_rgb(frame: VideoFrame, limits: MediaLimits, shape: tuple[int, ...] | None) -> NDArray[np.uint8]:
-    """(H, W, 3), rotated as a player would; of the first frame's shape when the size changes midway."""
-    turned = frame.rotation % 180 != 0
-    width, height = shrunk(frame.width, frame.height, limits)
+def _upright_rgb(
+    frame: VideoFrame, aspect: Fraction | None, limits: MediaLimits, shape: tuple[int, ...] | None
+) -> NDArray[np.uint8]:
+    """(H, W, 3), turned and mirrored as a player would; of the first frame's shape when the size changes midway."""
+    a, b, c, d = _matrix(frame)
+    turned = abs(b) > abs(a)
+    width, height = shrunk(*_stretched(frame.width, frame.height, aspect), limits)
     if shape is not None:
         height, width = (shape[1], shape[0]) if turned else (shape[0], shape[1])
     pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90)))
+    if turned:
+        pixels, a, d = pixels.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
+    """a, b, c, d: a player shows what is at x, y in the direction of ax + cy to the right and bx + dy downwards."""
+    try:
+        data = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]
+        a, b, _, c, d, *_ = np.frombuffer(data, np.int32).tolist()
+    except (KeyError, ValueError):  # none, or beside it something that PyAV has no name for; this it tells all the same
+        angle = math.radians(frame.rotation)
+        return math.cos(angle), -math.sin(angle), math.sin(angle), math.cos(angle)
+    return a, b, c, d

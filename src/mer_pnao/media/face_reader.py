@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import check_clip, choose_frames, count_frames, read_frames, reasons, shrunk
+from mer_pnao.media.decode import Say, check_clip, choose_frames, count_frames, read_frames, reasons, shrunk
 from mer_pnao.media.face_crops import crops_one_by_one, read_crops
 from mer_pnao.media.faces import HAAR, Detectors, FacePath, cut_along, follow_face
 from mer_pnao.media.yunet import yunet
@@ -50,14 +50,20 @@ class FaceReader:
     most_crops: int = 2**25  # bytes of a clip's crops; one with more has them cut on demand
 
     def __call__(
-        self, path: Path, count: int, size: int, alter: Alteration | None = None, per_second: float = 0.0
+        self,
+        path: Path,
+        count: int,
+        size: int,
+        alter: Alteration | None = None,
+        per_second: float = 0.0,
+        say: Say = lambda _: None,
     ) -> ClipFaces:
         """Crops of a clip's face, `size` pixels wide and high, of the frames that `choose_frames` chooses.
 
         Ready crops are taken as they are, without a detector, a margin or `alter`; their share is their number among
         the clip's frames. A clip without any is seen whole. Raises ClipError for a clip or crops that cannot be used.
         """
-        numbers = choose_frames(path, count, self.limits, per_second)
+        numbers = choose_frames(path, count, self.limits, per_second, say)
 
         def decoded() -> Iterator[NDArray[np.uint8]]:
             for frame in read_frames(path, numbers, self.limits):

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.extraction.clip_reader import ClipReader, DecodingPlan
+from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPlan
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.decode import ClipError, reasons
@@ -51,19 +51,24 @@ def main() -> None:
 
 
 def _answer(request: Mapping[str, Any], out: BinaryIO) -> None:
-    contents: dict[str, tuple[NDArray[Any], bool]] = {}
+    contents: dict[str, tuple[NDArray[Any], DecodedClip]] = {}
     try:
         for name, plan in request["plans"].items():
             clip = _reader(json.dumps(plan), request["root"])(Path(request["path"]))
             with reasons():  # crops that are cut on demand are all cut now
                 held = clip.content if isinstance(clip.content, np.ndarray) else np.stack(list(clip.content))
-            contents[name] = np.ascontiguousarray(held), clip.whole_frame
+            contents[name] = np.ascontiguousarray(held), clip
     except (ClipError, InputError) as error:
         out.write(_line({"reason": str(error), "refused": isinstance(error, ClipError)}))
         return
     head = {
-        name: {"dtype": str(content.dtype), "shape": content.shape, "whole_frame": whole_frame}
-        for name, (content, whole_frame) in contents.items()
+        name: {
+            "dtype": str(content.dtype),
+            "shape": content.shape,
+            "whole_frame": clip.whole_frame,
+            "remarks": clip.remarks,
+        }
+        for name, (content, clip) in contents.items()
     }
     out.write(_line({"contents": head}))
     for content, _ in contents.values():

@@ -97,7 +97,8 @@ async def _ask(
         dtype, shape = _form(plan, head)
         data = await process.stdout.readexactly(math.prod(shape) * dtype.itemsize)
         array = np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as PyTorch wants it
-        contents[name] = DecodedClip(array, bool(head["whole_frame"]))
+        remarks = tuple(str(remark) for remark in head["remarks"])
+        contents[name] = DecodedClip(array, bool(head["whole_frame"]), remarks=remarks)
     return contents
 
 

@@ -7,10 +7,13 @@ from importlib.resources import files
 
 from fastapi.responses import HTMLResponse
 
+from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS
+
 
 def the_page() -> HTMLResponse:
     """With a Content-Security-Policy that allows the page's own script and style and nothing else."""
     page = files("mer_pnao.serving").joinpath("page.html").read_text(encoding="utf-8")
+    page = page.replace("EXTENSIONS", ",".join(EXTENSIONS))
 
     def allowed(tag: str) -> str:
         inner = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)

@@ -10,13 +10,18 @@ from mer_pnao.corpus.manifest import CorpusError, alike, read_labels
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
 
-EXTENSIONS = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".flv")
+# Of the containers that `media/decode.py` opens, in lower case; other lists are made of this one.
+EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".flv"),
+    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".asf", ".ogv"),
+)
 
 
 def clips_in(folder: Path) -> dict[str, Path]:
     """The clips below a folder by name, in the order of their names; names in Unicode's composed form (NFC).
 
     Hidden files and folders are left alone: among them are the companions that macOS gives each file on other disks.
+    Links are followed, but each folder is gone through once, by its own place rather than by a link, and none above.
     Raises InputError when the folder does not exist, holds no clip, or holds one name twice.
     """
     if not folder.is_dir():
@@ -85,9 +90,22 @@ def _hint(name: str, source: Path) -> str:
 
 
 def _clips(folder: Path) -> list[str]:
-    found = []
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".") and name != "__MACOSX"]
-        named = (name for name in files if not name.startswith(".") and name.lower().endswith(EXTENSIONS))
-        found += [os.path.join(here, name) for name in named]  # noqa: PTH118
+    found, waiting = list[str](), [str(folder)]
+    seen = {_identity(above) for above in folder.resolve().parents}
+    for start in waiting:  # grows by the folders that are linked
+        for here, folders, files in os.walk(start):
+            if (identity := _identity(here)) in seen:
+                folders.clear()
+                continue
+            seen.add(identity)
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+            waiting += [place for name in folders if os.path.islink(place := os.path.join(here, name))]  # noqa: PTH114, PTH118
+            named = (name for name in files if not name.startswith(".") and name.lower().endswith(EXTENSIONS))
+            found += [os.path.join(here, name) for name in named]  # noqa: PTH118
     return found
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    """What a folder has whichever way one comes to it."""
+    status = os.stat(folder)  # noqa: PTH116
+    return status.st_dev, status.st_ino
