@@ -1,4 +1,5 @@
 import io
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -7,7 +8,15 @@ import numpy as np
 import pytest
 
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import ClipError, check_clip, choose_frames, read_frames, read_sound
+from mer_pnao.media.decode import (
+    ClipError,
+    _matrix,
+    check_clip,
+    choose_frames,
+    mono,
+    read_frames,
+    read_sound,
+)
 
 LIMITS = MediaLimits()
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
@@ -241,6 +250,150 @@ def test_decoding_stops_at_the_limit_when_the_header_does_not_tell_the_length(ma
     with pytest.raises(ClipError, match="more than 2 s of sound"):
         read_sound(path, MediaLimits(max_seconds=2))
     assert len(read_sound(path, LIMITS)) > 3 * 16_000
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mov", "clip.mkv", "clip.ts", "clip.avi", "clip.wmv"])
+def test_a_longer_track_that_is_not_read_is_no_sign_of_truncation(make_clip, tone, numbered, name):
+    path = make_clip(name, numbered(), tone(), more=[tone(9.0)])
+    limits = LIMITS if name == "clip.wmv" else MediaLimits(max_seconds=2)  # ASF tells no track's own length
+    assert len(read_sound(path, limits)) == pytest.approx(16_000, abs=3000)
+    assert len(decode_frames(path, 4, limits)) == 4
+    assert check_clip(path, LIMITS).seconds == pytest.approx(9 if name == "clip.wmv" else 1, abs=0.3)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_a_subtitle_may_stay_on_when_the_clip_is_over(make_clip, tone, numbered, name):
+    path = make_clip(name, numbered(), tone(), subtitle=(0.5, 30.0))
+    assert len(read_sound(path, MediaLimits(max_seconds=2))) == pytest.approx(16_000, abs=3000)
+    assert len(decode_frames(path, 4, MediaLimits(max_seconds=2))) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("clip.mp4", {"movflags": "faststart"}), ("clip.mkv", {"reserve_index_space": "2000"})],
+)
+@pytest.mark.parametrize("extra", [{"subtitle": (0.0, 2.0)}, {"more": True}])
+def test_a_clip_of_more_tracks_is_truncated_where_those_that_are_read_are(make_clip, tone, name, options, extra):
+    noise = np.random.default_rng(0).integers(0, 256, (50, 64, 64, 3), dtype=np.uint8)
+    extra = {"more": [tone(2.5)]} if "more" in extra else extra
+    path = make_clip(name, noise, tone(2.0), options=options, **extra)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    for decode in (read_sound, lambda path, limits: decode_frames(path, 4, limits)):
+        with pytest.raises(ClipError, match=r"is truncated: [01]\.\d\d of 2\.[01]\d s"):
+            decode(path, LIMITS)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+@pytest.mark.parametrize(("default", "number", "pitch"), [(None, 1, 440), (0, 1, 440), (1, 2, 880)])
+def test_of_several_sounds_the_one_is_heard_that_a_player_takes(
+    make_clip, tone, numbered, name, default, number, pitch
+):
+    path = make_clip(name, numbered(50), tone(2.0), more=[tone(2.0, pitch=880)], default=default)
+    said: list[str] = []
+    heard = read_sound(path, LIMITS, said.append)[8000:24_000]
+    assert np.abs(np.fft.rfft(heard)).argmax() == pitch  # one second: bins of 1 Hz
+    assert said == [f"it has 2 audio tracks, of which number {number} was used"]
+    assert check_clip(path, LIMITS).remarks == tuple(said)
+
+
+def test_a_sound_that_cannot_be_decoded_leaves_its_place_to_the_next(make_clip, tone, numbered):
+    path = make_clip("clip.mkv", numbered(50), tone(2.0), more=[tone(2.0, pitch=880)], default=0)
+    path.write_bytes(path.read_bytes().replace(b"A_AAC", b"A_XXX", 1))
+    said: list[str] = []
+    heard = read_sound(path, LIMITS, said.append)[8000:24_000]
+    assert np.abs(np.fft.rfft(heard)).argmax() == 880
+    assert said == ["it has 2 audio tracks, of which number 2 was used"]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts", "clip.avi"])
+@pytest.mark.parametrize(
+    ("aspect", "shape"),
+    [((2, 1), (64, 192)), ((64, 45), (64, 137)), ((8, 9), (72, 96)), ((1, 1), (64, 96)), ((1001, 1000), (64, 96))],
+)
+def test_pixels_that_are_not_square_are_shown_in_proportion(make_clip, tone, name, aspect, shape):
+    image = np.zeros((5, 64, 96, 3), np.uint8)
+    image[:, 32:, 48:] = 200
+    path = make_clip(name, image, tone(0.2), aspect=Fraction(*aspect))
+    frame = decode_frames(path, 1, LIMITS)[0]
+    assert frame.shape == (*shape, 3)
+    header = check_clip(path, LIMITS)
+    assert (header.height, header.width) == shape
+    height, width = shape
+    assert frame[height // 2 + 3 :, width // 2 + 3 :].min() > 190
+    assert max(frame[: height // 2 - 3].max(), frame[:, : width // 2 - 3].max()) < 10
+
+
+def test_a_clip_is_as_large_as_it_is_shown(make_clip, tone, numbered):
+    path = make_clip(frames=numbered(5), sound=tone(0.2), aspect=Fraction(2, 1))
+    assert decode_frames(path, 1, MediaLimits(max_pixels=192 * 64)).shape == (1, 64, 192, 3)
+    with pytest.raises(ClipError, match="is 192x64, more than 12287 pixels"):
+        decode_frames(path, 1, MediaLimits(max_pixels=192 * 64 - 1))
+    turned = make_clip("turned.mp4", numbered(5), tone(0.2), aspect=Fraction(2, 1), rotation=90)
+    assert decode_frames(turned, 1, LIMITS).shape == (1, 192, 64, 3)
+
+
+@pytest.mark.parametrize("rotation", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrored", [(True, False), (False, True), (True, True)])
+def test_a_mirrored_picture_is_shown_as_a_player_shows_it(make_clip, tone, rotation, mirrored):
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32, :48] = 200  # one corner is bright
+    path = make_clip(frames=np.stack([image] * 5), sound=tone(0.2), rotation=rotation, mirrored=mirrored)
+    shown = np.rot90(image, rotation // 90)
+    shown = shown[:: -1 if mirrored[1] else 1, :: -1 if mirrored[0] else 1]
+    frame = decode_frames(path, 1, LIMITS)[0]
+    np.testing.assert_allclose(frame.astype(int), shown, atol=10)
+
+
+def test_what_the_library_has_no_name_for_beside_a_rotation_costs_no_clip(make_clip, tone, monkeypatch):
+    class Frame:
+        rotation = 90
+
+        @property
+        def side_data(self):
+            raise ValueError("33 is not a valid Type")
+
+    assert _matrix(Frame()) == pytest.approx((0, -1, 1, 0), abs=1e-9)
+
+
+@pytest.mark.parametrize("codec", ["pcm_f32le", "aac"])
+@pytest.mark.parametrize("other", [-1.0, -0.95])
+def test_of_channels_that_cancel_each_other_the_loudest_is_heard(make_clip, tone, numbered, codec, other):
+    wave = tone(2.0)
+    path = make_clip("clip.mkv", numbered(50), np.concatenate([other * wave, wave]), codec=codec)
+    said: list[str] = []
+    heard = read_sound(path, LIMITS, said.append)[8000:24_000]
+    assert heard.std() == pytest.approx(0.5 / np.sqrt(2), rel=0.06)
+    assert said == ["its 2 channels of sound cancel each other, so the loudest was used"]
+
+
+@pytest.mark.parametrize("gains", [(1.0, 0.0), (0.02, 0.02), (1.0, -0.5), (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)])
+def test_channels_that_differ_are_mixed_as_ever(make_clip, tone, numbered, gains):
+    sound = np.concatenate([gain * tone(2.0) for gain in gains])
+    path = make_clip("clip.mkv", numbered(50), sound, codec="pcm_f32le")
+    said: list[str] = []
+    heard = read_sound(path, LIMITS, said.append)
+    with av.open(str(path)) as container:
+        np.testing.assert_array_equal(heard, mono(container.decode(audio=0), 60.0))
+    assert said == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_sound_that_is_no_number_is_refused(make_clip, tone, numbered, value):
+    sound = tone(1.0, channels=2)
+    sound[1, 8000] = value
+    with pytest.raises(ClipError, match="has samples of sound that are NaN or infinite"):
+        read_sound(make_clip("clip.mkv", numbered(), sound, codec="pcm_f32le"), LIMITS)
+
+
+@pytest.mark.parametrize(("codec", "rate"), [("pcm_f32le", 16_000), ("pcm_f32le", 44_100), ("aac", 16_000)])
+@pytest.mark.parametrize("constant", [-0.9, 0.01, 0.3])
+def test_a_constant_is_silence_and_what_is_said_over_it_is_not(make_clip, tone, numbered, codec, rate, constant):
+    flat = np.full((1, 2 * rate), constant, np.float32)
+    with pytest.raises(ClipError, match="is silent"):
+        read_sound(make_clip("clip.mkv", numbered(50), flat, rate=rate, codec=codec), LIMITS)
+    said = flat + 0.05 * tone(2.0, rate)
+    heard = read_sound(make_clip("clip.mkv", numbered(50), said, rate=rate, codec=codec), LIMITS)
+    assert heard[8000:24_000].mean() == pytest.approx(constant, abs=1e-3)
 
 
 def test_silence_and_noise_under_it_are_refused(make_clip, tone, numbered):

@@ -73,7 +73,7 @@ def check_corpus(
         nothing = pd.DataFrame(columns=["name", "discrete", "valence", "speaker", "split", "seconds"])
         return CorpusReport(nothing, corpus.labels, {}, (), (*faults_of(error), *faults))
     labels = corpus.labels or tuple(sorted(set(table["discrete"]) - {""}))
-    unmentioned, unseen = tuple[str, ...](), 0
+    unmentioned, unseen, unused = tuple[str, ...](), 0, list[str]()
     with _collected(faults):
         table = with_noisy_twins(table, params.corruption)
     faults += _extraction_faults(table, params, root)
@@ -85,7 +85,7 @@ def check_corpus(
         seconds = [float("nan")] * len(table)
     else:
         drawn = table if sample is None else table.sample(min(sample, len(table)), random_state=params.seed)
-        found, skipped = _headers(drawn, place, params.media, progress)
+        found, skipped, unused = _headers(drawn, place, params.media, progress)
         seconds = pd.Series(found, drawn.index).reindex(table.index).tolist()
         unseen = len(table) - len(drawn)
         if len(skipped) > corpus.max_skipped * len(drawn):
@@ -94,7 +94,8 @@ def check_corpus(
         faults += find_leaks(drawn[~drawn["name"].isin(skipped)], place)
         if sample is None:
             unmentioned = _unmentioned({*table["path"], *misnamed}, corpus.kind, place)
-    left, remarks = table[~table["name"].isin(skipped)], list[str]()
+    left = table[~table["name"].isin(skipped)]
+    remarks = [f"{len(unused)} clip(s) hold tracks that will not be used, such as {unused[0]}"] if unused else []
     of_clips = _faults(left, labels, params)
     if not of_clips:
         with _collected(of_clips):
@@ -166,24 +167,27 @@ def _extraction_faults(table: pd.DataFrame, params: Params, root: Path) -> list[
 
 def _headers(
     table: pd.DataFrame, place: Path, limits: MediaLimits, progress: Callable[[int], None]
-) -> tuple[list[float], dict[str, str]]:
-    """The length of each clip (NaN: unreadable), and the reasons of those that will be skipped."""
+) -> tuple[list[float], dict[str, str], list[str]]:
+    """The length of each clip (NaN: unreadable), the reasons of those that will be skipped, remarks on others."""
 
-    def read(path: Path) -> tuple[float, str]:
+    def read(path: Path) -> tuple[float, str, tuple[str, ...]]:
         try:
-            seconds = check_clip(path, limits).seconds
+            header = check_clip(path, limits)
         except ClipError as error:
-            return float("nan"), str(error)
-        too_short = 0 < seconds < limits.min_seconds
-        return seconds, f"lasts {seconds:.3f} s, less than {limits.min_seconds:g} s" if too_short else ""
+            return float("nan"), str(error), ()
+        if 0 < (seconds := header.seconds) < limits.min_seconds:
+            return seconds, f"lasts {seconds:.3f} s, less than {limits.min_seconds:g} s", ()
+        return seconds, "", header.remarks
 
     found = []
     with ThreadPoolExecutor(_THREADS) as pool:
         for header in pool.map(read, (place / path for path in table["path"])):
             found.append(header)
             progress(1)
-    skipped = {name: reason for name, (_, reason) in zip(table["name"], found, strict=True) if reason}
-    return [seconds for seconds, _ in found], skipped
+    named = list(zip(table["name"], found, strict=True))
+    skipped = {name: reason for name, (_, reason, _) in named if reason}
+    remarks = [f"{name}: {remark}" for name, (_, _, said) in named for remark in said]
+    return [seconds for seconds, _, _ in found], skipped, remarks
 
 
 def _unmentioned(known: Collection[str], kind: str, place: Path) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 # By how much a clip may end before its header says: containers round, and codecs pad.
 _MISSING_SHARE, _MISSING_SECONDS = 0.05, 0.25
 _CANCELLED = 0.1  # of its loudest channel's level: a mixture below that has lost the speech
-_CODECS_NOISE = 0.01  # of a constant: what AAC makes of one moves by a tenth of that
+_CODECS_NOISE = 0.02  # of a constant: AAC, its 16 bits included, moves a faint one by .012
 _ALMOST_SQUARE = 0.01  # pixels that are wider or higher by less stay as they are: resampling would only blur them
 _Track = TypeVar("_Track", bound=Stream)
 
