@@ -36,6 +36,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -0.5 if item.path == waits else -slow[item.path])
 
 
+@pytest.fixture(scope="session")
+def with_two_sounds() -> Callable[[Path, Path], Path]:
+    """Writes a clip anew, its sound twice."""
+    import av
+
+    def copied(clip: Path, copy: Path) -> Path:
+        with av.open(str(clip)) as source, av.open(str(copy), "w") as target:
+            kept = [*source.streams, source.streams.audio[0]]
+            streams = [(stream, target.add_stream_from_template(stream)) for stream in kept]
+            for stream, written in streams:
+                source.seek(0)
+                for packet in source.demux(stream):
+                    if packet.dts is not None:
+                        packet.stream = written
+                        target.mux(packet)
+        return copy
+
+    return copied
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_settings() -> Iterator[None]:
     """Settings of whoever runs the tests do not count."""

@@ -59,6 +59,15 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @HERE
+def test_tracks_that_will_not_be_used_are_named(tmp_path: Path, corpus: Path, with_two_sounds: Callable) -> None:
+    for name in ("01-02-01-01-01-05", "01-04-01-01-01-16"):
+        with_two_sounds(MEDIA / f"clips/{name}.mp4", corpus / f"clips/{name}.mp4")
+    text = printed(check_corpus(profile(labels=EMOTIONS, max_skipped=0.1), tmp_path))
+    assert "Note: 2 clip(s) hold tracks that will not be used, such as 01-0" in text
+    assert ": it has 2 audio tracks, of which number 1 was used." in text
+
+
+@HERE
 def test_a_good_corpus_with_some_odd_clips(tmp_path: Path, corpus: Path) -> None:
     done: list[int] = []
     report = check_corpus(profile(labels=EMOTIONS, max_skipped=0.1), tmp_path, done.append)

@@ -23,7 +23,7 @@ def vector_of(content: bytes) -> np.ndarray:
 
 @dataclass
 class StubEncoder:
-    """Takes any text file for a clip; `bad...` is damaged, `odd...` has no face, `nan...` has no vector."""
+    """Takes any text file for a clip; `bad...` is damaged, `odd...` has no face, `nan...` no vector, `two...` two of it."""
 
     name: str = "stub"
     batch: int = 2
@@ -50,7 +50,8 @@ class StubEncoder:
         content = path.read_bytes()
         if content.startswith(b"bad"):
             raise ClipError("is damaged")
-        return DecodedClip(np.frombuffer(content, np.uint8), whole_frame=content.startswith(b"odd"))
+        remarks = ("it has two",) if content.startswith(b"two") else ()
+        return DecodedClip(np.frombuffer(content, np.uint8), content.startswith(b"odd"), remarks=remarks)
 
     def encode(self, clips: Sequence[DecodedClip]) -> dict[str, np.ndarray]:
         if self.dies_after is not None:

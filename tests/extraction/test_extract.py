@@ -56,6 +56,11 @@ def test_clips_that_are_skipped_or_lack_a_face_are_listed_with_the_reason(tmp_pa
     assert json.loads((tmp_path / "out" / "identity.json").read_text()) == stub().identity
 
 
+def test_a_clip_of_which_a_part_was_used_is_listed_with_what_was_used(tmp_path, stub, write_clips):
+    extract(write_clips(["text", "two"]), stub(), tmp_path / "out", tmp_path / "work")
+    assert read_remarks(tmp_path / "out" / "skipped.csv") == (("clip1", "stub", "part_used", "it has two"),)
+
+
 def test_shards_of_other_libraries_or_another_device_are_not_taken(tmp_path, stub, write_clips, monkeypatch):
     clips = write_clips(TEXTS)
     folders = [set(shard_folders(clips, stub(), tmp_path))]

@@ -37,13 +37,15 @@ def with_pool(use, seconds=20.0, processes=1):
     return asyncio.run(run())
 
 
-def test_the_arrays_are_those_of_this_process(clip):
+def test_the_arrays_are_those_of_this_process(clip, with_two_sounds, tmp_path):
+    clip = with_two_sounds(clip, tmp_path / clip.name)
     found = with_pool(lambda pool: pool.decode(clip, PLANS))
+    assert [len(found[name].remarks) for name in PLANS] == [1, 0]
     for name, plan in PLANS.items():
         here = ClipReader(plan)(clip)
         np.testing.assert_array_equal(found[name].content, here.content)
         assert found[name].content.dtype == here.content.dtype
-        assert found[name].whole_frame == here.whole_frame
+        assert (found[name].whole_frame, found[name].remarks) == (here.whole_frame, here.remarks)
 
 
 def test_every_bad_clip_has_its_reason_and_the_process_goes_on(clip, damaged):

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from mer_pnao.commands.clips import clip_name, clips_of
 from mer_pnao.corpus.manifest import CorpusError
 from mer_pnao.corpus.readers.labelled_folder import clips_in, read_folder
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.serving.page import the_page
 
 LABELS = ("angry", "happy")
 
@@ -57,6 +59,37 @@ def test_one_name_twice_is_refused(tmp_path: Path) -> None:
 def test_hidden_companions_are_left_alone(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "._a.mp4", "__MACOSX/a.mp4", ".cache/a.mp4")
     assert list(clips_in(tmp_path)) == ["a"]
+
+
+@pytest.mark.parametrize("ending", [".MTS", ".m4v", ".ts", ".3gp", ".wmv", ".MP4", ".m2ts", ".mpg", ".ogv"])
+def test_a_clip_is_found_whatever_camera_wrote_it(tmp_path: Path, ending: str) -> None:
+    touch(tmp_path, f"clips/a{ending}")
+    assert list(clips_in(tmp_path)) == ["a"]
+    assert list(clips_of([str(tmp_path / "clips" / "*")])) == ["a"]
+    assert clip_name(f"a.b{ending}") == "a.b"
+    assert ending.lower() in str(the_page().body)
+
+
+def test_a_linked_folder_is_gone_through_once_and_by_its_own_place(tmp_path: Path) -> None:
+    root, other = tmp_path / "root", tmp_path / "other disk"
+    touch(root, "c/real/a.mp4", "e.mp4")
+    touch(other, "b.mp4", "deep/d.mp4")
+    touch(tmp_path, "not of it.mp4")
+    for link, target in {
+        "a link": root / "c" / "real",
+        "b": other,
+        "b again": other / "deep",
+        "c/up": root,
+        "c/real/above": tmp_path,
+        "gone": tmp_path / "gone",
+        "f.mp4": other / "b.mp4",
+    }.items():
+        (root / link).symlink_to(target)
+    (other / "back").symlink_to(root)
+    found = {name: path.relative_to(root).as_posix() for name, path in clips_in(root).items()}
+    assert found == {"a": "c/real/a.mp4", "b": "b/b.mp4", "d": "b/deep/d.mp4", "e": "e.mp4", "f": "f.mp4"}
+    (tmp_path / "link").symlink_to(root)
+    assert list(clips_in(tmp_path / "link")) == list(found)
 
 
 @pytest.mark.parametrize(("on_disk", "in_table"), [("NFD", "NFC"), ("NFC", "NFD")])
