@@ -68,6 +68,16 @@ def test_tracks_that_will_not_be_used_are_named(tmp_path: Path, corpus: Path, wi
 
 
 @HERE
+def test_a_folder_that_dvc_does_not_see_is_named(tmp_path: Path, corpus: Path) -> None:
+    elsewhere = (corpus / "clips").rename(tmp_path / "elsewhere")
+    (corpus / "clips").mkdir()
+    (corpus / "clips/more").symlink_to(elsewhere)
+    report = check_corpus(profile(labels=EMOTIONS, max_skipped=0.1), tmp_path)
+    assert len(report.clips) == 27
+    assert report.remarks[0].startswith("clips/more is a link; DVC does not look behind it, so that `dvc repro -f`")
+
+
+@HERE
 def test_a_good_corpus_with_some_odd_clips(tmp_path: Path, corpus: Path) -> None:
     done: list[int] = []
     report = check_corpus(profile(labels=EMOTIONS, max_skipped=0.1), tmp_path, done.append)

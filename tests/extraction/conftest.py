@@ -23,7 +23,7 @@ def vector_of(content: bytes) -> np.ndarray:
 
 @dataclass
 class StubEncoder:
-    """Takes any text file for a clip; `bad...` is damaged, `odd...` has no face, `nan...` no vector, `two...` two of it."""
+    """Takes any text file for a clip; `bad...` is damaged, `odd...` has no face, `nan...` no vector, `two...` two."""
 
     name: str = "stub"
     batch: int = 2

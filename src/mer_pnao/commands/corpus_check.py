@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -96,6 +96,8 @@ def check_corpus(
             unmentioned = _unmentioned({*table["path"], *misnamed}, corpus.kind, place)
     left = table[~table["name"].isin(skipped)]
     remarks = [f"{len(unused)} clip(s) hold tracks that will not be used, such as {unused[0]}"] if unused else []
+    behind = "DVC does not look behind it, so that `dvc repro -f` has to follow a change there"
+    remarks += [f"{folder} is a link; {behind}" for folder in _linked_folders(table, place)]
     of_clips = _faults(left, labels, params)
     if not of_clips:
         with _collected(of_clips):
@@ -188,6 +190,13 @@ def _headers(
     skipped = {name: reason for name, (_, reason, _) in named if reason}
     remarks = [f"{name}: {remark}" for name, (_, _, said) in named for remark in said]
     return [seconds for seconds, _, _ in found], skipped, remarks
+
+
+def _linked_folders(table: pd.DataFrame, place: Path) -> list[str]:
+    """The folders below the corpus's that hold clips of the table and are links."""
+    folders = {PurePosixPath(folder) for folder in {path.rpartition("/")[0] for path in table["path"]}}
+    within = {above for folder in folders for above in (folder, *folder.parents)} - {PurePosixPath()}
+    return sorted(str(folder) for folder in within if (place / folder).is_symlink())
 
 
 def _unmentioned(known: Collection[str], kind: str, place: Path) -> tuple[str, ...]:
