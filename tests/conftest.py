@@ -37,13 +37,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def with_two_sounds() -> Callable[[Path, Path], Path]:
-    """Writes a clip anew, its sound twice."""
+def with_a_track_twice() -> Callable[..., Path]:
+    """Writes a clip anew, with the same sound or picture in two tracks."""
     import av
 
-    def copied(clip: Path, copy: Path) -> Path:
+    def copied(clip: Path, copy: Path, kind: str = "audio") -> Path:
         with av.open(str(clip)) as source, av.open(str(copy), "w") as target:
-            kept = [*source.streams, source.streams.audio[0]]
+            kept = [*source.streams, source.streams.get({kind: 0})[0]]
             streams = [(stream, target.add_stream_from_template(stream)) for stream in kept]
             for stream, written in streams:
                 source.seek(0)

@@ -37,8 +37,8 @@ def with_pool(use, seconds=20.0, processes=1):
     return asyncio.run(run())
 
 
-def test_the_arrays_are_those_of_this_process(clip, with_two_sounds, tmp_path):
-    clip = with_two_sounds(clip, tmp_path / clip.name)
+def test_the_arrays_are_those_of_this_process(clip, with_a_track_twice, tmp_path):
+    clip = with_a_track_twice(clip, tmp_path / clip.name)
     found = with_pool(lambda pool: pool.decode(clip, PLANS))
     assert [len(found[name].remarks) for name in PLANS] == [1, 0]
     for name, plan in PLANS.items():

@@ -88,11 +88,12 @@ def test_a_clip_without_a_face_is_seen_whole_and_one_without_sound_refused(predi
     assert refused == Refusal("no_audio", "has no audio track")
 
 
-def test_of_two_sounds_the_one_that_was_used_is_named(demo_project, predictor, with_two_sounds, tmp_path):
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_of_two_tracks_the_one_that_was_used_is_named(demo_project, predictor, with_a_track_twice, tmp_path, kind):
     clip = clips_of(demo_project)[1]
-    both = with_two_sounds(clip, tmp_path / clip.name)
+    both = with_a_track_twice(clip, tmp_path / clip.name, kind)
     (alone,), (one_of_two,) = predictor.predict([clip]), predictor.predict([both])
-    used = "it has 2 audio tracks, of which number 1 was used"
+    used = f"it has 2 {kind} tracks, of which number 1 was used"
     assert one_of_two.warnings == (*alone.warnings, used)
     assert one_of_two.posteriors == pytest.approx(alone.posteriors, abs=1e-6)
     contents = {name: encoder.reader(both) for name, encoder in predictor.encoders.items()}

@@ -10,6 +10,7 @@ from mer_pnao.corpus.manifest import read_csv
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import write_text
 
+# "part_used": of several tracks one, or of channels that cancel each other the loudest
 Action = Literal["skipped", "whole_frame", "all_zero", "part_used"]
 
 
