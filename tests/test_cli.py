@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS
+
 ROOT = Path(__file__).parents[1]
 PROFILES = ", ".join(sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml")))
 Mer = Callable[..., tuple[int, str, str]]
@@ -44,7 +46,7 @@ def test_wrong_usage_exits_with_2(mer: Mer) -> None:
     ("arguments", "sentence"),
     [
         ("extract nowhere", "nowhere does not exist"),
-        ("extract empty", "empty holds no clip (.mp4, .avi, .mkv, .mov, .webm, .flv)"),
+        ("extract empty", f"empty holds no clip ({', '.join(EXTENSIONS)})"),
         ("extract one --encoder whale", "params.yaml has hubert, manet, resnet, not 'whale'"),
         ("extract one two", "two clips are called 'a': one/a.mp4 and two/a.avi"),
         ("extract one/a.mp4 two*/*", "two clips are called 'a': one/a.mp4 and two/a.avi"),

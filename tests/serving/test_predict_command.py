@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS
 from mer_pnao.features.sets import load_sets
 
 MODEL = "models/enf_pnao/round-00"
@@ -207,7 +208,7 @@ def test_without_a_champion_it_says_how_to_get_one(mer, registered, demo_project
         ([f"{LONG}.mp4"], f"{LONG}.mp4 cannot be looked for: File name too long"),
         ([f"{LONG}/a.mp4"], f"{LONG}/a.mp4 cannot be looked for: File name too long"),
         (["--features", LONG], f"{LONG} is not a folder of features"),
-        (["gone*"], "no clip (.mp4, .avi, .mkv, .mov, .webm, .flv) matches 'gone*'"),
+        (["gone*"], f"no clip ({', '.join(EXTENSIONS)}) matches 'gone*'"),
         (["models"], "models holds no clip"),
         (["--features", "gone"], "gone is not a folder of features"),
         (["--features", "models"], "models: no encoder has the feature set hubert-18"),
