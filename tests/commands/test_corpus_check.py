@@ -61,7 +61,10 @@ def corpus(tmp_path: Path) -> Path:
 @HERE
 def test_tracks_that_will_not_be_used_are_named(tmp_path: Path, corpus: Path, with_a_track_twice: Callable) -> None:
     for name in ("01-02-01-01-01-05", "01-04-01-01-01-16"):
-        with_a_track_twice(MEDIA / f"clips/{name}.mp4", corpus / f"clips/{name}.mp4")
+        (corpus / f"clips/{name}.mp4").unlink()
+        with_a_track_twice(MEDIA / f"clips/{name}.mp4", corpus / f"clips/{name}.mkv")
+    unknown = corpus / f"clips/{name}.mkv"
+    unknown.write_bytes(unknown.read_bytes().replace(b"A_AAC", b"A_XXX", 1))
     text = printed(check_corpus(profile(labels=EMOTIONS, max_skipped=0.1), tmp_path))
     assert "Note: 2 clip(s) hold tracks that will not be used, such as 01-0" in text
     assert ": it has 2 audio tracks, of which number 1 was used." in text

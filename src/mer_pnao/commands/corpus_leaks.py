@@ -13,7 +13,7 @@ import pandas as pd
 from av.codec.context import Flags2
 
 from mer_pnao.foundations.files import digest
-from mer_pnao.media.decode import ClipError, reasons
+from mer_pnao.media.decode import ClipError, chosen, reasons
 
 _THREADS = 8  # reading waits for the disk
 _OPENING = 16_000  # samples that tell almost all sounds apart
@@ -60,7 +60,7 @@ def _sound(path: Path, samples: int | None = None) -> bytes | None:
     pieces, count = list[np.ndarray](), 0
     try:
         with reasons(), av.open(path) as container:
-            stream = container.streams.audio[0]
+            stream, _ = chosen(container.streams.audio, "audio")
             stream.codec_context.flags2 |= Flags2.skip_manual
             for frame in container.decode(stream):
                 values = frame.to_ndarray()

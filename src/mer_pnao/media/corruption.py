@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import CorruptionConfig
-from mer_pnao.media.decode import ClipError, mono, reasons
+from mer_pnao.media.decode import ClipError, chosen, mono, reasons
 
 SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 _MOST_SECONDS = 600  # that are read of one noise file: the recordings of noise collections last minutes
@@ -101,7 +101,8 @@ def _read_noise(path: Path) -> NDArray[np.float32]:
     with reasons(), av.open(str(path), options={"protocol_whitelist": "file"}, metadata_errors="ignore") as container:
         if not container.streams.audio:
             raise ClipError("has no audio track")
-        noise = mono(container.decode(container.streams.audio[0]), _MOST_SECONDS)
+        track, _ = chosen(container.streams.audio, "audio")
+        noise = mono(container.decode(track), _MOST_SECONDS)
     if not len(noise):
         raise ClipError("has no sound")
     return noise

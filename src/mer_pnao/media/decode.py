@@ -207,8 +207,8 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
         raise ClipError("has no video track")
     if not container.streams.audio:
         raise ClipError("has no audio track")
-    video, of_picture = _chosen(videos, "video")
-    audio, of_sound = _chosen(container.streams.audio, "audio")
+    video, of_picture = chosen(videos, "video")
+    audio, of_sound = chosen(container.streams.audio, "audio")
     own, seconds = (audio, video), (container.duration or 0) / av.time_base
     ends = [_end(track) - (container.start_time or 0) / av.time_base for track in own]
     # The container's length may be another track's; in ASF it is given for each.
@@ -228,8 +228,11 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
     return _Tracks(container, audio, video, seconds, judged, end, of_sound, of_picture)
 
 
-def _chosen(tracks: Sequence[_Track], kind: str) -> tuple[_Track, tuple[str, ...]]:
-    """The track that a player takes, the default or else the first, of those that can be decoded; and what to say."""
+def chosen(tracks: Sequence[_Track], kind: str) -> tuple[_Track, tuple[str, ...]]:
+    """The track that a player takes, the default or else the first, of those that can be decoded; and what to say.
+
+    Raises ClipError where there is none; `kind` is what messages call it.
+    """
     usable = [track for track in tracks if track.codec_context is not None]
     if not usable:
         raise ClipError(f"has its {kind} in a codec that cannot be decoded here")
