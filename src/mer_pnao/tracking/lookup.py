@@ -21,7 +21,6 @@ from mer_pnao.tracking.connection import (
     tracking_root,
     tracking_uri,
 )
-from mer_pnao.tracking.database import is_database
 from mer_pnao.tracking.follow import follow_models
 from mer_pnao.tracking.known import CANDIDATE
 
@@ -104,7 +103,7 @@ def _files(client: MlflowClient, version: ModelVersion, project: Path) -> Path:
     model_id = version.source.removeprefix("models:/")
     location = client.get_logged_model(model_id).artifact_location
     packed: Path = root / location  # of the project's own, relative to the root
-    if not packed.is_dir() and is_database(uri):
+    if not packed.is_dir() and ":" not in location:  # another place has a scheme
         raise InputError(
             f"the files of version {version.version} are gone from {packed}: `mer track` makes them anew while models/ "
             "holds its training"
