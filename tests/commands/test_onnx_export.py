@@ -114,7 +114,7 @@ def test_a_file_that_decides_otherwise_is_not_left(tmp_path: Path, monkeypatch: 
 
 def test_what_is_missing_or_in_the_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="file cannot be made: "):
+    with pytest.raises(InputError, match="file cannot be written: "):
         export_onnx(make_model("entropy"), "version 3", tmp_path / "file")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"install mer-pnao\[onnx\]"):

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_clips_that_came_later_are_linked_by_mer_profile(project: Project, relea
     (release / "track_all_candidates.csv").unlink()
     choose_profile(root, None, root / "data/mer2025/corpus")  # by its own name
     assert len(linked(root)) == 30 + 2
-    assert {path.name for path in place.parent.iterdir()} == {"corpus"}
+    assert {path.name for path in place.parent.iterdir()} == {"corpus", ".corpus.release", ".corpus.lock"}
 
 
 def test_the_link_of_an_earlier_version_and_another_release_are_replaced(
@@ -154,6 +155,42 @@ def test_a_folder_of_files_is_refused_and_stays(project: Project, release: Path)
         choose_profile(root, "mer2025", release)
     assert mine.read_text() == "mine"
     assert not (root / "params.yaml").exists()
+
+
+def test_somebodys_own_folder_of_links_is_refused_and_stays(project: Project, release: Path) -> None:
+    root = project()
+    farm = root / "data/mer2025/corpus"
+    farm.mkdir(parents=True)
+    for name in ("video", "text", "track1_train_disdim.csv"):
+        (farm / name).symlink_to(release / name)
+    choose_profile(root, "mer2025", None)  # as it was
+    with pytest.raises(InputError, match="is a folder already"):
+        choose_profile(root, "mer2025", release)
+    assert {path.name for path in farm.iterdir()} == {"video", "text", "track1_train_disdim.csv"}
+
+
+def test_a_release_whose_tables_are_links_themselves(project: Project, release: Path) -> None:
+    root, listed = project(), release / "track1_train_disdim.csv"
+    (release / ".annex").mkdir()
+    listed.rename(release / ".annex/KEY.csv")
+    listed.symlink_to(".annex/KEY.csv")
+    for data in (release, None):
+        choose_profile(root, "mer2025", data)
+        assert len(linked(root)) == 35 + 3
+
+
+def test_a_kill_between_two_moves_is_mended_and_two_at_once_take_turns(project: Project, release: Path) -> None:
+    root = project()
+    choose_profile(root, "mer2025", release)
+    before, place = linked(root), root / "data/mer2025/corpus"
+    place.rename(place.with_name(".corpus.before"))
+    choose_profile(root, None, None)
+    assert linked(root) == before
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(3):
+            write(release / "track1_train_disdim.csv", table([f"sample_{i:03d}" for i in range(number, 30)]))
+            list(pool.map(lambda _: choose_profile(root, None, None), range(4)))
+            assert len(linked(root)) == 35 - number + 3
 
 
 def test_a_refused_release_is_told_of_and_leaves_the_links(project: Project, release: Path) -> None:

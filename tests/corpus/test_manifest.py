@@ -7,7 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mer_pnao.corpus.manifest import COLUMNS, CorpusError, labels_of, read_labels, read_manifest, write_manifest
+from mer_pnao.corpus.manifest import (
+    COLUMNS,
+    CorpusError,
+    alike,
+    labels_of,
+    read_csv,
+    read_labels,
+    read_manifest,
+    write_manifest,
+)
 from mer_pnao.corpus.readers.labelled_folder import read_folder
 from mer_pnao.corpus.readers.mertools import read_features_folder
 from mer_pnao.foundations.errors import InputError
@@ -207,3 +216,27 @@ def test_a_disk_that_fills_leaves_the_manifest_as_it_was(tmp_path: Path, monkeyp
         write_manifest(table, path)
     assert path.read_bytes() == before
     assert [each.name for each in path.parent.iterdir()] == ["manifest.csv"]
+
+
+def test_a_table_without_names_has_no_title(tmp_path: Path) -> None:
+    said = '"What, Name, rank?"'
+    table = read_csv(csv(tmp_path, f"Sr No.,Utterance,Emotion\n1,{said},joy\n2,name,joy\n"))
+    assert table["Utterance"].tolist() == ["What, Name, rank?", "name"]
+
+
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("name;emotion;valence (-5,5)\na;joy;1,5\n", ["name", "emotion", "valence (-5,5)"]),
+        ("name\tsaid; heard\na\tb\n", ["name", "said; heard"]),
+        ("name,a;b\nx,y\n", ["name", "a;b"]),
+    ],
+)
+def test_the_separator_is_what_makes_a_name_of_the_header(tmp_path: Path, text: str, columns: list[str]) -> None:
+    assert list(read_csv(csv(tmp_path, text))) == columns
+
+
+def test_a_hint_names_the_one_that_it_may_be() -> None:
+    assert alike(["0001", "b"])("1") == "; there is '0001': a spreadsheet takes leading zeros away"
+    assert alike(["a "])("a") == "; there is 'a ': spaces around a name count"
+    assert [alike(["1", "01"])("1"), alike(["000", "0"])("00"), alike(["b"])("a")] == ["", "", ""]

@@ -88,8 +88,10 @@ def _keep(root: Path, edited: bytes) -> Path:
 def _link_release(place: Path, data: Path | None, params: Params) -> None:
     from mer_pnao.commands.release_links import link_release, release_of  # with pandas: only if needed
 
-    named = data or place
-    if release := release_of(named) or (data and _folder(data).resolve()):
+    release = release_of(place)
+    if data is not None and (release is None or _folder(data).resolve() != place.resolve()):
+        release = _folder(data).resolve()
+    if release is not None:
         link_release(place, release, params)
 
 

@@ -216,7 +216,7 @@ def _not_hashed(place: Path) -> list[str]:
         for name in files:
             path = os.path.join(here, name)  # noqa: PTH118 - a hundred thousand paths take long
             if reason := _why_not_hashed(path, name):
-                faults.append(f"{path!r} {reason}: DVC, which hashes the whole folder, stops at it; move it away")
+                faults.append(f"{path!r} {reason}: DVC, which hashes the whole folder, stops at it; take it away")
     return faults
 
 
@@ -224,7 +224,7 @@ def _why_not_hashed(path: str, name: str) -> str:
     if path.encode(errors="ignore").decode() != path:
         return "has a name that is not in UTF-8"
     if not os.path.exists(path):  # noqa: PTH110
-        return "is a link to nothing"
+        return "is a link to nothing (`mer profile` renews a release's)"
     if not os.path.isfile(path) or not os.access(path, os.R_OK):  # noqa: PTH113
         return "is no file that can be read"
     return "is DVC's own" if name == ".dvcignore" else ""

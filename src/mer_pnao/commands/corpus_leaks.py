@@ -13,18 +13,19 @@ import pandas as pd
 from av.codec.context import Flags2
 
 from mer_pnao.foundations.files import digest
-from mer_pnao.media.decode import ClipError, chosen, reasons
+from mer_pnao.media.decode import OPENING, ClipError, chosen, reasons
 
 _THREADS = 8  # reading waits for the disk
 _OPENING = 16_000  # samples that tell almost all sounds apart
 
 
 def find_leaks(clips: pd.DataFrame, place: Path) -> list[str]:
-    """A sentence for each clip outside train whose file or sound is that of a clip of train; `clips` can be opened.
+    """A sentence for each labelled clip outside train whose file or sound is that of a clip of train.
 
-    Whole files are read where their sizes are equal, and whole sounds where their openings are.
+    All must be readable. Whole files are read where their sizes are equal, and whole sounds where their openings are.
     """
-    own = clips.drop_duplicates("path")  # a noisy twin is its clip's file
+    scored = clips[(clips["split"] == "train") | (clips["discrete"] != "")]
+    own = scored.drop_duplicates("path")  # a noisy twin is its clip's file
     split = dict(zip(own["path"], own["split"], strict=True))
 
     def shared(groups: Iterable[list[str]], key: Callable[[Path], Hashable | None]) -> list[list[str]]:
@@ -59,7 +60,7 @@ def _sound(path: Path, samples: int | None = None) -> bytes | None:
     """
     pieces, count = list[np.ndarray](), 0
     try:
-        with reasons(), av.open(path) as container:
+        with reasons(), av.open(str(path.absolute()), options=OPENING, metadata_errors="ignore") as container:
             stream, _ = chosen(container.streams.audio, "audio")
             stream.codec_context.flags2 |= Flags2.skip_manual
             for frame in container.decode(stream):

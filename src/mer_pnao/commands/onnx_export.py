@@ -70,17 +70,13 @@ def export_onnx(model: RoundModel, version: str, folder: Path) -> None:
     """Write `network.onnx`, with labels, widths and warnings as metadata, and a README that says how to run it.
 
     The opset is 17, and any number of clips goes in at a time. Raises InputError where ONNX is not installed, the
-    folder cannot be made, or ONNX Runtime's answers to random clips are not torch's.
+    folder cannot be written, or ONNX Runtime's answers to random clips are not torch's.
     """
     try:
         import onnx
         import onnxruntime
     except ImportError as error:
         raise InputError("an export needs ONNX Runtime: install mer-pnao[onnx]") from error
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made: {error.strerror}") from error
     widths, branches = model.blueprint.widths, list(model.blueprint.branches())
     facts = {
         "version": version,
@@ -93,14 +89,17 @@ def export_onnx(model: RoundModel, version: str, folder: Path) -> None:
         "warnings": caveats_of(model),
     }
     clips = _like_trained(model)
-    with replacing(folder / NETWORK) as path:
-        _write(model, path)
-        exported = onnx.load(path)
-        onnx.helper.set_model_props(exported, {name: json.dumps(fact) for name, fact in facts.items()})
-        onnx.save(exported, path)
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        _refuse_another_answer(model, clips, dict(zip(OUTPUTS, session.run(list(OUTPUTS), clips), strict=True)))
-    write_text(folder / README, _readme(model, version, branches))
+    try:
+        with replacing(folder / NETWORK) as path:
+            _write(model, path)
+            exported = onnx.load(path)
+            onnx.helper.set_model_props(exported, {name: json.dumps(fact) for name, fact in facts.items()})
+            onnx.save(exported, path)
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            _refuse_another_answer(model, clips, dict(zip(OUTPUTS, session.run(list(OUTPUTS), clips), strict=True)))
+        write_text(folder / README, _readme(model, version, branches))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}") from error
 
 
 def _write(model: RoundModel, path: Path) -> None:

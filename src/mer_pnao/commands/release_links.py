@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from mer_pnao.corpus.manifest import CorpusError
 from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.foundations.errors import InputError
@@ -18,10 +20,9 @@ _SHOWN = 20  # faults of a release
 
 
 def release_of(place: Path) -> Path | None:
-    """The release that a folder of links was made of; None for anything else."""
-    if place.is_symlink() or not place.is_dir():
-        return None
-    return next((table.readlink().parent for table in place.glob("*.csv") if table.is_symlink()), None)
+    """The release that `link_release` has made a folder of links of; None for anything else."""
+    made_of = _beside(place, "release")
+    return made_of.readlink() if made_of.is_symlink() and not place.is_symlink() else None
 
 
 def link_release(place: Path, release: Path, params: Params) -> None:
@@ -32,17 +33,28 @@ def link_release(place: Path, release: Path, params: Params) -> None:
     replaced as a whole. Raises InputError for a release that the corpus's reader refuses, and for a folder in the
     place that holds anything but links.
     """
-    if place.is_dir() and not place.is_symlink() and not all(path.is_symlink() for path in _files(place)):
+    ours = release_of(place) is not None and all(path.is_symlink() for path in _files(place))
+    if place.exists() and not (place.is_symlink() or ours):
         raise InputError(f"{place} is a folder already; move it away to link it to {release}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(_beside(place, "lock")):
+        _link(place, release, params)
+
+
+def _link(place: Path, release: Path, params: Params) -> None:
     try:
         clips = read_corpus(params.corpus, release, params.seed)
     except CorpusError as error:  # `mer check` cannot list them: it reads what is linked here
         more = [f"… and {count} more"] if (count := len(error.faults) - _SHOWN) > 0 else []
         raise InputError("\n".join([*error.faults[:_SHOWN], *more])) from error
     named = {*clips["path"], *_tables(release, params), *_media(release, params, set(clips["name"]))}
-    if release == release_of(place) and named == {path.relative_to(place).as_posix() for path in _files(place)}:
+    if (
+        place.is_dir()
+        and release == release_of(place)
+        and named == {path.relative_to(place).as_posix() for path in _files(place)}
+    ):
         return  # whoever reads there is not disturbed
-    partial, before = (place.with_name(f".{place.name}.{what}") for what in ("partial", "before"))
+    made_of, partial, before = (_beside(place, what) for what in ("release", "partial", "before"))
     for left in (partial, before):  # by a kill
         shutil.rmtree(left, ignore_errors=True)
     for path in sorted(named):
@@ -53,8 +65,14 @@ def link_release(place: Path, release: Path, params: Params) -> None:
         place.unlink()
     elif place.exists():
         place.rename(before)
+    made_of.unlink(missing_ok=True)
+    made_of.symlink_to(release)
     partial.rename(place)
     shutil.rmtree(before, ignore_errors=True)
+
+
+def _beside(place: Path, what: str) -> Path:
+    return place.with_name(f".{place.name}.{what}")
 
 
 def _tables(release: Path, params: Params) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _KNOWN = {"name", "discrete", "emotion", "valence", "speaker", "split"}  # colum
 _NO_VALENCE = -10.0  # what some exports of MER 2023 write for a clip without a valence
 _NAME = re.compile(r"[^/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _SPLIT = re.compile(r"[a-z][a-z0-9_]*")
+_SEPARATORS = (",", ";", "\t")
 _ABOVE = 5  # rows below the first among which a header is looked for that a title stands above
 _OUT_OF_FOLD = "trainval"  # what the predictions and the table call the out-of-fold part of train
 
@@ -39,14 +41,17 @@ def faults_of(error: InputError) -> tuple[str, ...]:
 
 def alike(names: Iterable[str]) -> Callable[[str], str]:
     """What hints at which of the names a missing one may be, but for spaces or leading zeros; "" at none of them."""
-    known = {name.strip().lstrip("0"): name for name in names}
+    known = defaultdict[str, list[str]](list)
+    for each in names:
+        known[each.strip().lstrip("0")].append(each)
 
     def hint(name: str) -> str:
-        other = known.get(name.strip().lstrip("0"), name)
-        lost = (
-            "spaces around a name count" if other.strip() == name.strip() else "a spreadsheet takes leading zeros away"
-        )
-        return "" if other == name else f"; there is {other!r}: {lost}"
+        others = known.get(name.strip().lstrip("0"), [])
+        if len(others) != 1 or others == [name]:
+            return ""
+        spaces = others[0].strip() == name.strip()
+        lost = "spaces around a name count" if spaces else "a spreadsheet takes leading zeros away"
+        return f"; there is {others[0]!r}: {lost}"
 
     return hint
 
@@ -72,8 +77,8 @@ def read_csv(path: Path) -> pd.DataFrame:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header_line = file.readline()
-            separator = "," if "," in header_line else next((sign for sign in ";\t" if sign in header_line), ",")
+            top = [file.readline() for _ in range(_ABOVE + 1)]
+            separator = next((sign for sign in _SEPARATORS if "name" in _cells(top[0], sign)), ",")
             file.seek(0)
             rows = list(csv.reader(file, strict=True, delimiter=separator))
     except FileNotFoundError as error:
@@ -87,11 +92,9 @@ def read_csv(path: Path) -> pd.DataFrame:
     if not rows or not any(rows[0]):
         raise InputError(f"{path} is not a readable CSV file: it has no header in its first row")
     header, *body = rows
-    if not _names(header):
-        below = next((number for number, row in enumerate(body[:_ABOVE], start=2) if _names(row)), None)
-        if below:
-            title = separator.join(header).strip(separator)
-            raise InputError(f"{path} has {title!r} above its header: delete what is above row {below}")
+    if below := _header_below(top):
+        title = top[0].strip().strip("".join(_SEPARATORS))
+        raise InputError(f"{path} has {title!r} above its header: delete what is above row {below}")
     for number, row in enumerate(body, start=2):
         if not any(row):
             raise InputError(f"{path}, row {number} is empty, but rows follow it")
@@ -106,9 +109,18 @@ def read_csv(path: Path) -> pd.DataFrame:
     return pd.DataFrame(columns, dtype=str)
 
 
-def _names(row: Sequence[str]) -> bool:
-    """Whether a row has the column of names, however its cells are separated."""
-    return "name" in (cell.strip().lower() for cell in re.split("[,;\t]", ",".join(row)))
+def _cells(line: str, separator: str) -> list[str]:
+    """The cells of a line that ends in it, in lower case."""
+    return [cell.strip().lower() for cell in next(csv.reader([line], delimiter=separator), [])]
+
+
+def _header_below(top: Sequence[str]) -> int | None:
+    """The row that is the header, of the first lines of a file that has a title above it; None where it has none."""
+    if any("name" in _cells(top[0], sign) for sign in _SEPARATORS):
+        return None
+    starts = (number for number, line in enumerate(top) for sign in _SEPARATORS if _cells(line, sign)[:1] == ["name"])
+    below = next(starts, None)
+    return None if below is None else below + 1
 
 
 def read_label_table(path: Path) -> pd.DataFrame:

@@ -74,6 +74,7 @@ def exported(network: ImageNetwork, size: int) -> ImageNetwork:
 
     Raises InputError where ONNX Runtime is not installed.
     """
+    _libraries()
     with TemporaryDirectory() as place, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the older exporter, which is the one that needs no further package, says so
         path = Path(place) / "network.onnx"
@@ -87,11 +88,7 @@ def exported(network: ImageNetwork, size: int) -> ImageNetwork:
 
 def _session(path: Path, output: str) -> tuple[Any, str]:
     """The runtime's session, and the name of the value that is taken."""
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise InputError("kind: onnx and runtime: onnx need ONNX Runtime: install mer-pnao[onnx]") from error
+    onnx, onnxruntime = _libraries()
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # of protobuf, which is not ours to import
@@ -115,6 +112,15 @@ def _session(path: Path, output: str) -> tuple[Any, str]:
     except Exception as error:  # the runtime's own errors have no other base
         raise InputError(f"{path} cannot be run by ONNX Runtime: {one_line(error)}") from error
     return session, taken
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise InputError("kind: onnx and runtime: onnx need ONNX Runtime: install mer-pnao[onnx]") from error
+    return onnx, onnxruntime
 
 
 def _refuse_foreign_parts(path: Path, model: Any) -> None:

@@ -28,6 +28,7 @@ SAMPLE_RATE = 16_000  # what HuBERT was trained on
 _MAX_FRAME_RATE = 240  # no camera's talking head has more; a file with more only burns time
 # Containers that hold their own data. Others (playlists, concatenations) name further files or addresses.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
+OPENING = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}  # of FFmpeg, for files from anywhere
 # By how much a clip may end before its header says: containers round, and codecs pad.
 _MISSING_SHARE, _MISSING_SECONDS = 0.05, 0.25
 _CANCELLED = 0.1  # of its loudest channel's level: a mixture below that has lost the speech
@@ -111,8 +112,8 @@ def read_sound(path: Path, limits: MediaLimits, say: Say = lambda _: None) -> ND
         raise ClipError(f"has more than {limits.max_seconds:g} s of sound")
     if seconds < limits.min_seconds:
         raise ClipError(f"has only {seconds:.3f} s of sound")
-    # Decoded again, for that a mixture of full-scale sound is not even as loud as this is rare.
-    if channels > 1 and np.abs(waveform).max() < _CANCELLED:
+    # Decoded again, which costs little beside the pictures: the loudest channel may be so much louder.
+    if channels > 1 and waveform.std() < _CANCELLED:
         with _opened(path, limits) as tracks:
             apart = _resampled(tracks.container.decode(tracks.audio), limits.max_seconds)
         loudest = apart[apart.std(axis=1).argmax()]
@@ -190,9 +191,8 @@ def _opened(path: Path, limits: MediaLimits) -> Iterator[_Tracks]:
         try:
             if path.stat().st_size == 0:
                 raise ClipError("is empty")
-            options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
             # Absolute, for FFmpeg takes what stands before a colon for a protocol, as in `10:20.mp4`.
-            container = av.open(str(path.absolute()), options=options, metadata_errors="ignore")
+            container = av.open(str(path.absolute()), options=OPENING, metadata_errors="ignore")
         except OSError as error:  # the library's own errors for files are kinds of this one
             raise ClipError(f"cannot be opened ({error.strerror})") from error
         except av.error.FFmpegError as error:

@@ -31,7 +31,8 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry."""
-        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", "/predict"):
+        predict = scope.get("root_path", "") + "/predict"
+        if scope["type"] != "http" or (scope["method"], scope["path"]) != ("POST", predict):
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()

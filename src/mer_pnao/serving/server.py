@@ -31,14 +31,18 @@ def root_path(path: str) -> str:
 
 
 def under(app: ASGIApp, path: str) -> ASGIApp:
-    """The service under a root path, whether the proxy takes it off the front of a request's path or not."""
+    """The service under a root path, whether the proxy takes it off the front of a request's path or not.
+
+    As ASGI has it, `path` begins with `root_path` then: the router and the door take off the same, and only once.
+    """
 
     async def service(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            if scope["path"] == path != "":
+            asked = scope["path"]
+            if asked == path != "":
                 await RedirectResponse(f"{path}/")(scope, receive, send)  # the page's own addresses are relative
                 return
-            scope = {**scope, "root_path": path, "path": f"/{scope['path'].removeprefix(f'{path}/').lstrip('/')}"}
+            scope = {**scope, "root_path": path, "path": asked if asked.startswith(f"{path}/") else path + asked}
         await app(scope, receive, send)
 
     return service

@@ -9,6 +9,7 @@ process works from the root while it talks to MLflow.
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ def _find_or_create_experiment(client: MlflowClient, uri: str, location: Path | 
         if found.lifecycle_stage == "active":
             return found
         raise MlflowException(
-            f"the experiment {NAME!r} has been deleted; to take it back: MLFLOW_TRACKING_URI={uri} "
+            f"the experiment {NAME!r} has been deleted; to take it back: MLFLOW_TRACKING_URI={shlex.quote(uri)} "
             f"mlflow experiments restore --experiment-id {found.experiment_id}"
         )
     with passed_over(RESOURCE_ALREADY_EXISTS):  # on a server, somebody else may have been faster

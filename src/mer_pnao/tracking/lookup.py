@@ -11,6 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import work_folder
+from mer_pnao.outs.names import CONFIG
 from mer_pnao.tracking.connection import (
     DATABASE,
     FAILURES,
@@ -21,6 +22,7 @@ from mer_pnao.tracking.connection import (
     tracking_root,
     tracking_uri,
 )
+from mer_pnao.tracking.database import connected
 from mer_pnao.tracking.follow import follow_models
 from mer_pnao.tracking.known import CANDIDATE
 
@@ -76,7 +78,8 @@ def _client(project: Path) -> MlflowClient:
     uri = tracking_uri(root)
     if uri == own_uri(root) and not (root / DATABASE).is_file():
         raise InputError(f"{root / DATABASE} is not there: run `make run` or `mer track` first; {_OTHERS}")
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with connected(uri):  # which refuses one that this MLflow does not know
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def _version(client: MlflowClient, reference: str) -> ModelVersion:
@@ -103,7 +106,7 @@ def _files(client: MlflowClient, version: ModelVersion, project: Path) -> Path:
     model_id = version.source.removeprefix("models:/")
     location = client.get_logged_model(model_id).artifact_location
     packed: Path = root / location  # of the project's own, relative to the root
-    if not packed.is_dir() and ":" not in location:  # another place has a scheme
+    if not (packed / "artifacts" / CONFIG).is_file() and ":" not in location:  # another place has a scheme
         raise InputError(
             f"the files of version {version.version} are gone from {packed}: `mer track` makes them anew while models/ "
             "holds its training"

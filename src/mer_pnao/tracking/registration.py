@@ -34,7 +34,8 @@ def register_round(store: Store, run: Run, finished: Finished, lineage: Lineage)
     """
     if version := find_version(store, finished):
         model = version.source.removeprefix("models:/")
-        if not store.client.list_logged_model_artifacts(model):
+        there = {Path(each.path).name for each in store.client.list_logged_model_artifacts(model, "artifacts")}
+        if not there >= {file.name for file in _packed(finished.directory)}:
             _log_files(store, run.info.run_id, finished, model)
     else:
         version = _new_version(store, run, finished, lineage)
@@ -95,6 +96,11 @@ def log_packaged_model(store: Store, run: str, finished: Finished) -> str:
     return str(logged.model_id)
 
 
+def _packed(directory: Path) -> list[Path]:
+    """The files of a round that a version holds."""
+    return [directory / CONFIG, *sorted([*directory.glob(ENCODERS), *directory.glob("*.safetensors")])]
+
+
 def _log_files(store: Store, run: str, finished: Finished, model: str) -> None:
     with TemporaryDirectory() as folder:
         _save(Path(folder) / "model", finished.directory, Model("model", run, model_id=model))
@@ -104,8 +110,7 @@ def _log_files(store: Store, run: str, finished: Finished, model: str) -> None:
 def _save(path: Path, directory: Path, description: Model) -> None:
     """Write the MLflow model into a new folder."""
     model = read_round(directory)
-    files = {"config": directory / CONFIG}
-    files |= {file.stem: file for file in sorted([*directory.glob(ENCODERS), *directory.glob("*.safetensors")])}
+    files = {file.stem: file for file in _packed(directory)}
     example = {name: np.zeros((1, width), np.float32) for name, width in model.blueprint.widths.items()}
     with warnings.catch_warnings():  # MLflow trips over its own deprecations
         warnings.simplefilter("ignore")
