@@ -1,10 +1,7 @@
 """A project with hand-made outs below models/, in the formats of the training stages."""
 
 import csv
-import os
 import shutil
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -166,30 +163,6 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def project(empty: Path, tmp_path: Path) -> Path:
     """A project of the test's own, with an empty database."""
     return Path(shutil.copytree(empty, tmp_path / "project"))
-
-
-@pytest.fixture
-def initialise_at_once(capfd: pytest.CaptureFixture[str]) -> Callable[[list[Path]], None]:
-    """Initialise projects, each in a process of its own that has everything imported; all succeed and say nothing."""
-
-    from mer_pnao.tracking.connection import initialise
-
-    def start(root: Path) -> int:
-        child = os.fork()
-        if child:
-            return child
-        try:
-            initialise(root)
-            os._exit(0)
-        finally:
-            traceback.print_exc()
-            os._exit(1)
-
-    def at_once(roots: list[Path]) -> None:
-        ended = [os.waitpid(child, 0)[1] for child in [start(root) for root in roots]]
-        assert (ended, *capfd.readouterr()) == ([0] * len(roots), "", "")
-
-    return at_once
 
 
 @pytest.fixture(scope="session")

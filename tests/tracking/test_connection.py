@@ -5,7 +5,7 @@ import os
 import socket
 import sqlite3
 import subprocess
-from collections.abc import Callable
+import sys
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,11 +31,15 @@ def test_initialise_makes_what_is_promised_and_again_changes_nothing(empty: Path
 
 
 @pytest.mark.slow
-def test_three_processes_may_initialise_at_once(
-    tmp_path: Path, outs: SimpleNamespace, initialise_at_once: Callable[[list[Path]], None]
-) -> None:
+def test_three_processes_may_initialise_at_once(tmp_path: Path, outs: SimpleNamespace) -> None:
     root = outs.make_project(tmp_path / "fresh")
-    initialise_at_once([root] * 3)
+    code = "from pathlib import Path; from mer_pnao.tracking.connection import initialise; initialise(Path())"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    ends = [(process.communicate(), process.returncode) for process in processes]
+    assert ends == [((b"", b""), 0)] * 3
     experiments = MlflowClient(f"sqlite:///{root / DATABASE}").search_experiments()
     assert sorted(experiment.name for experiment in experiments) == ["Default", NAME]
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +27,7 @@ from mer_pnao.tracking.ui import serve_ui
 psycopg = pytest.importorskip("psycopg")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="the cluster is started the way of Unix")]
 PASSWORD = "s3cret:@/x"  # with every character that an address needs encoded
+FOUR = "import sys, pathlib; from mer_pnao.tracking.connection import initialise; initialise(pathlib.Path(sys.argv[1]))"
 
 
 def free_port() -> int:
@@ -120,15 +121,14 @@ def load_and_predict(root: Path, outs: SimpleNamespace, monkeypatch: pytest.Monk
 
 
 def test_four_machines_may_initialise_a_postgresql_at_once(
-    uri: str,
-    cluster: int,
-    database: str,
-    tmp_path: Path,
-    outs: SimpleNamespace,
-    initialise_at_once: Callable[[list[Path]], None],
+    uri: str, cluster: int, database: str, tmp_path: Path, outs: SimpleNamespace
 ) -> None:
     roots = [outs.make_project(tmp_path / f"machine-{number}") for number in range(4)]
-    initialise_at_once(roots)
+    processes = [
+        subprocess.Popen([sys.executable, "-c", FOUR, str(root)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for root in roots
+    ]
+    assert [(process.communicate(), process.returncode) for process in processes] == [((b"", b""), 0)] * 4
     with psycopg.connect(address_of(cluster, database)) as connection:
         experiments = connection.execute("SELECT name, artifact_location FROM experiments WHERE name <> 'Default'")
         assert experiments.fetchall() == [(NAME, "mlruns/artifacts")]
