@@ -225,7 +225,7 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> _Tracks:
         raise ClipError(f"is {width}x{height}, more than {limits.max_pixels} pixels")
     # Clips are decoded side by side, and threads of each one's own would only take turns.
     video.codec_context.thread_count = 1
-    return _Tracks(container, audio, video, seconds, judged, end, of_sound, of_picture)
+    return _Tracks(container, audio, video, seconds, judged, end, of_sound=of_sound, of_picture=of_picture)
 
 
 def chosen(tracks: Sequence[_Track], kind: str) -> tuple[_Track, tuple[str, ...]]:
