@@ -32,11 +32,11 @@ def choose_profile(root: Path, name: str | None, data: Path | None, ready: bool 
     corpus = root / params.corpus.root
     if data is not None and made:
         raise InputError(f"the profile {params.profile} makes its own clips and takes no data folder, got {data}")
-    if params.corpus.is_release:
-        _link_release(corpus, data, params)
-    elif data is not None:
+    linked = params.corpus.is_release and _link_release(corpus, data, params)
+    if data is not None and not linked:
         _link(corpus, data)
-    if not made and not corpus.is_dir():
+    # What is linked may be out of its place for a moment, while another process links it anew.
+    if not made and not linked and not corpus.is_dir():
         raise InputError(
             f"the profile {params.profile} reads {params.corpus.root}, which is not there: name the folder that holds "
             f"the corpus, as in `make run PROFILE={params.profile} DATA=<folder>`{_downloads(params, root, True)}"
@@ -85,7 +85,8 @@ def _keep(root: Path, edited: bytes) -> Path:
     return kept
 
 
-def _link_release(place: Path, data: Path | None, params: Params) -> None:
+def _link_release(place: Path, data: Path | None, params: Params) -> bool:
+    """Whether there was a release to be linked."""
     from mer_pnao.commands.release_links import link_release, release_of  # with pandas: only if needed
 
     release = release_of(place)
@@ -93,6 +94,7 @@ def _link_release(place: Path, data: Path | None, params: Params) -> None:
         release = _folder(data).resolve()
     if release is not None:
         link_release(place, release, params)
+    return release is not None
 
 
 def _folder(path: Path) -> Path:

@@ -33,15 +33,15 @@ def link_release(place: Path, release: Path, params: Params) -> None:
     replaced as a whole. Raises InputError for a release that the corpus's reader refuses, and for a folder in the
     place that holds anything but links.
     """
-    ours = release_of(place) is not None and all(path.is_symlink() for path in _files(place))
-    if place.exists() and not (place.is_symlink() or ours):
-        raise InputError(f"{place} is a folder already; move it away to link it to {release}")
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(_beside(place, "lock")):
         _link(place, release, params)
 
 
 def _link(place: Path, release: Path, params: Params) -> None:
+    ours = release_of(place) is not None and all(path.is_symlink() for path in _files(place))
+    if place.exists() and not (place.is_symlink() or ours):
+        raise InputError(f"{place} is a folder already; move it away to link it to {release}")
     try:
         clips = read_corpus(params.corpus, release, params.seed)
     except CorpusError as error:  # `mer check` cannot list them: it reads what is linked here
@@ -65,8 +65,9 @@ def _link(place: Path, release: Path, params: Params) -> None:
         place.unlink()
     elif place.exists():
         place.rename(before)
-    made_of.unlink(missing_ok=True)
-    made_of.symlink_to(release)
+    if not made_of.is_symlink() or made_of.readlink() != release:
+        made_of.unlink(missing_ok=True)
+        made_of.symlink_to(release)
     partial.rename(place)
     shutil.rmtree(before, ignore_errors=True)
 
