@@ -12,8 +12,8 @@ import torch
 
 from mer_pnao.extraction.clip_reader import DecodedClip
 from mer_pnao.extraction.shards import Clip
+from mer_pnao.media.container import ClipError
 from mer_pnao.media.corruption import ClipCorruption
-from mer_pnao.media.decode import ClipError
 
 
 def vector_of(content: bytes) -> np.ndarray:

@@ -21,7 +21,8 @@ from mer_pnao.extraction.shards import Clip
 from mer_pnao.features.remarks import Remark
 from mer_pnao.features.sets import load_sets
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import ClipError, read_sound
+from mer_pnao.media.container import ClipError
+from mer_pnao.media.decode import read_sound
 from mer_pnao.media.face_reader import FaceReader
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media" / "clips"
@@ -254,7 +255,8 @@ MEASURE = """
 import resource, sys
 from pathlib import Path
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import ClipError, choose_frames, read_frames, read_sound
+from mer_pnao.media.container import ClipError
+from mer_pnao.media.decode import choose_frames, read_frames, read_sound
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for decode in (read_sound, lambda path, limits: list(read_frames(path, choose_frames(path, 8, limits), limits))):
     try:

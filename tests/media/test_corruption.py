@@ -7,8 +7,8 @@ import pytest
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import CorruptionConfig
+from mer_pnao.media.container import ClipError
 from mer_pnao.media.corruption import blurred, corruption_of, mix, noise_files
-from mer_pnao.media.decode import ClipError
 
 
 def write_wave(path: Path, samples: np.ndarray, rate: int = 16_000) -> Path:

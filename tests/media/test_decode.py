@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import (
-    ClipError,
-    _matrix,
-    check_clip,
-    choose_frames,
-    mono,
-    read_frames,
-    read_sound,
-)
+from mer_pnao.media.container import ClipError, check_clip
+from mer_pnao.media.decode import _matrix, choose_frames, mono, read_frames, read_sound
 
 LIMITS = MediaLimits()
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"

@@ -10,8 +10,8 @@ import pytest
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.container import ClipError
 from mer_pnao.media.corruption import blurred
-from mer_pnao.media.decode import ClipError
 from mer_pnao.media.face_reader import FaceReader, OnDemand, face_reader
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"

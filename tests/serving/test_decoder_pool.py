@@ -11,7 +11,7 @@ import pytest
 
 from mer_pnao.extraction.clip_reader import ClipReader, DecodingPlan
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import ClipError
+from mer_pnao.media.container import ClipError
 from mer_pnao.serving.decoder_pool import DecoderPool, _form
 from mer_pnao.serving.limits import ServiceLimits
 

@@ -22,8 +22,8 @@ from mer_pnao.extraction.transcripts import read_transcripts
 from mer_pnao.features.mertools import missing_vectors
 from mer_pnao.foundations.errors import InputError, as_input_error
 from mer_pnao.media.config import SPEECH, MediaLimits
+from mer_pnao.media.container import ClipError, check_clip
 from mer_pnao.media.corruption import noise_files
-from mer_pnao.media.decode import ClipError, check_clip
 from mer_pnao.media.face_reader import face_reader
 from mer_pnao.params.profile import Params
 from mer_pnao.training.folds import UNLEARNT, learns_valence, make_folds

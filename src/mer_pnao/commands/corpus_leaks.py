@@ -13,16 +13,16 @@ import pandas as pd
 from av.codec.context import Flags2
 
 from mer_pnao.foundations.files import digest
-from mer_pnao.media.decode import OPENING, ClipError, chosen, reasons
+from mer_pnao.media.container import OPENING, ClipError, chosen, reasons
 
 _THREADS = 8  # reading waits for the disk
-_OPENING = 16_000  # samples that tell almost all sounds apart
+_FIRST = 16_000  # samples that tell almost all sounds apart
 
 
 def find_leaks(clips: pd.DataFrame, place: Path) -> list[str]:
     """A sentence for each labelled clip outside train whose file or sound is that of a clip of train.
 
-    All must be readable. Whole files are read where their sizes are equal, and whole sounds where their openings are.
+    All must be readable. Whole files are read where their sizes are equal, and whole sounds where their beginnings are.
     """
     scored = clips[(clips["split"] == "train") | (clips["discrete"] != "")]
     own = scored.drop_duplicates("path")  # a noisy twin is its clip's file
@@ -42,7 +42,7 @@ def find_leaks(clips: pd.DataFrame, place: Path) -> list[str]:
 
     files = shared(shared([[*split]], lambda path: path.stat().st_size), digest)
     named = {path for part in files for path in part if split[path] != "train"}
-    sounds = shared(shared([[path for path in split if path not in named]], partial(_sound, samples=_OPENING)), _sound)
+    sounds = shared(shared([[path for path in split if path not in named]], partial(_sound, samples=_FIRST)), _sound)
     return [
         f"{path} of {split[path]} is the same {what} as {first} of train: its score would say nothing"
         for what, parts in (("file", files), ("sound", sounds))

@@ -20,7 +20,7 @@ from mer_pnao.extraction.shards import Clip, Shard
 from mer_pnao.features.remarks import Remark
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.parallel import usable_cores
-from mer_pnao.media.decode import ClipError
+from mer_pnao.media.container import ClipError
 
 Progress = Callable[[int], None]  # called with the number of clips finished since the last call
 Vectors = Mapping[str, NDArray[np.float32]]  # of a clip: set -> (D,)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import CorruptionConfig
-from mer_pnao.media.decode import ClipError, chosen, mono, reasons
+from mer_pnao.media.container import ClipError, chosen, reasons
+from mer_pnao.media.decode import mono
 
 SOUND_FILES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 _MOST_SECONDS = 600  # that are read of one noise file: the recordings of noise collections last minutes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mer_pnao.foundations.files import composed
-from mer_pnao.media.decode import ClipError, reasons
+from mer_pnao.media.container import ClipError, reasons
 from mer_pnao.media.faces import squared
 
 _IMAGES = (".bmp", ".png", ".jpg", ".jpeg")

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import Say, check_clip, choose_frames, count_frames, read_frames, reasons, shrunk
+from mer_pnao.media.container import Say, check_clip, reasons
+from mer_pnao.media.decode import choose_frames, count_frames, read_frames, shrunk
 from mer_pnao.media.face_crops import crops_one_by_one, read_crops
 from mer_pnao.media.faces import HAAR, Detectors, FacePath, cut_along, follow_face
 from mer_pnao.media.yunet import yunet

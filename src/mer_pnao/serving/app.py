@@ -22,7 +22,8 @@ from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS
 from mer_pnao.extraction.clip_reader import DecodedClip
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.ports import OWN_HOSTS
-from mer_pnao.media.decode import SAMPLE_RATE, ClipError
+from mer_pnao.media.container import ClipError
+from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.predict import Prediction, Predictor, Refusal, caveats_of
 from mer_pnao.serving.admission import RECORD, Admission, too_large
 from mer_pnao.serving.current_model import CurrentModel

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPlan
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import ClipError, reasons
+from mer_pnao.media.container import ClipError, reasons
 
 _MEMORY = 4 * 2**30  # of address space: several 4K frames fit, a bomb does not
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
-from mer_pnao.media.decode import SAMPLE_RATE, ClipError
+from mer_pnao.media.container import ClipError
+from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.serving.decoder import request_of
 
 

@@ -14,7 +14,7 @@ from mer_pnao.corpus.readers.mer2023 import read_release
 from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import check_clip
+from mer_pnao.media.container import check_clip
 
 LABELS = ("neutral", "angry", "happy", "sad", "worried", "surprise")
 COUNTS = {  # of the published label files, in the order of LABELS

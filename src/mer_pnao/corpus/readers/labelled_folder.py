@@ -10,7 +10,7 @@ from mer_pnao.corpus.manifest import CorpusError, alike, read_labels
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
 
-# Of the containers that `media/decode.py` opens, in lower case; other lists are made of this one.
+# Of the containers that `media/container.py` opens, in lower case; other lists are made of this one.
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".flv"),
     *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".asf", ".ogv"),
