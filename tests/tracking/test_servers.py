@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +21,8 @@ import requests
 from mlflow import MlflowClient
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.tracking.connection import NAME, initialise
+from mer_pnao.tracking.connection import NAME, initialise, opened
+from mer_pnao.tracking.lookup import registered_version
 from mer_pnao.tracking.runs import track
 from mer_pnao.tracking.ui import serve_ui
 
@@ -147,6 +149,8 @@ def test_runs_and_versions_in_postgresql(
     assert len(before["model_versions"]) == 2
     track(project)
     assert rows_of(address_of(cluster, database)) == before
+    with ThreadPoolExecutor(1) as pool, opened(project):  # a service asks which version it is while others write
+        assert pool.submit(registered_version, project, "candidate").result(timeout=60) == "2"
     away = shutil.move(project, tmp_path / "elsewhere")  # artifacts lie in the checkout, wherever it is
     assert load_and_predict(away, outs, monkeypatch) == 3
     secrets = {PASSWORD, quote(PASSWORD, safe="")}

@@ -20,8 +20,8 @@ def is_database(uri: str) -> bool:
 
 
 @contextmanager
-def connected(uri: str) -> Iterator[Connection | None]:
-    """The database, locked against other initialisations where it can be; None for a server, which sees to its own.
+def connected(uri: str, lock: bool = True) -> Iterator[Connection | None]:
+    """The database, where asked for locked against other initialisations; None for a server, which sees to its own.
 
     Raises MlflowException for an address that is none, or whose driver is not installed, and for one that a newer
     MLflow has written.
@@ -41,7 +41,7 @@ def connected(uri: str) -> Iterator[Connection | None]:
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":  # readers no longer wait for writers, and a write costs half
             connection.execute(text("PRAGMA journal_mode = WAL"))
-        elif engine.dialect.name == "postgresql":  # until the connection ends
+        elif engine.dialect.name == "postgresql" and lock:  # until the connection ends
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
         _refuse_newer(connection)
         yield connection

@@ -78,7 +78,7 @@ def _client(project: Path) -> MlflowClient:
     uri = tracking_uri(root)
     if uri == own_uri(root) and not (root / DATABASE).is_file():
         raise InputError(f"{root / DATABASE} is not there: run `make run` or `mer track` first; {_OTHERS}")
-    with connected(uri):  # which refuses one that this MLflow does not know
+    with connected(uri, lock=False):  # which refuses one that this MLflow does not know
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
