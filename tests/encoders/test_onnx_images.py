@@ -231,7 +231,7 @@ def test_what_is_no_network_is_refused(tmp_path, content):
 def test_without_the_runtime_the_way_out_is_named(tmp_path, monkeypatch):
     path = written(network(), tmp_path)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"need ONNX Runtime: install mer-pnao\[onnx\]"):
+    with pytest.raises(InputError, match=r"needs ONNX Runtime: install mer-pnao\[onnx\]"):
         load_onnx_images(path, config(path))
 
 

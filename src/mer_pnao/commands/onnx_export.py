@@ -6,7 +6,6 @@ Legend of shapes: N clips, C emotions, M branches.
 """
 
 import json
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,13 +16,13 @@ from torch import Tensor, nn
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import replacing, write_text
+from mer_pnao.foundations.onnx_files import onnx_libraries, write_onnx
 from mer_pnao.network.emotion_network import ZScore
 from mer_pnao.outs.networks import RoundModel
 from mer_pnao.predict import caveats_of
 
 NETWORK, README = "network.onnx", "README.md"
 OUTPUTS = ("posterior", "valence", "weight")  # (N, C), (N,) and (N, M)
-_OPSET = 17
 _CLIPS, _APART = 64, 1e-4  # random clips that both runtimes answer, and how far they may be apart
 _USE = """# {title}
 
@@ -69,14 +68,10 @@ class Ensemble(nn.Module):
 def export_onnx(model: RoundModel, version: str, folder: Path) -> None:
     """Write `network.onnx`, with labels, widths and warnings as metadata, and a README that says how to run it.
 
-    The opset is 17, and any number of clips goes in at a time. Raises InputError where ONNX is not installed, the
+    Any number of clips goes in at a time. Raises InputError where ONNX is not installed, the
     folder cannot be written, or ONNX Runtime's answers to random clips are not torch's.
     """
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise InputError("an export needs ONNX Runtime: install mer-pnao[onnx]") from error
+    onnx, onnxruntime = onnx_libraries("mer export")
     widths, branches = model.blueprint.widths, list(model.blueprint.branches())
     facts = {
         "version": version,
@@ -91,7 +86,7 @@ def export_onnx(model: RoundModel, version: str, folder: Path) -> None:
     clips = _like_trained(model)
     try:
         with replacing(folder / NETWORK) as path:
-            _write(model, path)
+            write_onnx(Ensemble(model), {name: torch.from_numpy(each) for name, each in clips.items()}, OUTPUTS, path)
             exported = onnx.load(path)
             onnx.helper.set_model_props(exported, {name: json.dumps(fact) for name, fact in facts.items()})
             onnx.save(exported, path)
@@ -100,24 +95,6 @@ def export_onnx(model: RoundModel, version: str, folder: Path) -> None:
         write_text(folder / README, _readme(model, version, branches))
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}") from error
-
-
-def _write(model: RoundModel, path: Path) -> None:
-    widths = model.blueprint.widths
-    clips = {name: {0: "N"} for name in (*widths, *OUTPUTS)}
-    example = tuple(torch.zeros(2, width) for width in widths.values())
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the older exporter, which is the one that needs no further package, says so
-        torch.onnx.export(
-            Ensemble(model).eval(),
-            example,
-            path,
-            input_names=list(widths),
-            output_names=list(OUTPUTS),
-            dynamic_axes=clips,
-            opset_version=_OPSET,
-            dynamo=False,
-        )
 
 
 def _like_trained(model: RoundModel) -> dict[str, NDArray[np.float32]]:
@@ -141,12 +118,8 @@ def _refuse_another_answer(
 
 
 def _readme(model: RoundModel, version: str, branches: list[str]) -> str:
-    low, high = (model.trained_on and model.trained_on.valence) or (None, None)
-    valence = (
-        "No valence was learnt: leave it aside."
-        if low is None
-        else f"Valence was learnt from {low:+.2f} to {high:+.2f}."
-    )
+    learnt = model.trained_on.valence if model.trained_on else None
+    valence = "Valence was learnt from {:+.2f} to {:+.2f}.".format(*learnt) if learnt else "No valence was learnt."
     return _USE.format(
         title=f"mer-pnao {version}",
         network=NETWORK,

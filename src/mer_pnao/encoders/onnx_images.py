@@ -5,7 +5,6 @@ onnx, which looks through the file before, and ONNX Runtime are an optional extr
 Legend of shapes: B images, S the side of a prepared image, D the width of an embedding.
 """
 
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.encoders.images import ImageNetwork, resize
 from mer_pnao.encoders.model_folder import one_line
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.onnx_files import onnx_libraries, write_onnx
 
 _OPERATORS = ("", "ai.onnx", "ai.onnx.ml")  # the domains of ONNX's own
 
@@ -74,21 +74,17 @@ def exported(network: ImageNetwork, size: int) -> ImageNetwork:
 
     Raises InputError where ONNX Runtime is not installed.
     """
-    _libraries()
-    with TemporaryDirectory() as place, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the older exporter, which is the one that needs no further package, says so
+    onnx_libraries("runtime: onnx")  # the exporter would raise an error of its own
+    with TemporaryDirectory() as place:
         path = Path(place) / "network.onnx"
-        one = torch.zeros(1, 3, size, size)
-        torch.onnx.export(
-            _Embedding(network), (one,), path, input_names=["images"], dynamic_axes={"images": {0: "N"}}, dynamo=False
-        )
+        write_onnx(_Embedding(network), {"images": torch.zeros(1, 3, size, size)}, ["embedding"], path)
         loaded = load_onnx_images(path, EncoderConfig("onnx", str(path), size=size))
     return network._replace(module=loaded.module, embed=loaded.embed)
 
 
 def _session(path: Path, output: str) -> tuple[Any, str]:
     """The runtime's session, and the name of the value that is taken."""
-    onnx, onnxruntime = _libraries()
+    onnx, onnxruntime = onnx_libraries("kind: onnx")
     try:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # of protobuf, which is not ours to import
@@ -112,15 +108,6 @@ def _session(path: Path, output: str) -> tuple[Any, str]:
     except Exception as error:  # the runtime's own errors have no other base
         raise InputError(f"{path} cannot be run by ONNX Runtime: {one_line(error)}") from error
     return session, taken
-
-
-def _libraries() -> tuple[Any, Any]:
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError as error:
-        raise InputError("kind: onnx and runtime: onnx need ONNX Runtime: install mer-pnao[onnx]") from error
-    return onnx, onnxruntime
 
 
 def _refuse_foreign_parts(path: Path, model: Any) -> None:
