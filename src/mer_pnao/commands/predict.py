@@ -169,10 +169,8 @@ def serve(
 
     # What a person may have mistyped comes before what takes seconds.
     below = server.root_path(root_path)
-    hosts = [
-        server.in_url(host),
-        *map(server.host_name, allow_host or ()),
-    ]  # an address is nobody else's to point elsewhere
+    # The address itself is nobody else's to point elsewhere.
+    hosts = [server.in_url(host), *map(server.host_name, allow_host or ())]
     try:
         between("max_megabytes", max_megabytes, 0.01, 1e6)
         between("look_every", look_every, 0.1, 3600)

@@ -29,9 +29,9 @@ def link_release(place: Path, release: Path, params: Params) -> None:
     """Make `place` a folder of links into `release`, an absolute path.
 
     Linked are the clips that the release's lists name, its tables, and of what else `params` names below the corpus
-    root: transcripts, a detector, noise, and the face crops of these clips. A link or another folder of links is
-    replaced as a whole. Raises InputError for a release that the corpus's reader refuses, and for a folder in the
-    place that holds anything but links.
+    root: transcripts, a detector, noise, and the face crops of these clips. A link, or a folder that this has made, is
+    replaced as a whole. Raises InputError for a release that the corpus's reader refuses, and for any other folder in
+    the place.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(_beside(place, "lock")):

@@ -70,10 +70,11 @@ def speakers_of(table: pd.DataFrame) -> tuple[str, ...] | None:
 def read_csv(path: Path) -> pd.DataFrame:
     """Read a CSV file in UTF-8 as text: each cell a str, "" where empty; row i of the table is row i + 2 of the file.
 
-    Where a header without commas has semicolons or tabs, these separate the cells, and valences may have decimal
-    commas, as spreadsheets write them in many countries. Columns without a name are left out, and so are empty rows at
-    the end. Raises InputError naming the file for one that is absent, unreadable, without a header or with a column
-    twice, and naming the row for one that is empty or of another length than the header, or a title above the header.
+    Where semicolons or tabs, and no commas, make a cell `name` of the header, they separate the cells, and valences may
+    have decimal commas, as spreadsheets write them in many countries. Columns without a name are left out, and so are
+    empty rows at the end. Raises InputError naming the file for one that is absent, unreadable, without a header or
+    with a column twice, and naming the row for one that is empty or of another length than the header, or a title above
+    the header.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
