@@ -35,7 +35,8 @@ def _figure(report: CorpusReport) -> Figure:
     left.set_xticks(range(len(counts)), drawn, rotation=45, ha="right")
     left.set_xlabel("" if drawn == names else "emotions, in the order of the printed table")
     left.set_ylabel("clips")
-    left.legend()
+    left.grid(False, axis="x")
+    figure.legend(loc="outside lower center", ncols=6)  # beside the bars: it has no frame
     right.hist(report.clips["seconds"].dropna(), bins=30)
     right.set_xlabel("length (s)")
     right.set_ylabel("clips")
