@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -271,10 +272,16 @@ def test_more_rounds_extend_the_parent_and_other_settings_make_another(
         assert len(store.client.search_runs([store.experiment], "tags.system = 'enf' AND tags.round IS NULL")) == 2
 
 
-def test_a_parent_follows_a_new_best_round(project: Path, lineage: Lineage, outs: SimpleNamespace) -> None:
+@pytest.mark.parametrize("days", [0, -1], ids=["as time goes", "after the clock was set back"])
+def test_a_parent_follows_a_new_best_round(
+    days: int, project: Path, lineage: Lineage, outs: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models = project / "models"
     outs.write_round(models, "enf", 0, 0.5, best=True)
     finish_system(models / "enf", lineage)
+    now, now_ns = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: now() + days * 86_400)
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns() + days * 86_400 * 10**9)
     outs.write_round(models, "enf", 0, 0.5)
     outs.write_round(models, "enf", 1, 0.4, best=True)
     finish_system(models / "enf", lineage)

@@ -1,9 +1,10 @@
 """What MLflow knows already, aliases, runs and versions, and what is told it once. Imports MLflow and nothing slow."""
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Metric, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
@@ -44,6 +45,19 @@ def set_tags(store: Store, run: Run, tags: Mapping[str, str]) -> None:
     changed = [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
     if changed:
         store.client.log_batch(run.info.run_id, tags=changed)
+
+
+def log_changed(store: Store, run: Run, metrics: Mapping[str, float], step: int) -> bool:
+    """Log the metrics of a run that differ, and tell whether any did.
+
+    Of a metric's values at a step MLflow takes the one with the latest time for the current one. So they are later than
+    those before by more than what the clock says, which may have been set back since.
+    """
+    changed = {name: value for name, value in metrics.items() if run.data.metrics.get(name) != value}
+    before = [each.timestamp for name in changed for each in store.client.get_metric_history(run.info.run_id, name)]
+    now = max(time.time_ns() // 1_000_000, max(before, default=0) + 1)
+    store.client.log_batch(run.info.run_id, [Metric(name, value, now, step) for name, value in changed.items()])
+    return bool(changed)
 
 
 def find_run_of(store: Store, version: ModelVersion) -> Run | None:

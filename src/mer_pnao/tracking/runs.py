@@ -5,7 +5,6 @@ same step and time (the run's start) is one point in MLflow.
 """
 
 import json
-import time
 from collections.abc import Callable, Container, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +26,7 @@ from mer_pnao.outs.names import (
 )
 from mer_pnao.outs.record import record_folders, round_directories
 from mer_pnao.tracking.connection import Store, opened, reached
-from mer_pnao.tracking.known import FINISHED, SOURCE, find_or_create_run, find_run, rounds_of, set_tags
+from mer_pnao.tracking.known import FINISHED, SOURCE, find_or_create_run, find_run, log_changed, rounds_of, set_tags
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.naming import training_name
 from mer_pnao.tracking.registration import register_round
@@ -154,11 +153,7 @@ def _finish_training(store: Store, directory: Path, lineage: Lineage, progress: 
     set_tags(store, parent, {"best_round": str(best.record.number), "rounds": str(len(rounds))})
     # Another round may have become the best since: what has changed is one more point.
     whole = {name: value for name, value in best.metrics().items() if "/" not in name}  # not layer by layer
-    changed = {name: value for name, value in whole.items() if parent.data.metrics.get(name) != value}
-    if changed or parent.info.status != FINISHED:
-        now = time.time_ns() // 1_000_000
-        metrics = [Metric(name, value, now, 0) for name, value in changed.items()]
-        store.client.log_batch(parent.info.run_id, metrics)
+    if log_changed(store, parent, whole, step=0) or parent.info.status != FINISHED:
         store.client.log_inputs(parent.info.run_id, [_dataset(best)])
         ended = parent.info.end_time if parent.info.status == FINISHED else None  # None: now
         store.client.set_terminated(parent.info.run_id, FINISHED, ended)

@@ -1,7 +1,6 @@
 """A search in MLflow: a parent run a study, a nested run a trial. Derived from the study, and repeatable."""
 
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from mlflow.entities import Metric, Param
 from mer_pnao.params.search_space import SECTIONS
 from mer_pnao.search.record import StudyRecord, TrialRecord
 from mer_pnao.tracking.connection import FAILURES, NAME, Store, one_line, opened
-from mer_pnao.tracking.known import FINISHED, SOURCE, VERSION, find_or_create_run, set_tags
+from mer_pnao.tracking.known import FINISHED, SOURCE, VERSION, find_or_create_run, log_changed, set_tags
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.stage import tracking_wanted
 
@@ -53,10 +52,9 @@ def _log_study(store: Store, record: StudyRecord, lineage: Lineage) -> None:
     metrics = {"trials": float(len(record.trials)), "hit_rate": record.hit_rate}
     if chosen is not None:
         metrics |= {"trainval_com": chosen.best.com, "parameters": float(chosen.best.parameters)}
-    before, now, count = parent.data, time.time_ns() // 1_000_000, len(record.trials)
-    points = [Metric(key, value, now, count) for key, value in metrics.items() if before.metrics.get(key) != value]
-    fresh = [Param(key, value) for key, value in params.items() if key not in before.params]
-    store.client.log_batch(run, points, fresh)
+    log_changed(store, parent, metrics, step=len(record.trials))
+    fresh = [Param(key, value) for key, value in params.items() if key not in parent.data.params]
+    store.client.log_batch(run, params=fresh)
     store.client.set_terminated(run, FINISHED, max(_end(trial) for trial in record.trials))
 
 
