@@ -19,8 +19,24 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
 
-env: $(VENV)/.complete  ## what running needs, in .venv, from requirements.lock
-dev: $(VENV)/.complete-dev  ## and what tests, checks, Ray and PostgreSQL need, from requirements-dev.lock
+# Whoever comes second to a checkout waits until the first has installed, and finds it done. A kill frees the lock.
+define ALONE
+import fcntl, os, sys
+lock = os.open("Makefile", os.O_RDWR)
+os.set_inheritable(lock, True)
+try:
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+except BlockingIOError:
+    print("another make installs here: waiting for it", file=sys.stderr)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+os.execvp(sys.argv[1], sys.argv[1:])
+endef
+export ALONE
+
+env:  ## what running needs, in .venv, from requirements.lock
+	@$(PYTHON) -c "$$ALONE" $(MAKE) --silent $(VENV)/.complete
+dev:  ## and what tests, checks, Ray and PostgreSQL need, from requirements-dev.lock
+	@$(PYTHON) -c "$$ALONE" $(MAKE) --silent $(VENV)/.complete-dev
 
 # Before anything is installed: DVC works in a git repository alone, and the runs name its commit.
 clone:

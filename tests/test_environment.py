@@ -1,5 +1,6 @@
 """What is installed when: two locks that cannot drift apart, and nothing where DVC could not work."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -87,11 +89,15 @@ def unpacked(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def make(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+def command(folder: Path, *arguments: str, **settings: str) -> dict[str, Any]:
+    """How make is called there, as `subprocess` takes it."""
     outer = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "MAKE", "MFLAGS"))}
     environment = outer | {"GIT_CEILING_DIRECTORIES": str(folder.parent)} | settings
-    command = [str(shutil.which("make")), *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    return {"args": [str(shutil.which("make")), *arguments], "cwd": folder, "env": environment, "text": True}
+
+
+def make(folder: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    done = subprocess.run(**command(folder, *arguments, **settings), capture_output=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -134,3 +140,16 @@ def test_running_needs_the_first_lock_and_checking_both(unpacked: Path) -> None:
         for target, expected in (("controls", of_run), ("check", of_checks)):
             _, said = make(unpacked, "--dry-run", target)
             assert {lock for lock in (first, second) if f"{lock}\n" in said} == expected
+
+
+def test_of_two_at_once_one_installs(unpacked: Path) -> None:
+    """The second waits, and finds what the first has made."""
+    with (unpacked / "Makefile").open("r+") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = subprocess.Popen(**command(unpacked, "env"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert second.stdout is not None
+        assert second.stdout.readline() == "another make installs here: waiting for it\n"
+        (unpacked / ".venv").mkdir()
+        (unpacked / ".venv/.complete").touch()
+    said, _ = second.communicate()
+    assert (second.returncode, "pip" in said) == (0, False)
