@@ -19,6 +19,8 @@ from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.serving.decoder import request_of
 
+_NO_ANSWER = (OSError, EOFError, ValueError, KeyError, TypeError)  # none, or nonsense
+
 
 class DecoderPool:
     """So many processes at most, started when they are first needed and kept."""
@@ -32,23 +34,31 @@ class DecoderPool:
     async def decode(self, path: Path, plans: Mapping[str, DecodingPlan]) -> dict[str, DecodedClip]:
         """A clip, decoded once for each plan. Raises ClipError with the reason for a useless clip."""
         async with self._places:
-            process = await self._take()
-            sound = False  # whether the process may be asked again
             try:
-                question = request_of(path, self._root, plans)
-                answer = await asyncio.wait_for(_ask(process, question, plans), self._seconds)
-                sound = True
-            except TimeoutError as error:
-                raise ClipError(f"takes more than {self._seconds:g} s to decode") from error
-            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # no answer, or nonsense
-                raise ClipError("makes the decoder fail") from error
-            finally:
-                if sound:
-                    self._idle.append(process)
-                else:  # also when the service stops meanwhile
-                    await _kill(process)
+                answer = await self._asked(path, plans)
+            except _NO_ANSWER:  # killed, perhaps, for the memory that others took
+                try:
+                    answer = await self._asked(path, plans)
+                except _NO_ANSWER as error:
+                    raise ClipError("makes the decoder fail") from error
         if isinstance(answer, ClipError):
             raise answer
+        return answer
+
+    async def _asked(self, path: Path, plans: Mapping[str, DecodingPlan]) -> dict[str, DecodedClip] | ClipError:
+        """What one process says, which is killed unless it may be asked again."""
+        process = await self._take()
+        sound = False  # whether it may
+        try:
+            answer = await asyncio.wait_for(_ask(process, request_of(path, self._root, plans), plans), self._seconds)
+            sound = True
+        except TimeoutError:
+            return ClipError(f"takes more than {self._seconds:g} s to decode")
+        finally:
+            if sound:
+                self._idle.append(process)
+            else:  # also when the service stops meanwhile
+                await _kill(process)
         return answer
 
     async def close(self) -> None:
