@@ -5,7 +5,8 @@ Needs no deep-learning library, so that a process that only decodes is small and
 Legend of shapes: n frames of a clip, S the side of a face crop.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,11 +48,39 @@ class ClipReader:
 
     def __call__(self, path: Path, corruption: ClipCorruption | None = None) -> DecodedClip:
         """Raises ClipError with the reason for a useless clip."""
+        return self.in_sizes(path, [self.plan.crop_side], corruption)[0]
+
+    def in_sizes(
+        self, path: Path, sides: Collection[int], corruption: ClipCorruption | None = None
+    ) -> list[DecodedClip]:
+        """As a call for each of these sides of a face crop (of sound nothing depends on them), from one pass."""
         remarks: list[str] = []
         if self._faces is None:
             waveform = read_sound(path, self.plan.limits, remarks.append)
             content = waveform if corruption is None else corruption.of_sound(waveform)
-            return DecodedClip(content, remarks=tuple(remarks))
+            return [DecodedClip(content, remarks=tuple(remarks))] * len(sides)
         blur = None if corruption is None else corruption.of_frame
-        faces = self._faces(path, self.plan.frames, self.plan.crop_side, blur, self.plan.per_second, remarks.append)
-        return DecodedClip(faces.crops, faces.share == 0, faces.share, tuple(remarks))
+        cut = self._faces.in_sizes(path, self.plan.frames, sides, blur, self.plan.per_second, remarks.append)
+        return [DecodedClip(faces.crops, faces.share == 0, faces.share, tuple(remarks)) for faces in cut]
+
+
+class SharedReader:
+    """Reads clips for several encoders; those that differ by the side of a crop alone share a pass over the file.
+
+    Raises InputError as `ClipReader` does.
+    """
+
+    def __init__(self, plans: Mapping[str, DecodingPlan], root: Path = Path()) -> None:
+        self._names = tuple(plans)
+        self._sides: dict[DecodingPlan, dict[str, int]] = {}  # what encoders share -> encoder -> side
+        for name, plan in plans.items():
+            self._sides.setdefault(replace(plan, crop_side=0), {})[name] = plan.crop_side
+        self._readers = {shared: ClipReader(shared, root) for shared in self._sides}
+
+    def __call__(self, path: Path) -> dict[str, DecodedClip]:
+        """What each encoder takes of a clip, in the plans' order. Raises ClipError with the reason for a useless clip."""
+        contents: dict[str, DecodedClip] = {}
+        for shared, sides in self._sides.items():
+            read = self._readers[shared].in_sizes(path, sides.values())
+            contents |= zip(sides, read, strict=True)
+        return {name: contents[name] for name in self._names}

@@ -64,6 +64,18 @@ class FaceReader:
         Ready crops are taken as they are, without a detector, a margin or `alter`; their share is their number among
         the clip's frames. A clip without any is seen whole. Raises ClipError for a clip or crops that cannot be used.
         """
+        return self.in_sizes(path, count, [size], alter, per_second, say)[0]
+
+    def in_sizes(
+        self,
+        path: Path,
+        count: int,
+        sizes: Iterable[int],
+        alter: Alteration | None = None,
+        per_second: float = 0.0,
+        say: Say = lambda _: None,
+    ) -> list[ClipFaces]:
+        """As a call for each of the sizes, from a clip that is decoded and searched once."""
         numbers = choose_frames(path, count, self.limits, per_second, say)
 
         def decoded() -> Iterator[NDArray[np.uint8]]:
@@ -72,17 +84,19 @@ class FaceReader:
 
         film = OnDemand(len(numbers), decoded)
         if self.crops is None:
-            return self._searched(path, film, size)
-        ready = read_crops(self.crops, path.stem)
-        return self._ready(path, film, ready, size) if len(ready) else self._cut(film, film, FacePath(None, 0.0), size)
+            return self._searched(path, film, sizes)
+        if len(ready := read_crops(self.crops, path.stem)):
+            return [self._ready(path, film, ready, size) for size in sizes]
+        return [self._cut(film, film, FacePath(None, 0.0), size) for size in sizes]
 
-    def _searched(self, path: Path, film: OnDemand, size: int) -> ClipFaces:
+    def _searched(self, path: Path, film: OnDemand, sizes: Iterable[int]) -> list[ClipFaces]:
         """The faces that the detectors find."""
         header = check_clip(path, self.limits)
         width, height = shrunk(header.width, header.height, self.limits)
         frames = list(film) if len(film) * width * height * 3 <= self.most_held else film
         with reasons():
-            return self._cut(film, frames, follow_face(frames, self.detectors), size)
+            face = follow_face(frames, self.detectors)
+            return [self._cut(film, frames, face, size) for size in sizes]
 
     def _cut(self, film: OnDemand, frames: Iterable[NDArray[np.uint8]], face: FacePath, size: int) -> ClipFaces:
         """The crops along a face's path, of the film or of its frames that are held."""

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mer_pnao.extraction.clip_reader import ClipReader, DecodedClip, DecodingPlan
+from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan, SharedReader
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.container import ClipError, reasons
@@ -53,8 +53,7 @@ def main() -> None:
 def _answer(request: Mapping[str, Any], out: BinaryIO) -> None:
     contents: dict[str, tuple[NDArray[Any], DecodedClip]] = {}
     try:
-        for name, plan in request["plans"].items():
-            clip = _reader(json.dumps(plan), request["root"])(Path(request["path"]))
+        for name, clip in _reader(json.dumps(request["plans"]), request["root"])(Path(request["path"])).items():
             with reasons():  # crops that are cut on demand are all cut now
                 held = clip.content if isinstance(clip.content, np.ndarray) else np.stack(list(clip.content))
             contents[name] = np.ascontiguousarray(held), clip
@@ -76,9 +75,12 @@ def _answer(request: Mapping[str, Any], out: BinaryIO) -> None:
 
 
 @cache
-def _reader(plan: str, root: str) -> ClipReader:
-    values = json.loads(plan)
-    return ClipReader(DecodingPlan(**{**values, "limits": MediaLimits(**values["limits"])}), Path(root))
+def _reader(plans: str, root: str) -> SharedReader:
+    read = {
+        name: DecodingPlan(**{**values, "limits": MediaLimits(**values["limits"])})
+        for name, values in json.loads(plans).items()
+    }
+    return SharedReader(read, Path(root))
 
 
 if __name__ == "__main__":
