@@ -1,9 +1,10 @@
 """The MLflow UI over the project's runs and models."""
 
 import os
-import subprocess
+import socket
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -11,7 +12,6 @@ from mlflow.server import constants
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.ports import refuse_taken_port
-from mer_pnao.tracking import ui_watch
 from mer_pnao.tracking.connection import (
     ARTIFACTS,
     DATABASE,
@@ -46,13 +46,23 @@ def serve_ui(project: Path, port: int = 5000) -> None:
         write_views(store, project)
         page = f"http://{HOST}:{port}/{VIEWS[0].address(store.experiment)}"
     print("starting MLflow, which takes some seconds; Ctrl-C ends it", file=sys.stderr, flush=True)
-    watch = [sys.executable, "-I", "-S", ui_watch.__file__, str(os.getpid()), f"http://{HOST}:{port}/health", page]
-    subprocess.run(watch, check=True)
     os.chdir(root)  # locations are relative to it
-    _serve(uri, port)
+    _serve(uri, port, page)
 
 
-def _serve(uri: str, port: int) -> None:
+class _Server(uvicorn.Server):
+    """Says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, page: str) -> None:
+        super().__init__(config)
+        self.page = page
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(f"MLflow answers now: {self.page}", file=sys.stderr, flush=True)
+
+
+def _serve(uri: str, port: int, page: str) -> None:
     """MLflow's server in this process, which has imported MLflow: `mlflow server` would do so twice more, for seconds.
 
     The environment says what the options of that command would.
@@ -71,4 +81,5 @@ def _serve(uri: str, port: int) -> None:
     warnings.simplefilter("ignore")
     from mlflow.server.fastapi_app import app  # which reads the environment
 
-    uvicorn.run(app, host=HOST, port=port, log_level="warning")
+    with suppress(KeyboardInterrupt):
+        _Server(uvicorn.Config(app, HOST, port, log_level="warning"), page).run()
