@@ -5,7 +5,6 @@ tags are written again with every tracking.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -48,33 +47,19 @@ class _View:
         return f"#/experiments/{experiment}/runs?{query}"
 
     def state(self) -> dict[str, Any]:
-        """What the page reads."""
-        charts: Sequence[dict[str, Any]] = ()
-        if self.chart:
-            common = {"uuid": self.key, "metricSectionId": "chosen", "deleted": False, "isGenerated": False}
-            charts = [{**common, "runsCountToCompare": 1000, **self.chart}]
-        section = {"uuid": "chosen", "name": self.name, "display": True, "isReordered": False}
-        section |= {"deleted": False, "isGenerated": False, "columns": 1, "cardHeight": 520}
+        """What the page reads; of what is not in here it takes its defaults."""
+        kept = {"deleted": False, "isGenerated": False}
+        chart = {"uuid": self.key, "metricSectionId": "chosen", "runsCountToCompare": 1000, **kept}
+        section = {"uuid": "chosen", "name": self.name, "display": True, "isReordered": False, **kept}
+        section |= {"columns": 1, "cardHeight": 520}
         return {
             "searchFilter": self.runs,
             "orderByKey": "metrics.`trainval_com`",
-            "orderByAsc": False,
-            "startTime": "ALL",
-            "lifecycleFilter": "Active",
-            "datasetsFilter": [],
-            "modelVersionFilter": "All Runs",
             "selectedColumns": list(self.columns),
             "runsHiddenMode": "SHOW_ALL",  # otherwise ten are drawn
-            "viewMaximized": False,
-            "runListHidden": False,
-            "isAccordionReordered": bool(charts),  # otherwise sections are sorted by name
-            "useGroupedValuesInCharts": True,
-            "hideEmptyCharts": True,
-            "groupBy": None,
-            "groupsExpanded": {},
-            "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
-            "compareRunCharts": list(charts),
-            "compareRunSections": [section] if charts else [],
+            "isAccordionReordered": bool(self.chart),  # otherwise sections are sorted by name
+            "compareRunCharts": [chart | self.chart] if self.chart else [],
+            "compareRunSections": [section] if self.chart else [],
         }
 
 
