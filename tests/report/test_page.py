@@ -14,7 +14,7 @@ from mer_pnao.report import page as page_module
 from mer_pnao.report.calibration import _verdict, calibration
 from mer_pnao.report.evidence import read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.table import compare_all, compare_methods, results_table, verdict
+from mer_pnao.report.table import compare_all, results_table, verdict
 from mer_pnao.report.words import number, percent, probability, signed
 
 RESAMPLES = 200
@@ -155,11 +155,11 @@ def test_one_seed_tells_of_these_models_and_gives_no_verdict(rendered):
 
 
 def test_methods_are_compared_from_three_seeds_of_every_network_on(evidence):
-    assert set(compare_methods(evidence, 50, 0)) == set(evidence.systems)
+    assert set(compare_all(evidence, 50, 0).methods) == set(evidence.systems)
     for kept in (0, 1):
         pnao = evidence.systems["pnao"]
         systems = evidence.systems | {"pnao": dataclasses.replace(pnao, repeats=pnao.repeats[:kept])}
-        assert compare_methods(dataclasses.replace(evidence, systems=systems), 50, 0) == {}
+        assert compare_all(dataclasses.replace(evidence, systems=systems), 50, 0).methods == {}
 
 
 def test_of_few_speakers_the_sign_flip_test_is_told(rendered):

@@ -22,6 +22,11 @@ from mer_pnao.report.speakers import gains_over_probe
 from mer_pnao.report.write import write_report
 
 MEASURES = ["trainval_com", "dis", "dim", "com"]
+COLUMNS = (
+    "system,trainval_com,dis,dim,com,com_low,com_high,p_better_than_baseline,parameters,parameters_ratio,"
+    "p_better_than_probe,p_sign_flip,uar,wa,macro_f1,clips,speakers,gain_low,gain_high,gain_over_probe_low,"
+    "gain_over_probe_high,p_sign_flip_over_probe,parameters_total,single_com"
+)
 OVER_SEEDS = [
     *("com_seeds_low", "com_seeds_high", "gain_seeds_low", "gain_seeds_high"),
     *("gain_seeds_over_probe_low", "gain_seeds_over_probe_high"),
@@ -95,6 +100,7 @@ def test_everything_is_written(models, truth, skipped, tmp_path):
 
 def test_the_table_agrees_with_scikit_learn_on_the_best_rounds_predictions(usual):
     models, truth, out = usual
+    assert (out / "table.csv").read_text().splitlines()[0] == COLUMNS
     table = pd.read_csv(out / "table.csv").set_index("system")
     assert list(table.index) == SYSTEMS
     for name, row in table.iterrows():

@@ -7,16 +7,29 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from mer_pnao.corpus.manifest import speakers_of
-from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means, paired_bootstrap
+from mer_pnao.evaluation.bootstrap import Comparison, Predicted, bootstrap_of_means
 from mer_pnao.evaluation.scores import recognition
 from mer_pnao.outs.names import BASELINE, FINAL, PROBE, PRUNED, SYSTEMS
 from mer_pnao.report.calibration import Calibration
-from mer_pnao.report.columns import COLUMNS, SEED_COLUMNS, SPLIT
 from mer_pnao.report.evidence import Evidence, System
 from mer_pnao.report.seeds import OverSeeds, over_seeds, trainval_scores
 
 SEEDS = 3  # trainings of each system that a verdict asks for at least: one tells of one trained model
 CONFIDENT = 0.95  # the P that a verdict of better or worse asks for; promotion has a limit of its own
+# Columns of the means over the seeds, each a field of a comparison. There each resample draws a seed, too, so they hold
+# for a training with any. Empty with fewer than three.
+_OVER_SEEDS = {
+    "com_seeds_low": ("methods", "com_low"),
+    "com_seeds_high": ("methods", "com_high"),
+    "gain_seeds_low": ("methods", "gain_low"),
+    "gain_seeds_high": ("methods", "gain_high"),
+    "gain_seeds_over_probe_low": ("methods_probe", "gain_low"),
+    "gain_seeds_over_probe_high": ("methods_probe", "gain_high"),
+    "p_seeds_better_than_baseline": ("methods", "p_better"),
+    "p_seeds_better_than_probe": ("methods_probe", "p_better"),
+    "p_sign_flip_seeds": ("methods", "p_sign_flip"),
+    "p_sign_flip_seeds_over_probe": ("methods_probe", "p_sign_flip"),
+}
 
 
 class Compared(NamedTuple):
@@ -24,7 +37,7 @@ class Compared(NamedTuple):
 
     baseline: Mapping[str, Comparison]  # the models of record, with their gains over the baseline
     probe: Mapping[str, Comparison]  # with those over the linear probe
-    methods: Mapping[str, Comparison]  # the means over the seeds, over the baseline; see `compare_methods`
+    methods: Mapping[str, Comparison]  # the means over the seeds, over the baseline; see `compare_all`
     methods_probe: Mapping[str, Comparison]
 
 
@@ -39,12 +52,27 @@ class FurtherSplit:
 
 
 def compare_all(evidence: Evidence, resamples: int, seed: int) -> Compared:
-    """Compare models of record and methods with both rivals on the test clips."""
-    if evidence.test.empty:
+    """Compare models of record and methods with both rivals on the test clips, all on the same resamples.
+
+    There are no methods without a baseline or when one has fewer than `SEEDS` trainings.
+    """
+    truth = evidence.test
+    if truth.empty:
         return Compared({}, {}, {}, {})
+    trainings = {
+        name: [Predicted(each.test["discrete"], each.test["valence"]) for each in system.trainings]
+        for name, system in evidence.systems.items()
+    }
+    several = BASELINE in trainings and all(len(each) >= SEEDS for name, each in trainings.items() if name != PROBE)
+
+    def over(rival: str, systems: Mapping[str, Sequence[Predicted]]) -> dict[str, Comparison]:
+        against, groups = rival if rival in systems else None, speakers_of(truth)
+        return bootstrap_of_means(truth["discrete"], truth["valence"], systems, against, resamples, seed, groups=groups)
+
+    of_record = {name: each[:1] for name, each in trainings.items()}
     rivals = (BASELINE, PROBE)
-    of_record = [compare(evidence, resamples, seed, rival) for rival in rivals]
-    return Compared(*of_record, *(compare_methods(evidence, resamples, seed, rival) for rival in rivals))
+    methods = [over(rival, trainings) if several else {} for rival in rivals]
+    return Compared(*(over(rival, of_record) for rival in rivals), *methods)
 
 
 def further_splits(evidence: Evidence, resamples: int, seed: int) -> list[FurtherSplit]:
@@ -54,31 +82,6 @@ def further_splits(evidence: Evidence, resamples: int, seed: int) -> list[Furthe
         here = evidence.on(split)
         found.append(FurtherSplit(split, len(truth), here, compare_all(here, resamples, seed)))
     return found
-
-
-def compare(evidence: Evidence, resamples: int, seed: int, rival: str = BASELINE) -> dict[str, Comparison]:
-    """Every model of record's test scores, interval and gain over the rival, on the same resamples."""
-    systems = {
-        name: Predicted(system.test["discrete"], system.test["valence"]) for name, system in evidence.systems.items()
-    }
-    truth = evidence.test
-    against = rival if rival in systems else None
-    groups = speakers_of(truth)
-    return paired_bootstrap(truth["discrete"], truth["valence"], systems, against, resamples, seed, groups=groups)
-
-
-def compare_methods(evidence: Evidence, resamples: int, seed: int, rival: str = BASELINE) -> dict[str, Comparison]:
-    """The same of the systems' means over their seeds; empty without a baseline or when one has fewer than `SEEDS`."""
-    trainings = {name: system.trainings for name, system in evidence.systems.items()}
-    if BASELINE not in trainings or any(len(each) < SEEDS for name, each in trainings.items() if name != PROBE):
-        return {}
-    systems = {
-        name: [Predicted(one.test["discrete"], one.test["valence"]) for one in each] for name, each in trainings.items()
-    }
-    truth = evidence.test
-    against = rival if rival in systems else None
-    groups = speakers_of(truth)
-    return bootstrap_of_means(truth["discrete"], truth["valence"], systems, against, resamples, seed, groups=groups)
 
 
 def verdict(comparison: Comparison) -> str:
@@ -104,15 +107,11 @@ def results_table(evidence: Evidence, compared: Compared, further: Sequence[Furt
     of the means. Where there are further splits, the column `split` follows and six rows for each of them, empty but
     for the names where no clip of it has a label.
     """
-    blocks = [_rows(evidence, compared)]
-    blocks += [_rows(each.evidence, each.compared) for each in further]
-    columns = [*COLUMNS, *(SEED_COLUMNS if any("seeds" in row for row in blocks[0]) else [])]
+    blocks = {"test": _rows(evidence, compared)} | {each.name: _rows(each.evidence, each.compared) for each in further}
+    table = pd.DataFrame([row for rows in blocks.values() for row in rows])
     if further:
-        columns.append(SPLIT)
-        for split, rows in zip(["test", *(each.name for each in further)], blocks, strict=True):
-            for row in rows:
-                row[SPLIT] = split
-    return _typed(pd.DataFrame([row for rows in blocks for row in rows], columns=columns))
+        table["split"] = [split for split, rows in blocks.items() for _ in rows]
+    return _typed(table)
 
 
 def _rows(evidence: Evidence, compared: Compared) -> list[dict[str, Any]]:
@@ -134,17 +133,17 @@ def _rows(evidence: Evidence, compared: Compared) -> list[dict[str, Any]]:
             "parameters": system.best.parameters,
             "parameters_ratio": system.best.parameters_ratio,
             "p_better_than_probe": over_probe.p_better,
-            "p_sign_flip": comparison.p_sign_flip,
+            "p_sign_flip": comparison.p_sign_flip,  # of fewer than ten speakers
             **asdict(recognition(evidence.test["discrete"], system.test["discrete"])),
             "clips": len(evidence.test),
-            "speakers": evidence.speakers,
-            "gain_low": comparison.gain_low,
+            "speakers": evidence.speakers,  # 0: not known, so clips were drawn
+            "gain_low": comparison.gain_low,  # of Com minus the baseline's
             "gain_high": comparison.gain_high,
             "gain_over_probe_low": over_probe.gain_low,
             "gain_over_probe_high": over_probe.gain_high,
             "p_sign_flip_over_probe": over_probe.p_sign_flip,
-            "parameters_total": system.parameters_total,
-            "single_com": system.single and system.single.scores.com,
+            "parameters_total": system.parameters_total,  # of all fold networks, whose mean decides
+            "single_com": system.single and system.single.scores.com,  # of a fold network by itself, mean over them
             **(_seed_columns(name, spreads[name], compared) if name in spreads else {}),
         }
 
@@ -155,21 +154,9 @@ def _seed_columns(name: str, over: OverSeeds, compared: Compared) -> dict[str, f
     columns: dict[str, float | None] = {"seeds": len(over.seeds)}
     for measure, spread in over.spreads.items():
         columns[f"{measure}_mean"], columns[f"{measure}_std"] = spread or (None, None)
-    if not compared.methods:
-        return columns
-    mean, over_probe = compared.methods[name], compared.methods_probe[name]
-    return columns | {
-        "com_seeds_low": mean.com_low,
-        "com_seeds_high": mean.com_high,
-        "gain_seeds_low": mean.gain_low,
-        "gain_seeds_high": mean.gain_high,
-        "gain_seeds_over_probe_low": over_probe.gain_low,
-        "gain_seeds_over_probe_high": over_probe.gain_high,
-        "p_seeds_better_than_baseline": mean.p_better,
-        "p_seeds_better_than_probe": over_probe.p_better,
-        "p_sign_flip_seeds": mean.p_sign_flip,
-        "p_sign_flip_seeds_over_probe": over_probe.p_sign_flip,
-    }
+    for column, (rival, field) in _OVER_SEEDS.items():
+        columns[column] = getattr(getattr(compared, rival).get(name), field, None)
+    return columns
 
 
 def rounds_table(evidence: Evidence) -> pd.DataFrame:

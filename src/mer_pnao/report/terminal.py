@@ -11,8 +11,14 @@ from rich.table import Table
 from mer_pnao.foundations.console import narrow_table
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.names import BASELINE, TITLES
-from mer_pnao.report.columns import COLUMNS, MEASURES, SEED_COLUMNS, SPLIT
 from mer_pnao.report.words import NONE, plus_minus, probability, short_count
+
+_MEASURES = ("trainval_com", "dis", "dim", "com")
+_PRINTED = (
+    "system", *_MEASURES, "com_low", "com_high", "p_better_than_baseline", "p_sign_flip", "parameters",
+    "parameters_ratio", "clips", "speakers",
+)  # fmt: skip
+_SEEDS = tuple(f"{measure}_{what}" for measure in _MEASURES for what in ("mean", "std"))
 
 
 def print_table(path: Path, console: Console) -> None:
@@ -21,10 +27,10 @@ def print_table(path: Path, console: Console) -> None:
         table = pd.read_csv(path, keep_default_na=False, na_values=[""])  # a split may be called null
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is not a readable table: {error}") from error
-    columns = [*COLUMNS, *(SEED_COLUMNS if "seeds" in table else [])]
-    if missing := [column for column in columns if column not in table]:
+    if missing := [name for name in (*_PRINTED, *(_SEEDS if "seeds" in table else ())) if name not in table]:
         raise InputError(f"{path} lacks the column {missing[0]!r}")
-    blocks = {str(split): rows for split, rows in table.groupby(SPLIT, sort=False)} if SPLIT in table else {"": table}
+    split_of = table.get("split", pd.Series("", table.index))
+    blocks = {str(split): rows for split, rows in table.groupby(split_of, sort=False)}
     for split, rows in blocks.items():
         scored = rows[rows["com"].notna()]
         if len(scored) or not split:
@@ -32,7 +38,7 @@ def print_table(path: Path, console: Console) -> None:
     scored = table[table["com"].notna()]
     drawn = "speakers" if (scored["speakers"] > 0).all() else "clips"
     where = "its split"
-    if SPLIT not in table and len(scored):
+    if "split" not in table and len(scored):
         of = f" of {scored['speakers'].iloc[0]:.0f} speakers" if drawn == "speakers" else ""
         where = f"{scored['clips'].iloc[0]:.0f} test clips{of}"
     console.print(
@@ -71,7 +77,7 @@ def _print_scores(table: pd.DataFrame, split: str, console: Console) -> None:
 def _print_seeds(table: pd.DataFrame, split: str, console: Console) -> None:
     shown = _table(split, ["Seeds", "Tr&Val", "Dis ↑", "Dim ↓", "Com ↑"])
     for row in table.to_dict("records"):
-        values = [plus_minus(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in MEASURES]
+        values = [plus_minus(row[f"{measure}_mean"], row[f"{measure}_std"]) for measure in _MEASURES]
         narrow = [value.replace(" ± ", "±") for value in values]  # negative ones fit a line, too
         shown.add_row(TITLES.get(row["system"], row["system"]), f"{row['seeds']:.0f}", *narrow)
     console.print(shown)
@@ -88,7 +94,7 @@ def _printed(row: Mapping[Any, Any], few: bool) -> list[str]:
         parameters += f" {row['parameters_ratio']:.0%}"
     return [
         TITLES.get(row["system"], row["system"]),
-        *(number(key) for key in ("trainval_com", "dis", "dim", "com")),
+        *map(number, _MEASURES),
         f"{number('com_low', 2)}…{number('com_high', 2)}",
         NONE if row["system"] == BASELINE or pd.isna(p) else probability(p),
         *([NONE if row["system"] == BASELINE else number("p_sign_flip", 2)] if few else []),
