@@ -37,21 +37,21 @@ def gather(
     Raises InputError where the clips are at hand and none of them is in the split that is to judge, with a label.
     """
     dataset, split = _dataset_of(store, candidate, project), params.promotion.split
-    if not isinstance(dataset, Unknown):
-        _labelled(dataset, split)  # before anything takes time
-    mine = recorded_predictions(store, candidate.run_id, f"version {candidate.version}")
-    clips = None if isinstance(dataset, Unknown) else _all_clips(dataset)
-    reloads = reload(int(candidate.version), None if champion is None else int(champion.version), clips)
+    versions = int(candidate.version), None if champion is None else int(champion.version)
     repetition: Repetition | Unknown
     comparison: Comparison | Unknown
     if isinstance(dataset, Unknown):
+        reloads = reload(*versions, None)
         repetition = comparison = dataset
     else:
-        repetition = _repetition(reloads.predictions, mine, dataset)
+        _labelled(dataset, split)  # before anything takes time
+        reloads = reload(*versions, _all_clips(dataset))
+        mine = recorded_predictions(store, candidate.run_id, f"version {candidate.version}")
         if champion is None:
             rival = recorded_predictions(store, _probe_run(store, dataset.digest), "the linear probe")
         else:
             rival = recorded_predictions(store, champion.run_id, f"the champion {champion.version}")
+        repetition = _repetition(reloads.predictions, mine, dataset)
         comparison = _compare(dataset, mine, rival, params)
     return Measured(
         _side(store, candidate),
@@ -189,15 +189,10 @@ def _compare(
     }
     test = clips.select(labelled)
     truth = [dataset.labels[i] for i in test.emotion]
+    evaluation, seed = params.evaluation, params.seed
     try:
         compared = paired_bootstrap(
-            truth,
-            test.valence,
-            decided,
-            "rival",
-            params.evaluation.resamples,
-            params.seed,
-            groups=test.speakers,
+            truth, test.valence, decided, "rival", evaluation.resamples, seed, groups=test.speakers
         )
     except ValueError as error:
         return Unknown(f"the recorded predictions cannot be scored: {error}")
