@@ -7,14 +7,15 @@ nobody tells MLflow that `models/` holds another training.
 import sys
 from pathlib import Path
 
+from mlflow.entities.model_registry import ModelVersion
+
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import REGISTERED, SYSTEMS, further_seeds
-from mer_pnao.outs.record import Record, record_folders
-from mer_pnao.tracking.connection import Store
-from mer_pnao.tracking.known import CANDIDATE, VERSION, find_run, held, rounds_of
+from mer_pnao.outs.record import Record, record_folders, round_directories
+from mer_pnao.tracking.connection import NAME, Store
+from mer_pnao.tracking.known import CANDIDATE, VERSION, find_run, find_version, held, rounds_of
 from mer_pnao.tracking.stage import tracking_wanted
-from mer_pnao.tracking.versions import set_candidate
 
 
 def follow_models(store: Store, project: Path) -> None:
@@ -42,10 +43,21 @@ def _follow(store: Store, project: Path) -> None:
     if version is not None and int(version.version) != before:
         naor = f", naor {version.tags['naor']}" if "naor" in version.tags else ""
         what = f"{version.tags['system']}, round {version.tags['round']}{naor}"
-        print(
-            f"candidate is version {version.version} now ({what}), the best registered round of models/",
-            file=sys.stderr,
-        )
+        said = f"candidate is version {version.version} now ({what}), the best registered round of models/"
+        print(said, file=sys.stderr)
+
+
+def set_candidate(store: Store, models: Path) -> ModelVersion | None:
+    """Point `candidate` at the version of the best round that has one, and return it; None where none has.
+
+    The best has the highest Train&Val Com, and the fewer parameters at a tie.
+    """
+    rounds = [read_finished(folder) for system in REGISTERED for folder in round_directories(models / system)]
+    best_first = sorted(rounds, key=lambda finished: (-finished.record.com, finished.record.parameters))
+    version = next(filter(None, (find_version(store, finished) for finished in best_first)), None)
+    if version is not None and held(store, CANDIDATE) != int(version.version):
+        store.client.set_registered_model_alias(NAME, CANDIDATE, version.version)
+    return version
 
 
 def _ended(training: Path) -> bool:

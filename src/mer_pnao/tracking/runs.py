@@ -26,11 +26,11 @@ from mer_pnao.outs.names import (
 )
 from mer_pnao.outs.record import record_folders, round_directories
 from mer_pnao.tracking.connection import Store, opened, reached
+from mer_pnao.tracking.follow import set_candidate
 from mer_pnao.tracking.known import FINISHED, SOURCE, find_or_create_run, find_run, log_changed, rounds_of, set_tags
 from mer_pnao.tracking.lineage import Lineage, read_lineage
 from mer_pnao.tracking.naming import training_name
 from mer_pnao.tracking.registration import register_round
-from mer_pnao.tracking.versions import set_candidate
 from mer_pnao.tracking.views import BY_ROUND, write_views
 
 _BATCH = 1000  # metrics in one request; MLflow takes no more
@@ -219,7 +219,6 @@ def _fill(store: Store, run: Run, finished: Finished, settings: Mapping[str, str
 
 
 def _log_artifact(store: Store, run: Run, path: Path, folder: str | None = None) -> None:
-    """Log the file where there is one."""
     if path.is_file():
         store.client.log_artifact(run.info.run_id, str(path), folder)
 

@@ -9,17 +9,15 @@ from mer_pnao.outs.finished import Finished, read_finished
 from mer_pnao.outs.names import CONFIG, REGISTERED
 from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import failures_named, reached
+from mer_pnao.tracking.follow import set_candidate
 from mer_pnao.tracking.known import find_version
 from mer_pnao.tracking.lineage import read_lineage
 from mer_pnao.tracking.promotion.aliases import repair, standing
 from mer_pnao.tracking.runs import log_round
-from mer_pnao.tracking.versions import set_candidate
 
 
 @dataclass(frozen=True)
 class Registration:
-    """What `register` did."""
-
     made: tuple[tuple[int, Finished], ...]  # version and round
     known: int  # rounds that had a version
     candidate: int | None
