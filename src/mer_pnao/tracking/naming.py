@@ -19,11 +19,8 @@ def training_name(store: Store, finished: Finished) -> str:
     The profile follows where it is not the experiment's first one, and a number where another training bears the name.
     """
     system, settings = finished.record.system, finished.settings()
-    others = store.client.search_runs(
-        [store.experiment],
-        f"tags.system = '{system}' AND tags.round IS NULL",
-        order_by=["attributes.start_time ASC"],
-    )
+    asked, order = f"tags.system = '{system}' AND tags.round IS NULL", ["attributes.start_time ASC"]
+    others = store.client.search_runs([store.experiment], asked, order_by=order)
     words = [system]
     if "pnao.naor" in settings:
         words.append(f"naor {settings['pnao.naor']}")

@@ -108,7 +108,6 @@ def _log_files(store: Store, run: str, finished: Finished, model: str) -> None:
 
 
 def _save(path: Path, directory: Path, description: Model) -> None:
-    """Write the MLflow model into a new folder."""
     model = read_round(directory)
     files = {file.stem: file for file in _packed(directory)}
     example = {name: np.zeros((1, width), np.float32) for name, width in model.blueprint.widths.items()}

@@ -69,15 +69,11 @@ class Measured:
 def judge(measured: Measured, limits: PromotionParams) -> tuple[Gate, ...]:
     """Every gate that applies: those against the champion, or the one against the linear probe where there is none."""
     candidate, champion = measured.candidate, measured.champion
-    gates = [repeats_its_predictions(measured.repetition), was_not_rolled_back(candidate)]
+    gates = repeats_its_predictions(measured.repetition), was_not_rolled_back(candidate)
     if champion is None:
         return (*gates, beats_the_linear_probe(measured, limits))
-    return (
-        *gates,
-        same_data(candidate, champion),
-        better_or_smaller(measured, champion, limits),
-        not_slower(measured.latency, limits),
-    )
+    better = better_or_smaller(measured, champion, limits)
+    return (*gates, same_data(candidate, champion), better, not_slower(measured.latency, limits))
 
 
 def repeats_its_predictions(measured: Repetition | Unknown) -> Gate:
@@ -93,13 +89,9 @@ def repeats_its_predictions(measured: Repetition | Unknown) -> Gate:
 
 def was_not_rolled_back(candidate: Side) -> Gate:
     """A person has judged it already, on what no test split showed."""
-    if candidate.rolled_back is None:
-        return Gate("not rolled back", True, "it was never taken out of use")
-    return Gate(
-        "not rolled back",
-        False,
-        f"it was champion, and was rolled back at {candidate.rolled_back}: only by force again",
-    )
+    when = candidate.rolled_back
+    back = f"it was champion, and was rolled back at {when}: only by force again"
+    return Gate("not rolled back", when is None, back if when else "it was never taken out of use")
 
 
 def same_data(candidate: Side, champion: Side) -> Gate:

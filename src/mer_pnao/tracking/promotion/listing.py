@@ -58,15 +58,12 @@ def list_versions(project: Path) -> tuple[list[Row], Repair | None]:
             aliases[int(number)].append(alias)
         versions = sorted(store.client.search_model_versions(f"name = '{NAME}'"), key=lambda each: -int(each.version))
         last = _last_trainings(store, project / "models")
-        runs = _runs_of_versions(store)
+        # Asked for at once; one that is deleted or elsewhere is not among them.
+        tagged = store.client.search_runs([store.experiment], f"tags.{VERSION} IS NOT NULL")
+        runs = {run.info.run_id: run for run in tagged}
         return [
-            _row(
-                version,
-                sorted(aliases[int(version.version)]),
-                runs.get(version.run_id or "") or find_run_of(store, version),
-                last,
-            )
-            for version in versions
+            _row(each, aliases[int(each.version)], runs.get(each.run_id or "") or find_run_of(store, each), last)
+            for each in versions
         ], repaired
 
 
@@ -96,19 +93,13 @@ def _last_trainings(store: Store, models: Path) -> set[int]:
     return numbers
 
 
-def _runs_of_versions(store: Store) -> dict[str, Run]:
-    """The runs of versions by their id, asked for at once; one that is deleted or elsewhere is not among them."""
-    found = store.client.search_runs([store.experiment], f"tags.{VERSION} IS NOT NULL")
-    return {run.info.run_id: run for run in found}
-
-
 def _row(version: ModelVersion, aliases: list[str], run: Run | None, last: set[int]) -> Row:
     tags, number = version.tags, int(version.version)
     metrics = dict(run.data.metrics) if run else {}
     parameters = metrics.get("parameters")
     return Row(
         version=number,
-        aliases=tuple(aliases),
+        aliases=tuple(sorted(aliases)),
         last=number in last,
         system=tags.get("system"),
         round=int(tags["round"]) if tags.get("round", "").isdecimal() else None,

@@ -34,8 +34,6 @@ from mer_pnao.tracking.promotion.reload import reload as reload_afresh
 
 @dataclass(frozen=True)
 class Promotion:
-    """What `promote` did."""
-
     version: int
     title: str  # of the version, for people
     champion: int | None  # who was it before

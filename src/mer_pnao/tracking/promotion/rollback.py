@@ -6,21 +6,11 @@ from pathlib import Path
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking.connection import NAME, reached
 from mer_pnao.tracking.known import find_number
-from mer_pnao.tracking.promotion.aliases import (
-    Change,
-    Repair,
-    change_champion,
-    repair,
-    standing,
-    title_of,
-    utc_now,
-)
+from mer_pnao.tracking.promotion.aliases import Change, Repair, change_champion, repair, standing, title_of, utc_now
 
 
 @dataclass(frozen=True)
 class Rollback:
-    """What `roll_back` did."""
-
     champion: int
     title: str
     previous: int | None
