@@ -53,8 +53,12 @@ class Finished:
 
         `seed` is that of the training, one of `seeds`; `fold_seed` is params.yaml's `seed`.
         """
-        stated = _flat(self.record.settings.stated())
-        return {f"{_SECTIONS.get(name, '')}{name}": str(value) for name, value in stated if value is not None}
+        settings = {}
+        for name, value in flat(self.record.settings.stated()):
+            words = ", ".join(map(str, value)) if isinstance(value, list) else value
+            if words is not None:
+                settings[f"{_SECTIONS.get(name, '')}{name}"] = str(words)
+        return settings
 
     def training_identity(self) -> str:
         """The same for all rounds of one training as asked for, with one seed, and for the next run of the same.
@@ -136,14 +140,13 @@ def _layer_sizes(path: Path, layers: Iterable[str]) -> dict[str, int]:
         raise InputError(f"{path} does not hold the weights of the layers that its record names: {error}") from error
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values by dotted key, with lists for tuples, as JSON knows them."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", ", ".join(map(str, value))
+            yield from flat(value, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", value
+            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
 
 
 def _digest(facts: Any) -> str:

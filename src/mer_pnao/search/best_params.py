@@ -10,12 +10,12 @@ from ruamel.yaml import YAML
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import replacing, write_text
+from mer_pnao.outs.finished import flat
 from mer_pnao.params.document import read_mapping
 from mer_pnao.params.profile import load_params
 from mer_pnao.params.search_space import SECTIONS, Knob, Value
 from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.search.record import StudyRecord
-from mer_pnao.search.study import flat
 from mer_pnao.search.trial import by_section, load_task, settings_of
 
 BEST = Path("best_params.yaml")

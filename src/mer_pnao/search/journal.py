@@ -17,7 +17,7 @@ _LOCKS = "optuna.locks"  # beside it
 
 
 class FileRegistry:
-    """The workers of one machine: a locked file is a worker that lives."""
+    """The workers of one machine: a locked file is a worker that lives. See WorkerRegistry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -25,20 +25,17 @@ class FileRegistry:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """See WorkerRegistry."""
         with FileLock(self.folder / "study.lock"):
             yield
 
     @contextmanager
     def register(self, worker: str) -> Iterator[Callable[[], None]]:
-        """See WorkerRegistry."""
         path = self.folder / f"{worker}.lock"
         with FileLock(path):
             yield lambda: None
         path.unlink(missing_ok=True)
 
     def is_alive(self, worker: str) -> bool:
-        """See WorkerRegistry."""
         path = self.folder / f"{worker}.lock"
         try:
             with FileLock(path, blocking=False):

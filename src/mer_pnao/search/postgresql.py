@@ -17,20 +17,18 @@ _KEEPALIVE = {"tcp_keepalives_idle": 30, "tcp_keepalives_interval": 10, "tcp_kee
 
 
 class ServerRegistry:
-    """The workers of many machines: a session that holds its advisory lock is a worker that lives."""
+    """The workers of many machines: a session that holds its lock is a worker that lives. See WorkerRegistry."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """See WorkerRegistry."""
         with self._locked("study"):
             yield
 
     @contextmanager
     def register(self, worker: str) -> Iterator[Callable[[], None]]:
-        """See WorkerRegistry."""
         with ExitStack() as sessions:
             session = sessions.enter_context(self._locked(worker))
 
@@ -44,7 +42,6 @@ class ServerRegistry:
             yield renew
 
     def is_alive(self, worker: str) -> bool:
-        """See WorkerRegistry."""
         with self._session() as session:  # which gives the lock back when it ends
             return not session.execute(text(f"SELECT pg_try_advisory_lock({_KEY})"), {"name": worker}).scalar_one()
 

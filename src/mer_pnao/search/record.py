@@ -41,7 +41,6 @@ class TrialRecord:
 
     @property
     def best(self) -> RoundRecord:
-        """The record of that round."""
         return self.rounds[self.best_round]
 
     @property

@@ -1,7 +1,6 @@
 """A study: its name, what it is made of, who takes its next trial, and what becomes of a trial whose worker is gone."""
 
 import warnings
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +12,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from mer_pnao.outs.finished import flat
 from mer_pnao.pruning.keys import hash_of
 from mer_pnao.pruning.pnao import algorithm_version
 from mer_pnao.search.sampler import DIVERGED, OnGrid, has_diverged, on_grid, values_of
@@ -92,15 +92,6 @@ def differences(storage: BaseStorage, task: Task) -> tuple[str, list[str]] | Non
     after = dict(flat(now))
     changed = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
     return latest.study_name, [key.removeprefix("settings.") for key in changed]
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values by dotted key, with lists for tuples, as JSON knows them."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
 
 
 def finished_trials(study: Study) -> int:
