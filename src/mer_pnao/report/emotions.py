@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mer_pnao.report.evidence import Evidence, System
 
@@ -32,19 +32,10 @@ def emotions_table(evidence: Evidence) -> pd.DataFrame:
     """
     tables = []
     for name, system in evidence.systems.items():
-        counts = confusion(evidence, system)
-        hits, clips, predicted = counts.diagonal(), counts.sum(axis=1), counts.sum(axis=0)
-        columns = {
-            "system": name,
-            "emotion": evidence.labels,
-            "clips": clips,
-            "recall": _share(hits, clips),
-            "precision": _share(hits, predicted),
-            "f1": _share(2 * hits, clips + predicted),
-        }
-        tables.append(pd.DataFrame(columns))
+        true, predicted, labels = evidence.test["discrete"], system.test["discrete"], list(evidence.labels)
+        precision, recall, f1, clips = precision_recall_fscore_support(
+            true, predicted, labels=labels, zero_division=np.nan
+        )
+        columns = {"clips": clips, "recall": recall, "precision": precision, "f1": f1}
+        tables.append(pd.DataFrame({"system": name, "emotion": labels, **columns}))
     return pd.concat(tables, ignore_index=True)
-
-
-def _share(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(part / np.where(whole > 0, whole, np.nan), dtype=float)
