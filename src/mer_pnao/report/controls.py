@@ -57,11 +57,7 @@ def controls_table(
                     "trainval_p_better_than_pnao": trainval.p_better,
                     **asdict(test.scores),
                     "com_std": _std(trainings, "test", dataset.test),
-                    "com_low": test.com_low,
-                    "com_high": test.com_high,
-                    "gain": test.gain,
-                    "gain_low": test.gain_low,
-                    "gain_high": test.gain_high,
+                    **{name: getattr(test, name) for name in ("com_low", "com_high", "gain", "gain_low", "gain_high")},
                     "p_better_than_pnao": test.p_better,
                 }
             )

@@ -96,7 +96,6 @@ class Evidence:
 
     @property
     def branches(self) -> list[str]:
-        """The branches of all systems."""
         return list(dict.fromkeys(branch for system in self.systems.values() for branch in system.branches))
 
     @property

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -45,24 +47,19 @@ class Pooled:
 
 def pooled(tested: Sequence[OuterResult]) -> Pooled:
     """Put the outer folds together, in their order."""
-    by_fold = {each.fold: each.clips for each in tested}
-    first, *others = (by_fold[fold] for fold in sorted(by_fold))
-    clips = first
-    for each in others:
-        clips = clips.joined(each)
-    decided: dict[str, dict[int | None, Predicted]] = {}
-    single: dict[str, dict[int | None, Sequence[Decisions]]] = {}
-    for system in NESTED:
-        seeds = dict.fromkeys(each.seed for each in tested if each.system == system)
-        parts = {seed: [each for each in tested if (each.system, each.seed) == (system, seed)] for seed in seeds}
-        parts = {seed: sorted(each, key=lambda one: one.fold) for seed, each in parts.items()}
-        decided[system] = {seed: _predicted(joined([one.decisions for one in each])) for seed, each in parts.items()}
-        single[system] = {
-            seed: [joined(of_folds) for of_folds in zip(*(one.single for one in each), strict=True)]
-            for seed, each in parts.items()
-        }
-    sizes = {system: [each.parameters for each in tested if each.system == system] for system in NESTED}
-    return Pooled(clips, decided, {system: float(np.mean(each)) for system, each in sizes.items()}, single)
+    clips = {each.fold: each.clips for each in sorted(tested, key=lambda each: each.fold)}
+    parts: dict[str, dict[int | None, dict[int, OuterResult]]] = {system: {} for system in NESTED}
+    for each in tested:
+        parts[each.system].setdefault(each.seed, {})[each.fold] = each
+    decided: dict[str, dict[int | None, Predicted]] = {system: {} for system in NESTED}
+    single: dict[str, dict[int | None, Sequence[Decisions]]] = {system: {} for system in NESTED}
+    for system, by_seed in parts.items():
+        for seed, by_fold in by_seed.items():
+            in_order = [by_fold[fold] for fold in clips]
+            decided[system][seed] = _predicted(joined([each.decisions for each in in_order]))
+            single[system][seed] = [joined(each) for each in zip(*(each.single for each in in_order), strict=True)]
+    sizes = {system: fmean(each.parameters for each in tested if each.system == system) for system in NESTED}
+    return Pooled(reduce(Examples.joined, clips.values()), decided, sizes, single)
 
 
 def _predicted(decisions: Decisions) -> Predicted:
@@ -110,7 +107,11 @@ def _rows(
             "com_high": over_probe.com_high,
             **{f"p_better_than_{short}": each[system].p_better for short, each in against.items()},
             **{f"p_sign_flip_over_{short}": each[system].p_sign_flip for short, each in against.items()},
-            **{key: value for short, each in against.items() for key, value in _gain(short, each[system]).items()},
+            **{
+                f"gain_over_{short}{end}": getattr(each[system], f"gain{end}")
+                for short, each in against.items()
+                for end in ("", "_low", "_high")
+            },
             "speakers_won": won,
             "speakers": None if groups is None else len(set(groups)),
             "clips": len(clips),
@@ -119,11 +120,6 @@ def _rows(
         }
 
     return [row(system) for system in trainings]
-
-
-def _gain(short: str, comparison: Comparison) -> dict[str, float | None]:
-    ends = {"": comparison.gain, "_low": comparison.gain_low, "_high": comparison.gain_high}
-    return {f"gain_over_{short}{end}": value for end, value in ends.items()}
 
 
 def _apart(pool: Pooled, system: str, name: int | str) -> dict[str, Any]:
@@ -167,12 +163,20 @@ def write_nested(
     shown = table[table["seed"] == table["seed"].iloc[-1]]  # the mean where there is one
     several = str(shown["seed"].iloc[0]) == MEAN
     rows = shown.to_dict("records")
-    values = {"rows": rows, "profile": profile, "picture": picture, "several": several}
-    values |= {"fused": [row for row in rows if pd.notna(row["networks"])], "mean_fusion": MEAN_FUSION}
-    seeds = len(table["seed"].unique()) - several
-    folds = len({each.fold for each in tested})
-    values |= {"seeds": seeds, "folds": folds, "titles": titles, "has_valence": pool.clips.has_valence}
-    values |= {"probe_in_final": probe_in_final}
+    values = {
+        "rows": rows,
+        "fused": [row for row in rows if pd.notna(row["networks"])],
+        "few": pd.notna(rows[0]["p_sign_flip_over_probe"]),
+        "profile": profile,
+        "picture": picture,
+        "several": several,
+        "seeds": len(table["seed"].unique()) - several,
+        "folds": len({each.fold for each in tested}),
+        "titles": titles,
+        "mean_fusion": MEAN_FUSION,
+        "has_valence": pool.clips.has_valence,
+        "probe_in_final": probe_in_final,
+    }
     write_text(out / "nested" / "index.html", render("nested", values))
     return table
 

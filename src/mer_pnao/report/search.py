@@ -45,7 +45,6 @@ class SearchProgress:
     done: Callable[[int], None]  # moves the progress bar
 
     def say(self, text: str) -> None:
-        """Print a sentence."""
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def finished(self, trial: TrialRecord) -> None:

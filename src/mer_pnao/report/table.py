@@ -164,15 +164,7 @@ def rounds_table(evidence: Evidence) -> pd.DataFrame:
     costs = ["parameters", "parameters_ratio", "best"]
     columns = ["system", "round", "split", "dis", "dim", "com", *costs]
     rows = [
-        [
-            name,
-            each.round.number,
-            split,
-            *astuple(scores),
-            each.parameters,
-            each.parameters_ratio,
-            each.round.best,
-        ]
+        [name, each.round.number, split, *astuple(scores), each.parameters, each.parameters_ratio, each.round.best]
         for name, system in evidence.systems.items()
         for each in system.rounds
         if each.round is not None

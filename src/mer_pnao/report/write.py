@@ -18,12 +18,7 @@ from mer_pnao.report.table import compare_all, further_splits, metrics, results_
 
 
 def write_report(
-    models: Path,
-    truth: pd.DataFrame,
-    labels: Sequence[str],
-    skipped: pd.DataFrame,
-    out: Path,
-    setting: Setting,
+    models: Path, truth: pd.DataFrame, labels: Sequence[str], skipped: pd.DataFrame, out: Path, setting: Setting
 ) -> None:
     """Write tables, predictions, metrics, figures, the page and a submission for each test split into `out`.
 
