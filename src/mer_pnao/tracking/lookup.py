@@ -40,13 +40,8 @@ class RegisteredModel(NamedTuple):
 def find_registered(project: Path, reference: str) -> RegisteredModel:
     """The version that a reference means, its files fetched where they lie on a server.
 
-    Args:
-        project: the project's root.
-        reference: an alias such as `champion`, a version's number, `models:/mer-pnao@<alias>` or
-            `models:/mer-pnao/<version>`.
-
-    Raises:
-        InputError: there is no such version, or MLflow cannot be used; says what to do.
+    A reference is an alias such as `champion`, a version's number, `models:/mer-pnao@<alias>` or
+    `models:/mer-pnao/<version>`. Raises InputError, which says what to do, for no such version or no MLflow.
     """
     try:
         client = _client(project)

@@ -1,6 +1,6 @@
 """What a training stage tells MLflow as it goes. A training neither fails because of MLflow nor waits long for it.
 
-A process beside the training, `beside`, does the logging, so that the next round is trained meanwhile.
+A process beside the training, `stage_worker`, does the logging, so that the next round is trained meanwhile.
 """
 
 import json

@@ -48,14 +48,9 @@ def promote(
 ) -> Promotion:
     """Make a version the champion if every gate lets it pass; with a reason, whatever they say.
 
-    Args:
-        project: the checkout, which holds the features of the clips and the gates' numbers in its params.yaml.
-        version: default is the candidate.
-        reason: given, the promotion is forced; the gates are measured and recorded all the same.
-        reload: loads versions in fresh processes.
-
-    Raises InputError when there is no such version or candidate, the split that is to judge is not among the data's, or
-    MLflow cannot be used.
+    The version is the candidate's by default; the gates are measured and recorded even where a reason forces it. Raises
+    InputError when there is no such version or candidate, the split that is to judge is not among the data's, or MLflow
+    cannot be used.
     """
     params = load_params(project / "params.yaml")
     with reached(project) as store:

@@ -47,10 +47,8 @@ class _EndedError(Exception):
 def reload(candidate: int, champion: int | None, features: Mapping[str, NDArray[np.float32]] | None) -> Reloads:
     """Load one version or two, each in a process of its own, within `opened`.
 
-    Args:
-        candidate: the version that predicts the clips.
-        champion: the version that its latency is compared with.
-        features: set -> (N, width); None where they are not at hand, and then nothing is predicted.
+    The candidate predicts the clips of `features`, set -> (N, width), unless they are None, not at hand; its latency is
+    compared with the champion's.
     """
     with ExitStack() as stack:
         first = stack.enter_context(_process(candidate))
