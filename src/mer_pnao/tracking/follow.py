@@ -14,7 +14,7 @@ from mer_pnao.outs.finished import read_finished
 from mer_pnao.outs.names import REGISTERED, SYSTEMS, further_seeds
 from mer_pnao.outs.record import Record, record_folders, round_directories
 from mer_pnao.tracking.connection import NAME, Store
-from mer_pnao.tracking.known import CANDIDATE, VERSION, find_run, find_version, held, rounds_of
+from mer_pnao.tracking.known import CANDIDATE, VERSION, find_run, find_version, rounds_of, standing
 from mer_pnao.tracking.stage import tracking_wanted
 
 
@@ -33,7 +33,7 @@ def _follow(store: Store, project: Path) -> None:
     models = project.resolve() / "models"
     if not tracking_wanted() or not all(_ended(models / system) for system in REGISTERED):
         return
-    before = held(store, CANDIDATE)
+    before = standing(store).candidate
     if missing := [system for system in SYSTEMS if not _on_record(store, models / system)]:
         from mer_pnao.tracking.runs import log_models  # torch and more, which most calls do not need
 
@@ -55,7 +55,7 @@ def set_candidate(store: Store, models: Path) -> ModelVersion | None:
     rounds = [read_finished(folder) for system in REGISTERED for folder in round_directories(models / system)]
     best_first = sorted(rounds, key=lambda finished: (-finished.record.com, finished.record.parameters))
     version = next(filter(None, (find_version(store, finished) for finished in best_first)), None)
-    if version is not None and held(store, CANDIDATE) != int(version.version):
+    if version is not None and standing(store).candidate != int(version.version):
         store.client.set_registered_model_alias(NAME, CANDIDATE, version.version)
     return version
 

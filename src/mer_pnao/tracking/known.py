@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow.entities import Metric, Run, RunTag
@@ -20,10 +21,19 @@ FINISHED = "FINISHED"  # status of a run that holds everything
 SOURCE = {"mlflow.source.name": "mer-pnao", "mlflow.source.type": "LOCAL"}  # tags of every run
 
 
-def held(store: Store, alias: str) -> int | None:
-    """The version that holds an alias; None where none does."""
+@dataclass(frozen=True)
+class Standing:
+    """The versions that hold the three aliases."""
+
+    candidate: int | None
+    champion: int | None
+    previous: int | None
+
+
+def standing(store: Store) -> Standing:
+    """Who holds the aliases now."""
     aliases = store.client.get_registered_model(NAME).aliases
-    return int(aliases[alias]) if alias in aliases else None
+    return Standing(*(int(aliases[name]) if name in aliases else None for name in (CANDIDATE, CHAMPION, PREVIOUS)))
 
 
 def find_run(store: Store, identity: str) -> Run | None:

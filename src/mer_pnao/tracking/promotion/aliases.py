@@ -14,21 +14,12 @@ from typing import Literal
 from mlflow.entities.model_registry import ModelVersion
 
 from mer_pnao.tracking.connection import NAME, Store
-from mer_pnao.tracking.known import CANDIDATE, CHAMPION, PREVIOUS, find_number
+from mer_pnao.tracking.known import CHAMPION, PREVIOUS, find_number, standing
 
 PROMOTED, ROLLED_BACK, FORCED = "promoted", "rolled_back", "forced"  # tags of a version: when, when, and why
 GATES, GATES_REPORT = "gates", "gates_report"  # the last verdict, and where its report is among the run's artifacts
 JUDGED_ON = "judged_on_"  # and a split's name, tag of a version: how often the split has judged it, passed or not
 CHANGE = "change"  # tag of the registered model while the champion changes
-
-
-@dataclass(frozen=True)
-class Standing:
-    """The versions that hold the three aliases."""
-
-    candidate: int | None
-    champion: int | None
-    previous: int | None
 
 
 @dataclass(frozen=True)
@@ -49,12 +40,6 @@ class Repair:
 
     sentence: str
     finished: Change | None = None  # the change, where it is done now
-
-
-def standing(store: Store) -> Standing:
-    """Who holds the aliases now."""
-    aliases = store.client.get_registered_model(NAME).aliases
-    return Standing(*(int(aliases[name]) if name in aliases else None for name in (CANDIDATE, CHAMPION, PREVIOUS)))
 
 
 def title_of(version: ModelVersion) -> str:

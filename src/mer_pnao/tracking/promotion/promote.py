@@ -14,7 +14,7 @@ from mer_pnao.params.profile import Params, load_params
 from mer_pnao.tracking.card import with_judgement
 from mer_pnao.tracking.connection import NAME, Store, reached
 from mer_pnao.tracking.follow import follow_models
-from mer_pnao.tracking.known import CANDIDATE, find_number, get_number
+from mer_pnao.tracking.known import CANDIDATE, find_number, get_number, standing
 from mer_pnao.tracking.promotion.aliases import (
     GATES,
     GATES_REPORT,
@@ -23,7 +23,6 @@ from mer_pnao.tracking.promotion.aliases import (
     Repair,
     change_champion,
     repair,
-    standing,
     title_of,
     utc_now,
 )

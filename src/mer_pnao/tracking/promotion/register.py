@@ -10,9 +10,9 @@ from mer_pnao.outs.names import CONFIG, REGISTERED
 from mer_pnao.outs.record import round_directories
 from mer_pnao.tracking.connection import failures_named, reached
 from mer_pnao.tracking.follow import set_candidate
-from mer_pnao.tracking.known import find_version
+from mer_pnao.tracking.known import find_version, standing
 from mer_pnao.tracking.lineage import read_lineage
-from mer_pnao.tracking.promotion.aliases import repair, standing
+from mer_pnao.tracking.promotion.aliases import repair
 from mer_pnao.tracking.runs import log_round
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.tracking.connection import NAME, reached
-from mer_pnao.tracking.known import find_number
-from mer_pnao.tracking.promotion.aliases import Change, Repair, change_champion, repair, standing, title_of, utc_now
+from mer_pnao.tracking.known import find_number, standing
+from mer_pnao.tracking.promotion.aliases import Change, Repair, change_champion, repair, title_of, utc_now
 
 
 @dataclass(frozen=True)
