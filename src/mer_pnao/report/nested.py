@@ -19,7 +19,7 @@ from mer_pnao.foundations.files import write_bytes, write_text
 from mer_pnao.nested.run import NESTED, OuterResult
 from mer_pnao.outs.decisions import Decisions, joined, predictions_table
 from mer_pnao.outs.names import BASELINE, FINAL, MEAN_FUSION, PREDICTIONS, PROBE, TITLES
-from mer_pnao.report.speakers_figure import speakers_figure
+from mer_pnao.report.speakers import speakers_figure
 from mer_pnao.report.templates import render
 from mer_pnao.report.words import FINAL_WITH_PROBE, NONE, probability
 from mer_pnao.training.examples import Examples

@@ -12,8 +12,7 @@ from mer_pnao.report.calibration import calibration
 from mer_pnao.report.emotions import confusion_table, emotions_table
 from mer_pnao.report.evidence import Evidence, read_evidence
 from mer_pnao.report.page import Setting, page
-from mer_pnao.report.speakers import gains_over_probe, speakers_table
-from mer_pnao.report.speakers_figure import speakers_figure
+from mer_pnao.report.speakers import gains_over_probe, speakers_figure, speakers_table
 from mer_pnao.report.table import compare_all, further_splits, metrics, results_table, rounds_table, system_figures
 
 
