@@ -78,7 +78,7 @@ class SharedReader:
         self._readers = {shared: ClipReader(shared, root) for shared in self._sides}
 
     def __call__(self, path: Path) -> dict[str, DecodedClip]:
-        """What each encoder takes of a clip, in the plans' order. Raises ClipError with the reason why it is useless."""
+        """What each encoder takes of a clip, in order of the plans. Raises ClipError where it is useless."""
         contents: dict[str, DecodedClip] = {}
         for shared, sides in self._sides.items():
             read = self._readers[shared].in_sizes(path, sides.values())
