@@ -66,6 +66,7 @@ class Predictor:
     model: RoundModel
     version: str
     encoders: Mapping[str, ClipEncoder]
+    root: Path = Path()  # what the paths of the encoders' checkpoints and detectors are relative to
 
     @classmethod
     def load(
@@ -87,7 +88,7 @@ class Predictor:
         version = version or version_of(model)
         called = f"model {version}"
         record = read_record(directory, model.blueprint.widths, called)
-        return cls(model, version, load_encoders(record, called, root, like.encoders if like else None))
+        return cls(model, version, load_encoders(record, called, root, like.encoders if like else None), root)
 
     def predict(
         self, clips: Iterable[Path], words: Mapping[str, str] = MappingProxyType({})
@@ -122,7 +123,7 @@ class Predictor:
         wordless = self.reads_words and not words
         remarks = tuple(dict.fromkeys(remark for content in contents.values() for remark in content.remarks))
         outcome = Outcome(vectors, whole_frame=whole_frame, wordless=wordless, remarks=remarks)
-        return self._decided([name], [_finite(outcome)])[0]
+        return self.decided([name], [outcome])[0]
 
     def _answers(self, paths: Sequence[Path], words: Mapping[str, str]) -> list[Prediction | Refusal]:
         """One answer a clip, whichever of them have one name."""
@@ -136,10 +137,11 @@ class Predictor:
                 wordless = before.wordless or one.wordless
                 remarks = tuple(dict.fromkeys((*before.remarks, *one.remarks)))
                 found[place] = Outcome(vectors, one.skipped, whole_frame, wordless=wordless, remarks=remarks)
-        return self._decided(names, found)
+        return self.decided(names, found)
 
-    def _decided(self, names: Sequence[str], found: Sequence[Outcome]) -> list[Prediction | Refusal]:
-        """One answer a clip, from what became of it in all encoders."""
+    def decided(self, names: Sequence[str], found: Sequence[Outcome]) -> list[Prediction | Refusal]:
+        """One answer a clip, from what became of it in all encoders; vectors that are not finite are refused."""
+        found = [_finite(one) for one in found]
         usable = [(name, one) for name, one in zip(names, found, strict=True) if not one.skipped]
         features = {key: np.array([one.vectors[key] for _, one in usable]) for key in self.model.blueprint.widths}
         made = iter(decide(self.model, self.version, [name for name, _ in usable], features))

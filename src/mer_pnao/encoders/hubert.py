@@ -72,9 +72,9 @@ class HubertLayers:
         self.layers = tuple(layers)
         self.width: int = model.config.hidden_size
         self._normalize, self._maskable = loaded.normalize, loaded.maskable
-        self._receptive, self._hop = frame_geometry(model)
+        self._receptive, self.hop = frame_geometry(model)  # samples that a frame sees, and from one to the next
         self._window, self._most = (
-            round(seconds * SAMPLE_RATE / self._hop) for seconds in (window_seconds, batch_seconds)
+            round(seconds * SAMPLE_RATE / self.hop) for seconds in (window_seconds, batch_seconds)
         )
         # One layer stays even for layer 0, because its input is what is read.
         model.encoder.layers = model.encoder.layers[: max(1, *layers)]
@@ -111,6 +111,22 @@ class HubertLayers:
                         totals[layer][stretch.clip] += block[row]
         return {layer: total / frames for layer, total in totals.items()}
 
+    def over_time(self, waveform: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
+        """A waveform as for a call -> for each layer the frames (T, D) float32 whose mean the call returns.
+
+        Frame t begins at the sample t * hop. Raises as a call does.
+        """
+        frames: dict[int, list[NDArray[np.float32]]] = {layer: [] for layer in self.layers}
+        with torch.inference_mode():
+            for stretch in self._cut(0, waveform):
+                projected = self._frames(stretch.samples)[None]
+                self._encode(
+                    projected,
+                    torch.ones(projected.shape[:2], dtype=torch.bool, device=self.device),
+                    lambda layer, states: frames[layer].append(states[0].float().cpu().numpy()),
+                )
+        return {layer: np.concatenate(parts) for layer, parts in frames.items()}
+
     def _cut(self, clip: int, waveform: NDArray[np.float32]) -> list[_Stretch]:
         if waveform.ndim != 1 or waveform.dtype != np.float32:
             raise ValueError(f"a waveform must be 1-d float32, not {waveform.ndim}-d {waveform.dtype}")
@@ -119,12 +135,12 @@ class HubertLayers:
         samples = torch.from_numpy(waveform)
         if self._normalize:  # over the clip and not the stretch, whose silence would be blown up
             samples = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
-        cuts = spans((len(waveform) - self._receptive) // self._hop + 1, self._window)
+        cuts = spans((len(waveform) - self._receptive) // self.hop + 1, self._window)
         # A frame sees more than one hop, so neighbours share a few samples and no frame is lost between them. The
         # last stretch keeps the rest that makes no frame: models with a norm over time have seen it in training.
-        ends = [(end - 1) * self._hop + self._receptive for _, end in cuts[:-1]] + [len(waveform)]
+        ends = [(end - 1) * self.hop + self._receptive for _, end in cuts[:-1]] + [len(waveform)]
         return [
-            _Stretch(clip, samples[first * self._hop : stop], end - first)
+            _Stretch(clip, samples[first * self.hop : stop], end - first)
             for (first, end), stop in zip(cuts, ends, strict=True)
         ]
 
@@ -148,9 +164,13 @@ class HubertLayers:
         def keep(layer: int, states: Tensor) -> None:
             sums[layer] = (states.float() * real[..., None]).sum(dim=1).cpu().numpy()
 
+        self._encode(hidden, real, keep)
+        return sums
+
+    def _encode(self, hidden: Tensor, real: Tensor, keep: Callable[[int, Tensor], None]) -> None:
+        """Hand the states (B, T, D) of each layer to `keep`; `real` (B, T) is false where there is padding."""
         self._of_thread.keep = keep
         self._model.encoder(hidden, attention_mask=real if self._maskable else None)
-        return sums
 
     def _hook_layers(self) -> None:
         """Hand on the output of every layer asked for; once, for threads share the model."""

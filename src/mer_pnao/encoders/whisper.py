@@ -3,7 +3,7 @@
 Legend of shapes: B clips, W windows, M mel bands, T frames of 20 ms of a window, D the model's width.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class WhisperLayers:
         self.layers = tuple(layers)
         self.width: int = config.d_model
         self._window: int = self._mel.n_samples
-        self._hop = self._window // config.max_source_positions  # samples from one frame to the next
+        self.hop = self._window // config.max_source_positions  # samples from one frame to the next
         self._at_once = max(1, int(batch_seconds * SAMPLE_RATE / self._window)) if batch_seconds else 0
         network.layers = network.layers[: max(layers)]
         self._network = network.to(device=self.device, dtype=self.dtype)
@@ -83,13 +83,23 @@ class WhisperLayers:
         with torch.inference_mode():
             for start in range(0, len(windows), at_once):
                 together = windows[start : start + at_once]
-                real = [-(-len(samples) // self._hop) for _, samples in together]
+                real = [-(-len(samples) // self.hop) for _, samples in together]
                 sums = self._layer_sums([samples for _, samples in together], real)
                 for row, (clip, _) in enumerate(together):
                     frames[clip] += real[row]
                     for layer, block in sums.items():
                         totals[layer][clip] += block[row]
         return {layer: total / frames for layer, total in totals.items()}
+
+    def over_time(self, waveform: NDArray[np.float32]) -> dict[int, NDArray[np.float32]]:
+        """As `HubertLayers.over_time`."""
+        frames: dict[int, list[NDArray[np.float32]]] = {layer: [] for layer in self.layers}
+        with torch.inference_mode():
+            for samples in self._cut(waveform):
+                real = -(-len(samples) // self.hop)
+                for layer, hidden in self._states([samples]):
+                    frames[layer].append(hidden[0, :real].float().cpu().numpy())
+        return {layer: np.concatenate(parts) for layer, parts in frames.items()}
 
     def _cut(self, waveform: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         if waveform.ndim != 1 or waveform.dtype != np.float32:
@@ -102,6 +112,17 @@ class WhisperLayers:
         self, windows: Sequence[NDArray[np.float32]], real: Sequence[int]
     ) -> dict[int, NDArray[np.float32]]:
         """For each layer the sum over the real frames of each window, (W, D)."""
+        ends = torch.tensor(real, device=self.device)[:, None]
+        return {
+            layer: (hidden.float() * (torch.arange(hidden.shape[1], device=self.device) < ends)[..., None])
+            .sum(dim=1)
+            .cpu()
+            .numpy()
+            for layer, hidden in self._states(windows)
+        }
+
+    def _states(self, windows: Sequence[NDArray[np.float32]]) -> Iterator[tuple[int, Tensor]]:
+        """Each layer wanted, in order, and its states (W, T, D)."""
         network = self._network
         # One by one, so that no spectrum depends on its company.
         mels = [
@@ -109,16 +130,11 @@ class WhisperLayers:
         ]
         stem = gelu(network.conv1(torch.cat(mels).to(self.device, self.dtype)))  # (W, D, 2 T)
         hidden = gelu(network.conv2(stem)).permute(0, 2, 1) + network.embed_positions.weight
-        heard = (
-            torch.arange(hidden.shape[1], device=self.device)[None] < torch.tensor(real, device=self.device)[:, None]
-        )
-        sums: dict[int, NDArray[np.float32]] = {}
         for layer in range(len(network.layers) + 1):
             if layer:
                 hidden = network.layers[layer - 1](hidden, None)
             if layer in self.layers:
-                sums[layer] = (hidden.float() * heard[..., None]).sum(dim=1).cpu().numpy()
-        return sums
+                yield layer, hidden
 
 
 def _config(folder: Path) -> Any:

@@ -46,6 +46,9 @@ class ClipEncoder:
     device: torch.device  # where it computes
     # B clips -> for each set (B, D) float32; no clip's vector depends on the others
     encode: Callable[[Sequence[DecodedClip]], dict[str, NDArray[np.float32]]]
+    # A clip's sound or pictures -> for each set the vectors (n, D) float32, in order of time, whose mean `encode` gives
+    over_time: Callable[[DecodedClip], dict[str, NDArray[np.float32]]] | None = None  # None: of words
+    hop: int = 0  # of sound only: samples from the beginning of one such vector to that of the next
 
 
 def build_encoder(
@@ -98,11 +101,15 @@ def _speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaL
         vectors = layers([np.asarray(clip.content) for clip in clips])
         return dict(zip(config.sets(name), (vectors[layer] for layer in config.layers), strict=True))
 
+    def over_time(clip: DecodedClip) -> dict[str, NDArray[np.float32]]:
+        frames = layers.over_time(np.asarray(clip.content))
+        return dict(zip(config.sets(name), (frames[layer] for layer in config.layers), strict=True))
+
     sets = dict.fromkeys(config.sets(name), layers.width)
     own: dict[str, object] = {"layers": list(config.layers)} | _where_used(config, "batch_seconds", "window_seconds")
     identity = _identity(config, path, sets, limits, layers.dtype) | own
     reader = ClipReader(DecodingPlan("sound", limits))
-    return ClipEncoder(name, sets, identity, config.batch, reader, layers.device, encode)
+    return ClipEncoder(name, sets, identity, config.batch, reader, layers.device, encode, over_time, layers.hop)
 
 
 def _speech_layers(config: EncoderConfig, path: Path) -> "HubertLayers | WhisperLayers":
@@ -138,18 +145,17 @@ def _text_encoder(name: str, config: EncoderConfig, path: Path) -> ClipEncoder:
     return ClipEncoder(name, sets, identity, config.batch, None, layers.device, encode)
 
 
-def _mean_vectors(
+def _embeddings(
     network: ImageNetwork, clips: Sequence[DecodedClip], device: torch.device, dtype: torch.dtype
-) -> NDArray[np.float32]:
-    """The network's embeddings of the face crops of B clips, averaged over each one's frames: (B, D)."""
+) -> torch.Tensor:
+    """The network's embeddings of the face crops of some clips, one after another: (n, D)."""
     crops = chain.from_iterable(clip.content for clip in clips)
     parts = []
     with torch.inference_mode():
         for images in _blocks(crops, _IMAGES_AT_ONCE[device.type]):
             prepared = network.preprocess(images).to(device, dtype, memory_format=torch.channels_last)
             parts.append(network.embed(prepared).float().cpu())
-        of_clips = torch.split_with_sizes(torch.cat(parts), [len(clip.content) for clip in clips])
-        return torch.stack([embeddings.mean(dim=0) for embeddings in of_clips]).numpy()
+        return torch.cat(parts)
 
 
 def _blocks(crops: Iterator[NDArray[np.uint8]], most: int) -> Iterator[NDArray[np.uint8]]:
@@ -182,9 +188,14 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
     identity = _identity(config, path, sets, limits, dtype) | own
 
     def encode(clips: Sequence[DecodedClip]) -> dict[str, NDArray[np.float32]]:
-        return {name: _mean_vectors(network, clips, device, dtype)}
+        embedded = _embeddings(network, clips, device, dtype)
+        of_clips = torch.split_with_sizes(embedded, [len(clip.content) for clip in clips])
+        return {name: torch.stack([embeddings.mean(dim=0) for embeddings in of_clips]).numpy()}
 
-    return ClipEncoder(name, sets, identity, config.batch, reader, device, encode)
+    def over_time(clip: DecodedClip) -> dict[str, NDArray[np.float32]]:
+        return {name: _embeddings(network, [clip], device, dtype).numpy()}
+
+    return ClipEncoder(name, sets, identity, config.batch, reader, device, encode, over_time)
 
 
 def _image_network(config: EncoderConfig, path: Path) -> ImageNetwork:

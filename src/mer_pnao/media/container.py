@@ -24,6 +24,7 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg"
 OPENING = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}  # of FFmpeg, for files from anywhere
 # By how much a clip may end before its header says: containers round, and codecs pad.
 _MISSING_SHARE, _MISSING_SECONDS = 0.05, 0.25
+TOO_LONG = "lasts "  # how the reason begins for a clip that is too long
 _ALMOST_SQUARE = 0.01  # pixels that are wider or higher by less stay as they are: resampling would only blur them
 _Track = TypeVar("_Track", bound=Stream)
 
@@ -88,8 +89,8 @@ def check_clip(path: Path, limits: MediaLimits) -> ClipHeader:
 
 
 @contextmanager
-def opened(path: Path, limits: MediaLimits) -> Iterator[Tracks]:
-    """The two tracks of a clip whose header is within the limits.
+def opened(path: Path, limits: MediaLimits, most_seconds: float | None = None) -> Iterator[Tracks]:
+    """The two tracks of a clip whose header is within the limits; `most_seconds` is another limit of its length.
 
     Raises ClipError as `check_clip` does, and for every error of the library within.
     """
@@ -104,10 +105,10 @@ def opened(path: Path, limits: MediaLimits) -> Iterator[Tracks]:
         except av.error.FFmpegError as error:
             raise ClipError(f"is not a readable video file ({error.strerror})") from error
         with container:
-            yield _checked_tracks(container, limits)
+            yield _checked_tracks(container, limits, limits.max_seconds if most_seconds is None else most_seconds)
 
 
-def _checked_tracks(container: InputContainer, limits: MediaLimits) -> Tracks:
+def _checked_tracks(container: InputContainer, limits: MediaLimits, most_seconds: float) -> Tracks:
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
         raise ClipError("has no video track")
@@ -124,8 +125,8 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits) -> Tracks:
     else:
         judged, end = tuple(container.streams), seconds
         seconds = max(seconds, *(float((track.duration or 0) * (track.time_base or 0)) for track in own))
-    if seconds > limits.max_seconds:
-        raise ClipError(f"lasts {seconds:.1f} s, more than {limits.max_seconds:g} s")
+    if seconds > most_seconds:
+        raise ClipError(f"{TOO_LONG}{seconds:.1f} s, more than {most_seconds:g} s")
     width, height = _shown(video)
     if width * height > limits.max_pixels:
         raise ClipError(f"is {width}x{height}, more than {limits.max_pixels} pixels")
@@ -192,14 +193,21 @@ def survey(path: Path, limits: MediaLimits, say: Say = lambda _: None) -> Timeli
             if len(begins) > _MAX_FRAME_RATE * limits.max_seconds:
                 raise ClipError(f"has more frames than {limits.max_seconds:g} s can hold")
         seconds = tracks.end
-    if end < seconds - max(_MISSING_SECONDS, _MISSING_SHARE * seconds):
-        raise ClipError(f"is truncated: {end:.2f} of {seconds:.2f} s")
+    if missing := cut_short(end, seconds):
+        raise ClipError(missing)
     known = sorted(time for time in begins if time is not None)
     if unit is None or len(known) < len(begins) or len(set(known)) < len(known) or len(known) < 2:
         return Timeline(tuple(range(len(begins))), len(begins), end)  # without times, each lasts as long as any other
     usual = statistics.median_low(later - earlier for earlier, later in pairwise(known))
     last = max(ends) if max(ends) > known[-1] else known[-1] + usual
     return Timeline(tuple(known), last, float((last - known[0]) * unit))
+
+
+def cut_short(end: float, seconds: float) -> str:
+    """What is wrong with a file that ends so much earlier than its header says; empty when nothing is."""
+    if end >= seconds - max(_MISSING_SECONDS, _MISSING_SHARE * seconds):
+        return ""
+    return f"is truncated: {end:.2f} of {seconds:.2f} s"
 
 
 def _shown(picture: VideoStream) -> tuple[int, int]:

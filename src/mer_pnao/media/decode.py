@@ -4,9 +4,8 @@ import math
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from fractions import Fraction
-from itertools import chain
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -44,16 +43,24 @@ def read_sound(path: Path, limits: MediaLimits, say: Say = lambda _: None) -> ND
     if channels > 1 and waveform.std() < _CANCELLED:
         with opened(path, limits) as tracks:
             apart = _resampled(tracks.container.decode(tracks.audio), limits.max_seconds)
-        loudest = apart[apart.std(axis=1).argmax()]
-        if waveform.std() < _CANCELLED * loudest.std():
-            say(f"its {channels} channels of sound cancel each other, so the loudest was used")
-            waveform = loudest
-    if _is_silent(waveform, limits.silence):
+        waveform = uncancelled(waveform, apart, say)
+    if is_silent(waveform, limits.silence):
         raise ClipError("is silent")
     return waveform
 
 
-def _is_silent(waveform: NDArray[np.float32], silence: float) -> bool:
+def uncancelled(mixed: NDArray[np.float32], apart: NDArray[np.float32], say: Say) -> NDArray[np.float32]:
+    """The mixture (samples,), or the loudest of its channels (channels, samples) where these cancel each other."""
+    if not len(mixed) or mixed.std() >= _CANCELLED:
+        return mixed
+    loudest: NDArray[np.float32] = apart[apart.std(axis=1).argmax()]
+    if mixed.std() >= _CANCELLED * loudest.std():
+        return mixed
+    say(f"its {len(apart)} channels of sound cancel each other, so the loudest was used")
+    return loudest
+
+
+def is_silent(waveform: NDArray[np.float32], silence: float) -> bool:
     """Whether nothing moves: a constant is not sound, but codecs and filters ramp up to it and down again."""
     constant = float(np.median(waveform))
     if abs(constant) <= silence:
@@ -100,7 +107,7 @@ def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> It
             if frame.width * frame.height > limits.max_pixels:
                 raise ClipError(f"has a frame of {frame.width}x{frame.height}, more than {limits.max_pixels} pixels")
             if number in numbers:
-                pixels = _upright_rgb(frame, tracks.video.sample_aspect_ratio, limits, shape)
+                pixels = upright_rgb(frame, tracks.video.sample_aspect_ratio, limits, shape)
                 shape = pixels.shape
                 yield pixels
         if shape is None:
@@ -110,6 +117,38 @@ def read_frames(path: Path, numbers: Collection[int], limits: MediaLimits) -> It
 def count_frames(path: Path, limits: MediaLimits) -> int:
     """Number of frames that a player would show. Raises ClipError for what a pass over the packets tells."""
     return len(survey(path, limits).begins)
+
+
+class Resampler:
+    """Decoded sound at 16 kHz, in the layout's channels, or without one in those that there are.
+
+    Gives blocks (channels, samples) float32, full scale 1. Raises ClipError when the form of the sound changes midway,
+    or samples are no numbers.
+    """
+
+    def __init__(self, layout: str | None = None) -> None:
+        # 16 bits, as in the wave files that the challenge's features were made from; asked for floats, the
+        # library would also add channels up without dividing by their weights.
+        self._make = partial(av.AudioResampler, format="s16p", layout=layout, rate=SAMPLE_RATE)
+        self._resampler = self._make()
+
+    def __call__(self, frame: AudioFrame) -> list[NDArray[np.float32]]:
+        """What comes out when a frame goes in."""
+        if frame.format.name[:3] in ("flt", "dbl") and not np.isfinite(frame.to_ndarray()).all():
+            raise ClipError("has samples of sound that are NaN or infinite")
+        return self._blocks(frame)
+
+    def rest(self) -> list[NDArray[np.float32]]:
+        """What is still inside; the next frame is the first of other sound."""
+        blocks, self._resampler = self._blocks(None), self._make()
+        return blocks
+
+    def _blocks(self, frame: AudioFrame | None) -> list[NDArray[np.float32]]:
+        try:
+            parts = self._resampler.resample(frame)
+        except ValueError as error:
+            raise ClipError("changes the form of its sound midway") from error
+        return [part.to_ndarray().astype(np.float32) / np.float32(32768) for part in parts]
 
 
 def mono(frames: Iterable[AudioFrame], most_seconds: float) -> NDArray[np.float32]:
@@ -123,24 +162,16 @@ def mono(frames: Iterable[AudioFrame], most_seconds: float) -> NDArray[np.float3
 
 def _resampled(frames: Iterable[AudioFrame], most_seconds: float, layout: str | None = None) -> NDArray[np.float32]:
     """As `mono`, but of the layout's channels, or without one of all that there are: (channels, samples)."""
-    # 16 bits, as in the wave files that the challenge's features were made from; asked for floats, the
-    # library would also add channels up without dividing by their weights.
-    resampler = av.AudioResampler(format="s16p", layout=layout, rate=SAMPLE_RATE)
-    chunks, samples = list[NDArray[Any]](), 0
-    # None empties the resampler.
-    for frame in chain(frames, [None]):
-        if frame is not None and frame.format.name[:3] in ("flt", "dbl") and not np.isfinite(frame.to_ndarray()).all():
-            raise ClipError("has samples of sound that are NaN or infinite")
-        try:
-            parts = resampler.resample(frame)
-        except ValueError as error:
-            raise ClipError("changes the form of its sound midway") from error
-        chunks += [part.to_ndarray() for part in parts]
-        samples += sum(part.samples for part in parts)
+    resampler, chunks, samples = Resampler(layout), list[NDArray[np.float32]](), 0
+    for frame in frames:
+        blocks = resampler(frame)
+        chunks += blocks
+        samples += sum(block.shape[1] for block in blocks)
         if samples > most_seconds * SAMPLE_RATE:
             break
-    whole = np.concatenate(chunks, axis=1) if chunks else np.zeros((1, 0))
-    return whole.astype(np.float32) / np.float32(32768)
+    else:
+        chunks += resampler.rest()
+    return np.concatenate(chunks, axis=1) if chunks else np.zeros((1, 0), np.float32)
 
 
 def shrunk(width: int, height: int, limits: MediaLimits) -> tuple[int, int]:
@@ -149,7 +180,7 @@ def shrunk(width: int, height: int, limits: MediaLimits) -> tuple[int, int]:
     return round(width * scale), round(height * scale)
 
 
-def _upright_rgb(
+def upright_rgb(
     frame: VideoFrame, aspect: Fraction | None, limits: MediaLimits, shape: tuple[int, ...] | None
 ) -> NDArray[np.uint8]:
     """(H, W, 3), turned and mirrored as a player would; of the first frame's shape when the size changes midway."""

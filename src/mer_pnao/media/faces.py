@@ -3,7 +3,7 @@
 import statistics
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -26,7 +26,7 @@ Detectors = Sequence[Detector]  # the quickest first; the next has its turn wher
 _MARGIN = 0.15  # of the box on each side: the cascade's box cuts chin and brows
 _WINDOW = 5  # detections of the running median: a wild one among them moves nothing
 _SIZES = 1.5  # times the median side: what is larger or smaller than that is another face or none
-_LEAST_SHARE = 0.2  # of the searched frames: a face seen in fewer is a false alarm
+LEAST_SHARE = 0.2  # of the searched frames: a face seen in fewer is a false alarm
 
 _cascades = threading.local()
 
@@ -35,11 +35,13 @@ _cascades = threading.local()
 class FacePath:
     """Where the face of a clip is: `boxes` (n, 3), centre x, centre y and side in pixels; None for no face.
 
-    `share` is that of the searched frames with a face, 0 when too few have one.
+    `share` is that of the searched frames with a face, 0 when too few have one; `seen` tells of each that was searched
+    whether it has one.
     """
 
     boxes: NDArray[np.float64] | None
     share: float
+    seen: Mapping[int, bool] = field(default_factory=dict)
 
 
 def follow_face(frames: Iterable[NDArray[np.uint8]], detectors: Detectors) -> FacePath:
@@ -49,18 +51,19 @@ def follow_face(frames: Iterable[NDArray[np.uint8]], detectors: Detectors) -> Fa
     interpolated where a frame shows no face or was not searched. The frames are gone through once for each detector
     that has its turn, and none is kept.
     """
+    seen: dict[int, bool] = {}
     for detector in detectors:
-        count, searched = 0, 0
+        count, seen = 0, {}
         found: dict[int, NDArray[np.float64]] = {}
         for count, frame in enumerate(frames, start=1):
             if (count - 1) % detector.every == 0:
-                searched += 1
                 box = detector.find(frame)
+                seen[count - 1] = box is not None
                 if box is not None:
                     found[count - 1] = box
-        if len(found) >= _LEAST_SHARE * searched:
-            return FacePath(_steady(found, count), len(found) / searched)
-    return FacePath(None, 0.0)
+        if len(found) >= LEAST_SHARE * len(seen):
+            return FacePath(_steady(found, count), len(found) / len(seen), seen)
+    return FacePath(None, 0.0, seen)
 
 
 def cut_along(frames: Iterable[NDArray[np.uint8]], path: FacePath, size: int) -> Iterator[NDArray[np.uint8]]:
