@@ -286,7 +286,7 @@ class _Picture:
         for sampling, step in self._steps.items():
             count = self._counts[sampling]
             first, last = max(0, ceil(begin / step - _HALF)), ceil(until / step - _HALF) - 1  # middles
-            for number in range(first // count, last // count + 1):
+            for number in range(first // count, last // count + 1) if first <= last else ():
                 films = self._films.setdefault(number, {})
                 pixels = self._rgb(self._frame, films)
                 film = films.setdefault(sampling, Film())
