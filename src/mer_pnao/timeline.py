@@ -69,7 +69,7 @@ def timeline(
     predictor: Predictor,
     path: Path,
     window: float = 4.0,
-    hop: float = 2.0,
+    hop: float | None = None,
     speech_only: bool = False,
     speech_level: float = SPEECH_LEVEL,
 ) -> Iterator[Window]:
@@ -86,7 +86,7 @@ def timeline(
         predictor: a model and its encoders.
         path: the recording.
         window: seconds; at most what a clip of the model may last (60).
-        hop: seconds from one window's start to the next one's, at most `window`.
+        hop: seconds from one window's start to the next one's, at most `window`; half a window when omitted.
         speech_only: leave out the windows without a voice. By level alone: music is a voice, a whisper may be none.
         speech_level: dBFS, above which the loudest tenth of a second of a window must be for a voice to be there.
 
@@ -96,7 +96,7 @@ def timeline(
             first step for a file that cannot be used, and after the windows before it for one that is damaged midway,
             is truncated, or whose clock jumps.
     """
-    asked = _Asked(window, hop, speech_only, speech_level)
+    asked = _Asked(window, window / 2 if hop is None else hop, speech_only, speech_level)
     reader = StretchReader(asked.plans(predictor), predictor.root)
     encoded = _in_threads(predictor, reader, reader.read(path, asked.length))
     return _answers(predictor, composed(path.stem), encoded, asked)
@@ -107,7 +107,7 @@ def timeline_decoded(
     name: str,
     decoded: Iterable[DecodedStretch],
     window: float = 4.0,
-    hop: float = 2.0,
+    hop: float | None = None,
     speech_only: bool = False,
     speech_level: float = SPEECH_LEVEL,
 ) -> Iterator[Window]:
@@ -116,7 +116,7 @@ def timeline_decoded(
     `decoded` are all stretches of `round(window * SAMPLE_RATE)` samples that a `StretchReader` of `predictor.plans()`
     reads and finds the faces of, in order; a ClipError that it raises comes after the windows before it.
     """
-    asked = _Asked(window, hop, speech_only, speech_level)
+    asked = _Asked(window, window / 2 if hop is None else hop, speech_only, speech_level)
     asked.plans(predictor)
     return _answers(predictor, name, (_encoded(predictor, stretch) for stretch in decoded), asked)
 

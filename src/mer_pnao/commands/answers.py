@@ -32,20 +32,40 @@ def print_json(answer: Prediction) -> None:
 @contextmanager
 def csv_writer(path: Path, labels: Sequence[str], branches: Iterable[str]) -> Iterator[Taker]:
     """Writes answers as rows, to a file that is there whole or not at all. Raises InputError where none can be."""
+    with csv_rows(path, ["name", *answer_columns(labels, branches)]) as write:
+        yield lambda answer: write([answer.name, *answer_row(answer)])
+
+
+def answer_columns(labels: Sequence[str], branches: Iterable[str]) -> list[str]:
+    """What `answer_row` gives of an answer."""
+    own = ["emotion", "confidence", "valence", "valence_low", "valence_high", "novelty"]
+    shares = [*(f"{POSTERIOR}{label}" for label in labels), *(f"{WEIGHT}{branch}" for branch in branches)]
+    return [*own, *shares, "model_version", "warnings"]
+
+
+def answer_row(one: Prediction) -> list[Any]:
+    """An answer but for its name."""
+    known = one.valence_range or ("", "")
+    shares = (*one.posteriors.values(), *one.weights.values())
+    last = (one.model_version, "; ".join(one.warnings))
+    return [one.emotion, one.confidence, one.valence, *known, one.novelty, *shares, *last]
+
+
+@contextmanager
+def csv_rows(path: Path, header: Sequence[str]) -> Iterator[Callable[[Sequence[Any]], None]]:
+    """Writes a header and rows to a file that is there whole or not at all. Raises InputError where none can be."""
     if path.is_dir():
         raise InputError(f"{path} is a folder, and --csv names a file")
-    header = ["name", "emotion", "confidence", "valence", "valence_low", "valence_high", "novelty"]
-    header += [*(f"{POSTERIOR}{label}" for label in labels), *(f"{WEIGHT}{branch}" for branch in branches)]
     with ExitStack() as opened:
         with _writing(path):
             beside = opened.enter_context(replacing(path))
             text = beside.open("w", newline="", encoding="utf-8", errors="backslashreplace")
             writer = csv.writer(opened.enter_context(text), lineterminator="\n")
-            writer.writerow([*header, "model_version", "warnings"])
+            writer.writerow(header)
 
-        def write(answer: Prediction) -> None:
+        def write(row: Sequence[Any]) -> None:
             with _writing(path):
-                writer.writerow(_row(answer))
+                writer.writerow(row)
 
         yield write
         with _writing(path):
@@ -58,13 +78,6 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _row(one: Prediction) -> list[Any]:
-    known = one.valence_range or ("", "")
-    shares = (*one.posteriors.values(), *one.weights.values())
-    last = (one.model_version, "; ".join(one.warnings))
-    return [one.name, one.emotion, one.confidence, one.valence, *known, one.novelty, *shares, *last]
 
 
 def take_answers(
@@ -116,8 +129,8 @@ def print_table(predictions: Sequence[Prediction], wide: bool) -> None:
         table.add_column(heading, justify="left" if heading in ("emotion", "next best") else "right", no_wrap=True)
     for one in predictions:
         shares = [*one.posteriors.values(), *one.weights.values()]
-        rest = list(map(_share, shares)) if wide else [_next_best(one)]
-        table.add_row(one.name, one.emotion, _share(one.confidence), _valence(one), *rest)
+        rest = list(map(share, shares)) if wide else [next_best(one)]
+        table.add_row(one.name, one.emotion, share(one.confidence), shown_valence(one), *rest)
     console = plain_console()
     if wide:
         console.width = _WIDEST
@@ -127,15 +140,18 @@ def print_table(predictions: Sequence[Prediction], wide: bool) -> None:
         console.print(f"valence: {low:+.2f} to {high:+.2f} in the training clips, * is beyond", highlight=False)
 
 
-def _next_best(one: Prediction) -> str:
+def next_best(one: Prediction) -> str:
+    """The second emotion and its posterior."""
     _, second = sorted(one.posteriors, key=one.posteriors.__getitem__, reverse=True)[:2]
-    return f"{second} {_share(one.posteriors[second])}"
+    return f"{second} {share(one.posteriors[second])}"
 
 
-def _valence(one: Prediction) -> str:
+def shown_valence(one: Prediction) -> str:
+    """The valence, with a * beyond that of the training clips."""
     low, high = one.valence_range or (-math.inf, math.inf)
     return f"{one.valence:+.2f}{' ' if low <= one.valence <= high else '*'}"
 
 
-def _share(value: float) -> str:
+def share(value: float) -> str:
+    """A share such as .82."""
     return f"{value:.2f}".removeprefix("0")

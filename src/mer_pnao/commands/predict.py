@@ -41,10 +41,25 @@ def predict(
         Path | None, typer.Option(help="CSV file with what is said in each clip: name, text (or --column).")
     ] = None,
     column: Annotated[str, typer.Option(help="Column of --transcripts, such as that of a language.")] = "text",
+    window: Annotated[
+        float | None, typer.Option(help="Answer recordings of any length in windows of so many seconds, such as 4.")
+    ] = None,
+    hop: Annotated[
+        float | None, typer.Option(help="Seconds from one window to the next; half a window when left out.")
+    ] = None,
+    speech_only: Annotated[bool, typer.Option("--speech-only", help="Leave out windows without a voice.")] = False,
+    speech_level: Annotated[
+        float | None, typer.Option(help="dBFS above which the loudest tenth of a second is a voice; -50 when left out.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a recording's windows to this PNG.")] = None,
 ) -> None:
-    """Say which emotion a clip shows, and how sure that is; exit code 2 when a clip could not be used."""
+    """Say which emotion a clip, or a recording's windows show, and how sure that is.
+
+    Exit code 2 when a clip or a part of a recording could not be used.
+    """
     from mer_pnao.commands.answers import Taker, Warned, csv_writer, print_json, print_table, take_answers
     from mer_pnao.commands.clips import clip_name, clips_of
+    from mer_pnao.commands.timelines import Asked, answer_recordings
     from mer_pnao.predict import Predictor, caveats_of, read_model
 
     if as_json + wide + (as_csv is not None) > 1:
@@ -53,11 +68,18 @@ def predict(
         raise InputError("no clips are named: give clips, folders of clips or patterns")
     if features is not None and (text is not None or transcripts is not None):
         raise InputError("with --features no clip is encoded: words go into its feature sets, not into this command")
+    asked = Asked(window, hop, speech_only, speech_level, plot)
+    if windows := asked.check():
+        _refuse_with_window(wide, features, text or transcripts)
     paths = clips_of(clips or []) if features is None else {}
     words = _words(paths, text, transcripts, column)
     directory, version = find_model(model)
     if features is None:
         predictor = Predictor.load(directory, version, ROOT)
+        if windows:
+            if not answer_recordings(predictor, paths, asked, as_json, as_csv):
+                raise typer.Exit(BAD_INPUT)
+            return
         loaded, total = predictor.model, len(paths)
         if words and not predictor.reads_words:
             raise InputError(f"model {predictor.version} reads no words: leave --text and --transcripts out")
@@ -83,6 +105,17 @@ def predict(
         print_table(shown, wide)
     if refused:
         raise typer.Exit(BAD_INPUT)
+
+
+def _refuse_with_window(wide: bool, features: Path | None, words: object) -> None:
+    """Refuse what has no meaning for windows of a recording."""
+    for option, given in (
+        ("--wide", wide),
+        ("--features", features is not None),
+        ("--text and --transcripts", words is not None),
+    ):
+        if given:
+            raise InputError(f"{option} cannot be given with --window")
 
 
 def _words(clips: Mapping[str, Path], text: str | None, transcripts: Path | None, column: str) -> Mapping[str, str]:

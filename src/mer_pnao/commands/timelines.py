@@ -1,0 +1,184 @@
+"""The answers of `mer predict --window`: a table that grows, JSON lines, a CSV or a figure."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.cells import cell_len, set_cell_size
+
+from mer_pnao.commands.answers import answer_columns, answer_row, csv_rows, next_best, share, shown_valence
+from mer_pnao.foundations.console import plain_console, progress
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.media.container import ClipError
+from mer_pnao.predict import Prediction, Predictor, caveats_of
+from mer_pnao.timeline import SPEECH_LEVEL, Window, timeline
+
+Taker = Callable[[Window], None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options of the command say of windows; None where one was not given."""
+
+    window: float | None = None
+    hop: float | None = None
+    speech_only: bool = False
+    speech_level: float | None = None
+    plot: Path | None = None
+
+    def check(self) -> bool:
+        """Whether windows are asked for. Raises InputError for what has no meaning without them."""
+        if self.window is not None:
+            return True
+        given = {
+            "--hop": self.hop is not None,
+            "--speech-only": self.speech_only,
+            "--speech-level": self.speech_level is not None,
+            "--plot": self.plot is not None,
+        }
+        for option, there in given.items():
+            if there:
+                raise InputError(f"{option} is for recordings: give --window, the seconds of a window, too")
+        return False
+
+
+def answer_recordings(
+    predictor: Predictor, paths: Mapping[str, Path], asked: Asked, as_json: bool, as_csv: Path | None
+) -> bool:
+    """Answer each recording window by window, as it goes; whether each could be used up to its end.
+
+    Raises InputError for an output that cannot be written, options out of range, or a model that takes no recordings.
+    """
+    if asked.plot is not None:
+        from mer_pnao.commands.timeline_figure import check_figure_path, draw_timeline  # matplotlib takes a second
+
+        check_figure_path(asked.plot)
+        if len(paths) > 1:
+            raise InputError(f"--plot draws one recording, and {len(paths)} are named")
+    labels = predictor.model.labels
+    kept: list[Window] = []
+    warned = _Warned()
+    failed = False
+    with ExitStack() as opened:
+        takers: list[Taker] = [_print_json] if as_json else [warned]
+        if as_csv is not None:
+            takers.append(_csv_taker(opened, as_csv, predictor))
+        elif not as_json:
+            takers.append(_Table(labels, predictor.version))
+        if asked.plot is not None:
+            takers.append(kept.append)
+        with progress("predicting windows", None) as done:
+            for path in paths.values():
+                windows = timeline(
+                    predictor,
+                    path,
+                    asked.window or 0.0,
+                    asked.hop,
+                    asked.speech_only,
+                    SPEECH_LEVEL if asked.speech_level is None else asked.speech_level,
+                )
+                try:
+                    for window in windows:
+                        done(1)
+                        for take in takers:
+                            take(window)
+                except ClipError as reason:
+                    failed = True
+                    print(f"{path}: {reason}", file=sys.stderr)
+    if not as_json:
+        warned.print(caveats_of(predictor.model))
+    if as_csv is not None:
+        print(f"{warned.windows} windows of {len(paths)} recordings: {as_csv}")
+    if asked.plot is not None:
+        draw_timeline(kept, labels, asked.plot)
+    return not failed
+
+
+def clock(seconds: float) -> str:
+    """A time of a recording, such as 0:02.0 or 1:00:02.5."""
+    tenths = round(10 * seconds)
+    hours, minutes = divmod(tenths // 600, 60)
+    front = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{front}:{tenths % 600 / 10:04.1f}"
+
+
+def _print_json(window: Window) -> None:
+    print(json.dumps(window.plain()), flush=True)
+
+
+def _csv_taker(opened: ExitStack, path: Path, predictor: Predictor) -> Taker:
+    """A row a window, in a file that is there whole or not at all."""
+    columns = answer_columns(predictor.model.labels, predictor.model.blueprint.branches())
+    write = opened.enter_context(csv_rows(path, ["name", "start", "end", "face", "voice", "level", *columns, "reason"]))
+
+    def take(window: Window) -> None:
+        answer = window.answer
+        face = "" if window.face is None else str(window.face).lower()
+        own = [answer.name, window.start, window.end, face, str(window.voice).lower(), round(window.level, 1)]
+        if isinstance(answer, Prediction):
+            write([*own, *answer_row(answer), ""])
+        else:
+            write([*own, *[""] * len(columns), answer.reason])
+
+    return take
+
+
+class _Table:
+    """A row a window, printed as it comes, for 80 columns."""
+
+    def __init__(self, labels: Sequence[str], version: str) -> None:
+        self._console = plain_console()
+        self._version = version
+        self._width = max(cell_len("emotion"), *map(cell_len, labels))
+        self._name = ""
+
+    def __call__(self, window: Window) -> None:
+        if window.answer.name != self._name:
+            self._name = window.answer.name
+            self._say(f"\n{self._name}, model {self._version}")
+            self._say(self._line("start", "end", "emotion", "conf.", "valence", "next best", "remarks"))
+        begin, end = clock(window.start), clock(window.end)
+        missing = [f"no {what}" for what, there in (("face", window.face), ("voice", window.voice)) if there is False]
+        if isinstance(window.answer, Prediction):
+            answer = window.answer
+            unlike = ["unlike"] if (answer.novelty or 0) > 1 else []
+            cells = answer.emotion, share(answer.confidence), shown_valence(answer), next_best(answer)
+            self._say(self._line(begin, end, *cells, ", ".join([*missing, *unlike])))
+        else:
+            self._say(self._line(begin, end, f"- {window.answer.reason}"))
+
+    def _line(self, begin: str, end: str, emotion: str, *rest: str) -> str:
+        front = f"{begin:>9} {end:>9}  "
+        if not rest:
+            return front + emotion
+        confidence, valence, second, remarks = rest
+        row = f"{set_cell_size(emotion, self._width)} {confidence:>5} {valence:>8}  "
+        return f"{front}{row}{set_cell_size(second, self._width + 4)} {remarks}".rstrip()
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+
+class _Warned:
+    """Counts the windows that each warning is about."""
+
+    def __init__(self) -> None:
+        self._about: dict[str, int] = {}
+        self.windows = 0
+
+    def __call__(self, window: Window) -> None:
+        self.windows += 1
+        for warning in window.answer.warnings if isinstance(window.answer, Prediction) else ():
+            self._about[warning] = self._about.get(warning, 0) + 1
+
+    def print(self, caveats: Sequence[str]) -> None:
+        """On stderr: the model's caveats and, each once, of how many windows what else is to be known."""
+        if self.windows:
+            for caveat in caveats:
+                print(f"warning: {caveat}", file=sys.stderr)
+        for warning, windows in self._about.items():
+            if warning not in caveats:
+                print(f"{windows} of {self.windows} windows: {warning}", file=sys.stderr)
