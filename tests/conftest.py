@@ -4,9 +4,11 @@ import gc
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,3 +214,48 @@ def _plain_forward(blueprint: Blueprint, state: Arrays, features: Arrays) -> dic
         "posterior": sum(w[:, None] * e for w, e in zip(weights, posteriors, strict=True)),
         "valence": sum(w * v for w, v in zip(weights, valences, strict=True)),
     }
+
+
+@pytest.fixture
+def write_recording() -> Callable[..., Path]:
+    """Writes frames (n, H, W, 3) and mono sound at 16 kHz, both lossless and side by side in the file."""
+    return _write_recording
+
+
+def _write_recording(
+    path: Path,
+    frames: Sequence[np.ndarray],
+    sound: np.ndarray,
+    *,
+    rate: int = 25,
+    begins: Sequence[float] | None = None,  # of the frames, in seconds
+    gap: tuple[float, float] = (1e9, 0),  # seconds of sound, and how much later what follows begins
+    offset: float = 0.0,  # of all times
+) -> Path:
+    import av
+
+    begins = [number / rate for number in range(len(frames))] if begins is None else begins
+    block = 16_000 // rate
+    with av.open(str(path), "w", options={"avoid_negative_ts": "disabled"}) as out:
+        video = out.add_stream("libx264rgb", rate=rate)
+        video.height, video.width = frames[0].shape[:2]
+        video.pix_fmt, video.options = "rgb24", {"qp": "0", "preset": "ultrafast", "tune": "zerolatency"}
+        video.codec_context.time_base = Fraction(1, 1000)
+        audio = out.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        pcm = np.round(sound * 32768).clip(-32768, 32767).astype(np.int16)
+        events: list[tuple[float, Any, Any]] = []
+        for begin, image in zip(begins, frames, strict=True):
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            picture.pts, picture.time_base = round(1000 * (begin + offset)), Fraction(1, 1000)
+            events.append((begin, video, picture))
+        for start in range(0, len(pcm), block):
+            begin = start / 16_000 + (gap[1] if start / 16_000 >= gap[0] else 0)
+            part = av.AudioFrame.from_ndarray(pcm[None, start : start + block], format="s16", layout="mono")
+            part.sample_rate, part.pts = 16_000, round(16_000 * (begin + offset))
+            part.time_base = Fraction(1, 16_000)
+            events.append((begin, audio, part))
+        for _, stream, frame in sorted(events, key=lambda event: event[0]):
+            out.mux(stream.encode(frame))
+        out.mux(video.encode())
+        out.mux(audio.encode())
+    return path

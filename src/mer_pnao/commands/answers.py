@@ -16,6 +16,7 @@ from rich.table import Table
 from mer_pnao.foundations.console import plain_console, progress
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import replacing
+from mer_pnao.media.container import TOO_LONG
 from mer_pnao.outs.names import POSTERIOR, WEIGHT
 from mer_pnao.predict import Prediction, Refusal
 
@@ -84,16 +85,19 @@ def take_answers(
     answers: Iterable[Prediction | Refusal], total: int, files: Mapping[str, Path], takers: Sequence[Taker]
 ) -> int:
     """Hand over every answer and tell of every refusal on stderr; returns how many clips could not be used."""
-    refused = 0
+    refused, too_long = 0, False
     with progress("predicting", total) as done:
         for answer in answers:
             done(1)
             if isinstance(answer, Refusal):
                 refused += 1
+                too_long |= answer.reason.startswith(TOO_LONG)
                 print(f"{files.get(answer.name, answer.name)}: {answer.reason}", file=sys.stderr)
             else:
                 for take in takers:
                     take(answer)
+    if too_long:
+        print("what is longer than a clip is answered in windows: --window 4", file=sys.stderr)
     if refused:
         print(f"{refused} of {total} clips could not be used", file=sys.stderr)
     return refused

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from numpy.typing import NDArray
 
 from mer_pnao.commands.timelines import clock
@@ -15,6 +16,7 @@ from mer_pnao.predict import Prediction
 from mer_pnao.report.style import BLUE, INK, MUTED, ORANGE, RULE, SHARES, as_png, drawable
 from mer_pnao.timeline import Window
 
+_TICKS, _MOST_TICKS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600), 12  # s, and how many
 _NOBODY = "#eceff3"
 
 
@@ -47,6 +49,9 @@ def _figure(windows: Sequence[Window], labels: Sequence[str]) -> Figure:
     _draw_presence(bottom, windows, edges)
     bottom.set_xlim(edges[0, 0], edges[-1, 1])
     bottom.set_xlabel("time of the recording")
+    every = next((each for each in _TICKS if edges[-1, 1] - edges[0, 0] <= _MOST_TICKS * each), None)
+    if every:
+        bottom.xaxis.set_major_locator(MultipleLocator(every))
     bottom.xaxis.set_major_formatter(lambda seconds, _: clock(seconds).removesuffix(".0"))
     handles, names = top.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4)

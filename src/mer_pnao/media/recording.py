@@ -112,13 +112,15 @@ class _Reading:
 
     def __init__(self, tracks: Tracks, length: int, samplings: Sequence[Sampling], limits: MediaLimits) -> None:
         self._zero = Fraction(tracks.container.start_time or 0, av.time_base)
+        # Some writers of Matroska count a file's length from 0, wherever it begins.
+        self._counted_from = Fraction(0) if "matroska" in tracks.container.format.name else self._zero
         self._length, self._number = length, 0  # of the stretch that comes next
         self._sound = _Sound(tracks.audio.channels)
         self._picture = _Picture(tracks.video, length, samplings, limits)
         self._wanted = (tracks.audio, tracks.video) if samplings else (tracks.audio,)
         self._remarks = (*tracks.of_sound, *tracks.of_picture)
         self._most = limits.memory_mb * 2**20
-        self.passed = 0.0  # seconds of the file's packets
+        self.passed = 0.0  # seconds of the file's packets, as its header counts them
 
     @property
     def clock(self) -> int:
@@ -128,7 +130,7 @@ class _Reading:
     def take(self, packet: "Packet[Any]") -> None:
         """Decode what a packet holds."""
         if packet.pts is not None and packet.time_base is not None and packet.size:
-            end = (packet.pts + (packet.duration or 0)) * packet.time_base - self._zero
+            end = (packet.pts + (packet.duration or 0)) * packet.time_base - self._counted_from
             self.passed = max(self.passed, float(end))
         if packet.stream not in self._wanted:
             return
@@ -306,6 +308,7 @@ class _Picture:
 def _refuse_jump(before: Fraction, begin: Fraction, handed_on: int) -> None:
     """Refuse a frame at a time that makes no sense behind one at `before`, and one of a stretch that is handed on."""
     if begin - before > _LONGEST_JUMP or before - begin > _APART:
-        raise ClipError(f"jumps from {before / SAMPLE_RATE:.1f} s to {begin / SAMPLE_RATE:.1f} s in its clock")
+        was, now = (float(time / SAMPLE_RATE) for time in (before, begin))
+        raise ClipError(f"jumps from {was:.1f} s to {now:.1f} s in its clock")
     if before <= begin < handed_on - _JITTER:
         raise ClipError(f"has sound and picture more than {_APART // SAMPLE_RATE} s apart in its file")
