@@ -70,7 +70,10 @@ class StretchReader:
         Called from several threads. Raises ClipError for pictures that cannot be searched.
         """
         with reasons():
-            paths = {sampling: follow_face(film.frames, self._detectors) for sampling, film in stretch.films.items()}
+            paths = {
+                sampling: follow_face(film.frames, self._detectors) if film.frames else FacePath(None, 0.0)
+                for sampling, film in stretch.films.items()
+            }
             faces = {name: self._cut(stretch, name, paths[sampling]) for name, sampling in self._samplings.items()}
         return DecodedStretch(stretch.start, stretch.end, stretch.sound, faces, stretch.remarks)
 
