@@ -89,6 +89,16 @@ def test_layers_are_the_librarys_and_independent_of_the_batch(checkpoint, wavefo
             np.testing.assert_allclose(block[row], expected[layer], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("window", [0.0, 1.0])
+def test_the_mean_of_the_frames_over_time_is_the_vector(checkpoint, waveforms, window):
+    encoder = HubertLayers(checkpoint, [0, 2, 3], "fp32", window_seconds=window)
+    long = np.concatenate(3 * [waveforms[2]])
+    vectors = encoder([long])
+    for layer, frames in encoder.over_time(long).items():
+        assert frames.shape == ((len(long) - 400) // encoder.hop + 1, encoder.width)
+        np.testing.assert_allclose(frames.mean(axis=0), vectors[layer][0], atol=1e-5)
+
+
 def test_the_last_layer_comes_without_the_final_norm(checkpoint, waveforms):
     model = HubertModel.from_pretrained(checkpoint).eval()
     stable = model.config.do_stable_layer_norm

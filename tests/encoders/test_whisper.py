@@ -113,8 +113,9 @@ def test_a_frame_is_real_if_any_of_its_samples_is(short, samples):
     clip = sound(3)[:samples]
     parts = [clip[: 2 * SECOND], clip[2 * SECOND :]]
     frames = [reference(network, part, 1)[: -(-len(part) // 320)] for part in parts if len(part)]
-    vector = WhisperLayers(folder, [1], "fp32")([clip])[1][0]
-    np.testing.assert_allclose(vector, torch.cat(frames).mean(dim=0), atol=1e-5, rtol=1e-5)
+    layers = WhisperLayers(folder, [1], "fp32")
+    np.testing.assert_allclose(layers([clip])[1][0], torch.cat(frames).mean(dim=0), atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(layers.over_time(clip)[1], torch.cat(frames), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_seconds", [0.0, 1.0, 5.0])

@@ -419,7 +419,7 @@ def test_whatever_a_library_raises_over_a_frame_is_a_reason(make_clip, tone, num
         raise error
 
     path = make_clip(frames=numbered(), sound=tone())
-    monkeypatch.setattr("mer_pnao.media.decode._upright_rgb", fail)
+    monkeypatch.setattr("mer_pnao.media.decode.upright_rgb", fail)
     with pytest.raises(ClipError, match=reason):
         decode_frames(path, 4, LIMITS)
 
@@ -429,7 +429,7 @@ def test_a_mistake_of_the_program_is_no_fault_of_the_clip(make_clip, tone, numbe
         raise TypeError
 
     path = make_clip(frames=numbered(), sound=tone())
-    monkeypatch.setattr("mer_pnao.media.decode._upright_rgb", fail)
+    monkeypatch.setattr("mer_pnao.media.decode.upright_rgb", fail)
     with pytest.raises(TypeError):
         decode_frames(path, 4, LIMITS)
 

@@ -213,9 +213,19 @@ def test_windows_without_a_voice_or_a_picture(tmp_path, write_recording, told):
     assert reasons == {4: "is silent", **dict.fromkeys((12, 14, 16, 18, 22), "has no picture that changes")}
     heard = list(timeline(told(), path, 2, 2, speech_only=True))
     assert heard == [window for window in found if window.voice]
-    louder = list(timeline(told(), path, 2, 2, speech_only=True, speech_level=-75))
+    louder = list(timeline(told(), path, 2, 2, speech_only=True, speech_level=-85))
     assert [window.start for window in louder] == [window.start for window in found if window.start != 4]
     assert not any(window.face for window in found)
+
+
+def test_several_faces_are_told(predictor, tmp_path, write_recording, spoken):
+    frames, sound = spoken
+    small = np.full_like(frames, 90)
+    half = frames.shape[1] // 2
+    small[:, half:, half:] = frames[:, ::2, ::2]
+    path = write_recording(tmp_path / "a.mkv", np.concatenate([frames, small], axis=2)[:50], sound[: 2 * SECOND])
+    (window,) = timeline(predictor, path, 2, 2)
+    assert "2 faces were seen in it, of which the largest was followed" in window.answer.warnings
 
 
 def test_a_face_is_seen_where_there_is_one(predictor, tmp_path, write_recording, spoken):
@@ -303,7 +313,9 @@ class TestCommand:
     """`mer predict --window`."""
 
     @pytest.fixture
-    def run(self, mer, demo_project, recording):
+    def run(self, mer, demo_project, recording, predictor, monkeypatch):
+        monkeypatch.setattr(Predictor, "load", lambda *_: predictor)  # seconds each time
+
         def call(*options: str, path: Path = recording.path, columns: str = "80"):
             os.environ["COLUMNS"] = columns
             code, out, err = mer(demo_project, "predict", str(path), "--model", MODEL, *options)
@@ -382,9 +394,12 @@ class TestCommand:
             "what is longer than a clip is answered in windows: --window 4",
             "1 of 1 clips could not be used",
         ]
-        code, out, _ = run("--window", "20", path=path)
+
+    def test_a_window_without_an_answer_has_its_reason_in_the_table(self, run, tmp_path, write_recording):
+        path = write_recording(tmp_path / "mute.mkv", np.zeros((4, 32, 32, 3), np.uint8), np.zeros(2 * SECOND), rate=2)
+        code, out, _ = run("--window", "1", "--hop", "1", path=path)
         assert code == 0
-        assert [line.split("  ")[-1] for line in out.splitlines()[3:]] == 5 * ["- is silent"]
+        assert [line.split("  ")[-1] for line in out.splitlines()[3:]] == 2 * ["- is silent"]
 
 
 @pytest.mark.slow

@@ -75,11 +75,14 @@ class StretchReader:
                 for sampling, film in stretch.films.items()
             }
             faces = {name: self._cut(stretch, name, paths[sampling]) for name, sampling in self._samplings.items()}
-        return DecodedStretch(stretch.start, stretch.end, stretch.sound, faces, stretch.remarks)
+        most = max((path.faces for path in paths.values()), default=0)
+        several = (f"{most} faces were seen in it, of which the largest was followed",) if most > 1 else ()
+        return DecodedStretch(stretch.start, stretch.end, stretch.sound, faces, (*stretch.remarks, *several))
 
     def _cut(self, stretch: Stretch, name: str, path: FacePath) -> StretchFaces:
         film, size = stretch.films[self._samplings[name]], self._plans[name].crop_side
         crops = np.array(list(cut_along(film.frames, path, size)), np.uint8).reshape(-1, size, size, 3)
         times = np.array(film.times, np.float64).reshape(-1, 2)
-        seen = np.array([path.seen.get(number, np.nan) for number in range(len(film.frames))], np.float64)
+        known = [path.seen.get(number, np.nan) for number in range(len(film.frames))]
+        seen = np.minimum(np.array(known, np.float64), 1)
         return StretchFaces(crops, times, seen, path.boxes is None)

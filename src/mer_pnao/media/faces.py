@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 class Detector:
     """One way of searching a clip's frames."""
 
-    # (H, W, 3) uint8 RGB -> centre x, centre y and side of the largest face, in pixels of the frame; None without one
+    # (H, W, 3) uint8 RGB -> centre x, centre y and side of the largest face, in pixels of the frame, and how many faces
+    # there are; None without one
     find: Callable[[NDArray[np.uint8]], NDArray[np.float64] | None]
     every: int = 1  # frame that is searched
 
@@ -36,12 +37,17 @@ class FacePath:
     """Where the face of a clip is: `boxes` (n, 3), centre x, centre y and side in pixels; None for no face.
 
     `share` is that of the searched frames with a face, 0 when too few have one; `seen` tells of each that was searched
-    whether it has one.
+    how many faces it has.
     """
 
     boxes: NDArray[np.float64] | None
     share: float
-    seen: Mapping[int, bool] = field(default_factory=dict)
+    seen: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def faces(self) -> int:
+        """How many faces the frames that have some usually have."""
+        return statistics.median_low([count for count in self.seen.values() if count] or [0])
 
 
 def follow_face(frames: Iterable[NDArray[np.uint8]], detectors: Detectors) -> FacePath:
@@ -51,14 +57,14 @@ def follow_face(frames: Iterable[NDArray[np.uint8]], detectors: Detectors) -> Fa
     interpolated where a frame shows no face or was not searched. The frames are gone through once for each detector
     that has its turn, and none is kept.
     """
-    seen: dict[int, bool] = {}
+    seen: dict[int, int] = {}
     for detector in detectors:
         count, seen = 0, {}
         found: dict[int, NDArray[np.float64]] = {}
         for count, frame in enumerate(frames, start=1):
             if (count - 1) % detector.every == 0:
                 box = detector.find(frame)
-                seen[count - 1] = box is not None
+                seen[count - 1] = 0 if box is None else int(box[3])
                 if box is not None:
                     found[count - 1] = box
         if len(found) >= LEAST_SHARE * len(seen):
@@ -96,8 +102,7 @@ def largest(boxes: Sequence[Sequence[float]], scale: float) -> NDArray[np.float6
     if len(boxes) == 0:
         return None
     x, y, width, height = max(boxes, key=lambda box: (box[2] * box[3], *box))
-    face: NDArray[np.float64] = np.array([x + width / 2, y + height / 2, max(width, height)]) / scale
-    return face
+    return np.array([(x + width / 2) / scale, (y + height / 2) / scale, max(width, height) / scale, len(boxes)])
 
 
 def _haar_face(
