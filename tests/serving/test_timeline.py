@@ -415,13 +415,14 @@ def test_a_killed_run_leaves_no_half_file(demo_project, recording, environment, 
 
 
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
+import psutil
 from mer_pnao.predict import Predictor
 from mer_pnao.timeline import timeline
 predictor = Predictor.load(Path("models/enf_pnao/round-00"))
-windows = sum(1 for _ in timeline(predictor, Path(sys.argv[1])))
-print(windows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+held = [psutil.Process().memory_info().rss for _ in timeline(predictor, Path(sys.argv[1]))]
+print(len(held), max(held) // 2**20)
 """
 
 
