@@ -169,6 +169,9 @@ class _Encoded:
     reason: str = ""  # why there are none
 
 
+_Span = tuple[int, int, Sequence[_Encoded]]  # start and end of a window, and the stretches that it lies in
+
+
 def _in_threads(predictor: Predictor, reader: StretchReader, stretches: Iterable[Stretch]) -> Iterator[_Encoded]:
     """The stretches in order, a thread a core, each of which searches and encodes one after another.
 
@@ -233,19 +236,24 @@ def _encoded(predictor: Predictor, stretch: DecodedStretch) -> _Encoded:
 
 
 def _answers(predictor: Predictor, name: str, encoded: Iterator[_Encoded], asked: _Asked) -> Iterator[Window]:
-    """The windows wanted, from all stretches."""
-    for start, end, parts in _windows(encoded, asked):
-        sound = np.concatenate([_between(part.decoded, start, end) for part in parts])
-        level = _level(sound)
-        voice = level > asked.speech_level
-        if asked.speech_only and not voice:
-            continue
-        answer = predictor.decided([name], [_pooled(predictor, parts, sound, start, end)])[0]
-        yield Window(start / SAMPLE_RATE, end / SAMPLE_RATE, answer, _face(parts, start, end), voice, level)
+    """The windows wanted, from all stretches; those that one stretch completes are decided together."""
+    for together in _windows(encoded, asked):
+        wanted: list[Window] = []
+        found: list[Outcome] = []
+        for start, end, parts in together:
+            sound = np.concatenate([_between(part.decoded, start, end) for part in parts])
+            level = _level(sound)
+            voice = level > asked.speech_level
+            if voice or not asked.speech_only:
+                undecided, face = Refusal(name, ""), _face(parts, start, end)
+                wanted.append(Window(start / SAMPLE_RATE, end / SAMPLE_RATE, undecided, face, voice, level))
+                found.append(_pooled(predictor, parts, sound, start, end))
+        answers = predictor.decided([name] * len(found), found)
+        yield from (replace(window, answer=answer) for window, answer in zip(wanted, answers, strict=True))
 
 
-def _windows(encoded: Iterator[_Encoded], asked: _Asked) -> Iterator[tuple[int, int, Sequence[_Encoded]]]:
-    """Start and end of each window, and the stretches that it lies in; then what has ended the stretches early."""
+def _windows(encoded: Iterator[_Encoded], asked: _Asked) -> Iterator[list[_Span]]:
+    """Start, end and stretches of the windows that each stretch completes; then what has ended the stretches early."""
     held: deque[_Encoded] = deque()
     start, total = 0, 0
     fault: ClipError | None = None
@@ -253,16 +261,18 @@ def _windows(encoded: Iterator[_Encoded], asked: _Asked) -> Iterator[tuple[int, 
         for stretch in encoded:
             held.append(stretch)
             total = stretch.decoded.end
+            whole: list[_Span] = []
             while start + asked.length <= total:
-                yield start, start + asked.length, tuple(held)
+                whole.append((start, start + asked.length, tuple(held)))
                 start += asked.step
                 while held and held[0].decoded.end <= start:
                     held.popleft()
+            yield whole
     except ClipError as error:
         fault = error
     reached = start - asked.step + asked.length if start else 0
     if held and total > start and (not start or total - reached >= asked.step / 2):
-        yield start, total, tuple(held)
+        yield [(start, total, tuple(held))]
     if fault:
         raise fault
 

@@ -109,7 +109,9 @@ def _speech_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaL
     own: dict[str, object] = {"layers": list(config.layers)} | _where_used(config, "batch_seconds", "window_seconds")
     identity = _identity(config, path, sets, limits, layers.dtype) | own
     reader = ClipReader(DecodingPlan("sound", limits))
-    return ClipEncoder(name, sets, identity, config.batch, reader, layers.device, encode, over_time, layers.hop)
+    return ClipEncoder(
+        name, sets, identity, config.batch, reader, layers.device, encode=encode, over_time=over_time, hop=layers.hop
+    )
 
 
 def _speech_layers(config: EncoderConfig, path: Path) -> "HubertLayers | WhisperLayers":
@@ -195,7 +197,7 @@ def _face_encoder(name: str, config: EncoderConfig, path: Path, limits: MediaLim
     def over_time(clip: DecodedClip) -> dict[str, NDArray[np.float32]]:
         return {name: _embeddings(network, [clip], device, dtype).numpy()}
 
-    return ClipEncoder(name, sets, identity, config.batch, reader, device, encode, over_time)
+    return ClipEncoder(name, sets, identity, config.batch, reader, device, encode=encode, over_time=over_time)
 
 
 def _image_network(config: EncoderConfig, path: Path) -> ImageNetwork:
