@@ -248,7 +248,10 @@ def _answers(predictor: Predictor, name: str, encoded: Iterator[_Encoded], asked
                 undecided, face = Refusal(name, ""), _face(parts, start, end)
                 wanted.append(Window(start / SAMPLE_RATE, end / SAMPLE_RATE, undecided, face, voice, level))
                 found.append(_pooled(predictor, parts, sound, start, end))
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # more would wait for work on the cores that encode
         answers = predictor.decided([name] * len(found), found)
+        torch.set_num_threads(threads)
         yield from (replace(window, answer=answer) for window, answer in zip(wanted, answers, strict=True))
 
 
