@@ -89,6 +89,7 @@ def parts(clip: Path) -> None:
         "decoding, once for all": lambda: shared(clip),
         **{name: partial(encoders[name].encode, [contents[name]]) for name in encoders},
         "five networks": lambda: network.decide(vectors),
+        **{f"{name}, four clips at once": partial(encoders[name].encode, [contents[name]] * 4) for name in encoders},
     }
     for step in steps.values():  # the first pass costs more
         step()
