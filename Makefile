@@ -87,10 +87,10 @@ check: dev  ## ruff, mypy, import-linter
 	lint-imports
 
 test: export OMP_NUM_THREADS := 1
-test: dev  ## the checks and, beside them on two cores, all tests
+test: dev  ## the checks and, beside them, all tests: three at a time, for they wait for processes and pages
 	@said=$$(mktemp); trap 'rm -f $$said' EXIT; \
 	$(MAKE) --no-print-directory check > $$said 2>&1 & checks=$$!; \
-	pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=10 -m 'slow or not slow'; tests=$$?; \
+	pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=10 -m 'slow or not slow'; tests=$$?; \
 	wait $$checks; checked=$$?; cat $$said; test $$tests -eq 0 && test $$checked -eq 0
 
 format: dev  ## let ruff format and fix
