@@ -102,23 +102,37 @@ def timeline(
     return _answers(predictor, composed(path.stem), encoded, asked)
 
 
-def timeline_decoded(
-    predictor: Predictor,
-    name: str,
-    decoded: Iterable[DecodedStretch],
-    window: float = 4.0,
-    hop: float | None = None,
-    speech_only: bool = False,
-    speech_level: float = SPEECH_LEVEL,
-) -> Iterator[Window]:
-    """As `timeline`, for a recording of this name that is decoded elsewhere, and encoded by whoever asks for answers.
+class DecodedTimeline:
+    """As `timeline`, for a recording that is decoded elsewhere and handed over stretch by stretch, as it comes.
 
-    `decoded` are all stretches of `round(window * SAMPLE_RATE)` samples that a `StretchReader` of `predictor.plans()`
-    reads and finds the faces of, in order; a ClipError that it raises comes after the windows before it.
+    Whoever hands a stretch over encodes it; nothing waits for the next one here. Raises InputError as `timeline` does.
     """
-    asked = _Asked(window, window / 2 if hop is None else hop, speech_only, speech_level)
-    asked.plans(predictor)
-    return _answers(predictor, name, (_encoded(predictor, stretch) for stretch in decoded), asked)
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        name: str,
+        window: float = 4.0,
+        hop: float | None = None,
+        speech_only: bool = False,
+        speech_level: float = SPEECH_LEVEL,
+    ) -> None:
+        self._asked = _Asked(window, window / 2 if hop is None else hop, speech_only, speech_level)
+        self._asked.plans(predictor)
+        self.length = self._asked.length  # of a stretch, in samples
+        self._predictor, self._name, self._spans = predictor, name, _Spans(self._asked)
+
+    def take(self, stretch: DecodedStretch) -> list[Window]:
+        """The windows that the next stretch completes.
+
+        The stretches are those of `length` that a `StretchReader` of `predictor.plans()` reads and finds the faces of.
+        """
+        spans = self._spans.take(_encoded(self._predictor, stretch))
+        return _decided(self._predictor, self._name, spans, self._asked)
+
+    def rest(self) -> list[Window]:
+        """The window at the end, if there is one, after all stretches or those before a ClipError."""
+        return _decided(self._predictor, self._name, self._spans.rest(), self._asked)
 
 
 @dataclass(frozen=True)
@@ -236,48 +250,65 @@ def _encoded(predictor: Predictor, stretch: DecodedStretch) -> _Encoded:
 
 
 def _answers(predictor: Predictor, name: str, encoded: Iterator[_Encoded], asked: _Asked) -> Iterator[Window]:
-    """The windows wanted, from all stretches; those that one stretch completes are decided together."""
-    for together in _windows(encoded, asked):
-        wanted: list[Window] = []
-        found: list[Outcome] = []
-        for start, end, parts in together:
-            sound = np.concatenate([_between(part.decoded, start, end) for part in parts])
-            level = _level(sound)
-            voice = level > asked.speech_level
-            if voice or not asked.speech_only:
-                undecided, face = Refusal(name, ""), _face(parts, start, end)
-                wanted.append(Window(start / SAMPLE_RATE, end / SAMPLE_RATE, undecided, face, voice, level))
-                found.append(_pooled(predictor, parts, sound, start, end))
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # more would wait for work on the cores that encode
-        answers = predictor.decided([name] * len(found), found)
-        torch.set_num_threads(threads)
-        yield from (replace(window, answer=answer) for window, answer in zip(wanted, answers, strict=True))
-
-
-def _windows(encoded: Iterator[_Encoded], asked: _Asked) -> Iterator[list[_Span]]:
-    """Start, end and stretches of the windows that each stretch completes; then what has ended the stretches early."""
-    held: deque[_Encoded] = deque()
-    start, total = 0, 0
+    """The windows wanted, from all stretches; then what has ended the stretches early."""
+    spans = _Spans(asked)
     fault: ClipError | None = None
     try:
         for stretch in encoded:
-            held.append(stretch)
-            total = stretch.decoded.end
-            whole: list[_Span] = []
-            while start + asked.length <= total:
-                whole.append((start, start + asked.length, tuple(held)))
-                start += asked.step
-                while held and held[0].decoded.end <= start:
-                    held.popleft()
-            yield whole
+            yield from _decided(predictor, name, spans.take(stretch), asked)
     except ClipError as error:
         fault = error
-    reached = start - asked.step + asked.length if start else 0
-    if held and total > start and (not start or total - reached >= asked.step / 2):
-        yield [(start, total, tuple(held))]
+    yield from _decided(predictor, name, spans.rest(), asked)
     if fault:
         raise fault
+
+
+def _decided(predictor: Predictor, name: str, spans: Sequence[_Span], asked: _Asked) -> list[Window]:
+    """Those of the windows that are wanted, decided together."""
+    wanted: list[Window] = []
+    found: list[Outcome] = []
+    for start, end, parts in spans:
+        sound = np.concatenate([_between(part.decoded, start, end) for part in parts])
+        level = _level(sound)
+        voice = level > asked.speech_level
+        if voice or not asked.speech_only:
+            undecided, face = Refusal(name, ""), _face(parts, start, end)
+            wanted.append(Window(start / SAMPLE_RATE, end / SAMPLE_RATE, undecided, face, voice, level))
+            found.append(_pooled(predictor, parts, sound, start, end))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would wait for work on the cores that encode
+    answers = predictor.decided([name] * len(found), found)
+    torch.set_num_threads(threads)
+    return [replace(window, answer=answer) for window, answer in zip(wanted, answers, strict=True)]
+
+
+class _Spans:
+    """Where the windows lie, from stretches that come one by one."""
+
+    def __init__(self, asked: _Asked) -> None:
+        self._asked = asked
+        self._held: deque[_Encoded] = deque()
+        self._start, self._total = 0, 0  # of the next window, and of all stretches
+
+    def take(self, stretch: _Encoded) -> list[_Span]:
+        """The windows that the next stretch completes."""
+        self._held.append(stretch)
+        self._total = stretch.decoded.end
+        whole: list[_Span] = []
+        while self._start + self._asked.length <= self._total:
+            whole.append((self._start, self._start + self._asked.length, tuple(self._held)))
+            self._start += self._asked.step
+            while self._held and self._held[0].decoded.end <= self._start:
+                self._held.popleft()
+        return whole
+
+    def rest(self) -> list[_Span]:
+        """The shorter window at the end, unless it is hardly longer than what others have reached."""
+        reached = self._start - self._asked.step + self._asked.length if self._start else 0
+        left = not self._start or self._total - reached >= self._asked.step / 2
+        if self._held and self._total > self._start and left:
+            return [(self._start, self._total, tuple(self._held))]
+        return []
 
 
 def _pooled(

@@ -3,6 +3,7 @@
 import pytest
 
 NUMBERS = ["max-megabytes", "max-seconds", "max-pixels", "decode-seconds", "upload-seconds", "at-once", "look-every"]
+NUMBERS += ["max-minutes", "max-recording-megabytes"]
 
 
 @pytest.mark.parametrize("option", [*NUMBERS, "port"])

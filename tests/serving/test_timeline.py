@@ -23,7 +23,7 @@ from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.predict import Prediction, Predictor, Refusal
-from mer_pnao.timeline import Window, timeline, timeline_decoded
+from mer_pnao.timeline import DecodedTimeline, Window, timeline
 
 MODEL = "models/enf_pnao/round-00"
 SECOND = 16_000
@@ -271,9 +271,10 @@ def test_a_caller_who_leaves_ends_the_work(told, tmp_path, write_recording):
 
 def test_stretches_decoded_elsewhere_get_the_same_answers(predictor, recording):
     reader = stretch_reader.StretchReader(predictor.plans(), predictor.root)
-    decoded = map(reader.find_faces, reader.read(recording.path, round(2.4 * SECOND)))
     here = list(timeline(predictor, recording.path, 2.4))
-    there = list(timeline_decoded(predictor, "talk", decoded, 2.4))
+    answers = DecodedTimeline(predictor, "talk", 2.4)
+    decoded = map(reader.find_faces, reader.read(recording.path, answers.length))
+    there = [window for stretch in decoded for window in answers.take(stretch)] + list(answers.rest())
     assert spans(here) == spans(there)
     for one, other in zip(here, there, strict=True):
         assert apart(one.answer, other.answer) == pytest.approx((0, 0), abs=1e-5)

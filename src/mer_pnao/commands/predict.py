@@ -190,12 +190,19 @@ def serve(
     max_megabytes: Annotated[float, typer.Option(help="Size of a clip at most.")] = 64.0,
     max_seconds: Annotated[float, typer.Option(help="Length of a clip at most.")] = 60.0,
     max_pixels: Annotated[int, typer.Option(help="Pixels of a frame at most.")] = 3840 * 2160,
-    decode_seconds: Annotated[float, typer.Option(help="Time to decode a clip at most.")] = 20.0,
+    max_minutes: Annotated[float, typer.Option(help="Length of a recording at most.")] = 60.0,
+    max_recording_megabytes: Annotated[float, typer.Option(help="Size of a recording at most.")] = 1024.0,
+    decode_seconds: Annotated[
+        float, typer.Option(help="Time to decode a clip, or a window's length of a recording, at most.")
+    ] = 20.0,
     upload_seconds: Annotated[float, typer.Option(help="Time for a clip to arrive at most.")] = 60.0,
     at_once: Annotated[int, typer.Option(help="Clips worked on at a time; further ones get 429.")] = 4,
     look_every: Annotated[float, typer.Option(help="Seconds between two looks for another champion.")] = 5.0,
 ) -> None:
-    """Serve a page and an HTTP interface that take clips, until Ctrl-C; a newly promoted model takes over by itself."""
+    """Serve a page and an HTTP interface that take clips and recordings, until Ctrl-C.
+
+    A newly promoted model takes over by itself.
+    """
     from mer_pnao.foundations.ports import listen
     from mer_pnao.serving import server
     from mer_pnao.serving.limits import MIB, ServiceLimits
@@ -207,8 +214,16 @@ def serve(
     try:
         between("max_megabytes", max_megabytes, 0.01, 1e6)
         between("look_every", look_every, 0.1, 3600)
+        between("max_recording_megabytes", max_recording_megabytes, 0.01, 1e6)
         limits = ServiceLimits(
-            round(max_megabytes * MIB), max_seconds, max_pixels, decode_seconds, upload_seconds, at_once
+            max_bytes=round(max_megabytes * MIB),
+            max_seconds=max_seconds,
+            max_pixels=max_pixels,
+            max_recording_bytes=round(max_recording_megabytes * MIB),
+            max_minutes=max_minutes,
+            decode_seconds=decode_seconds,
+            upload_seconds=upload_seconds,
+            at_once=at_once,
         )
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -1,4 +1,7 @@
-"""The HTTP service: a clip in, its emotion out. It has no log-in and belongs behind 127.0.0.1 or a proxy."""
+"""The HTTP service: a clip in, its emotion out, or a recording in, its emotions over time.
+
+It has no log-in and belongs behind 127.0.0.1 or a proxy.
+"""
 
 import asyncio
 import shutil
@@ -7,10 +10,10 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import FastAPI, File, Form, Request, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Request, UploadFile
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -20,16 +23,21 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from mer_pnao.corpus.readers.labelled_folder import EXTENSIONS
 from mer_pnao.extraction.clip_reader import DecodedClip
+from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import composed
 from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.predict import Prediction, Predictor, Refusal, caveats_of
-from mer_pnao.serving.admission import RECORD, Admission, too_large
+from mer_pnao.serving.admission import RECORD, Admission
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
-from mer_pnao.serving.limits import MOST_TEXT, ServiceLimits
+from mer_pnao.serving.limits import MIB, MOST_TEXT, ServiceLimits
 from mer_pnao.serving.page import the_page
+from mer_pnao.serving.recording_decoder import RecordingDecoder
+from mer_pnao.serving.timeline_lines import Lines, begun, lines
+from mer_pnao.timeline import DecodedTimeline
 
 
 class Problem(BaseModel):
@@ -67,6 +75,8 @@ class ModelSummary(BaseModel):
     max_bytes: int
     max_seconds: float
     max_pixels: int
+    max_recording_bytes: int
+    max_minutes: float  # of a recording
 
 
 _PROBLEMS = {
@@ -74,10 +84,18 @@ _PROBLEMS = {
     403: "sent by a page of another origin",
     408: "arrived too slowly",
     413: "too large",
-    422: "no clip, or one that cannot be used; the reason is in `detail`",
-    429: "enough clips are being worked on; `Retry-After` says when to try again",
-    507: "there is no room to hold the clip",
+    422: "no file, or one that cannot be used; the reason is in `detail`",
+    429: "enough is being worked on; `Retry-After` says when to try again",
+    507: "there is no room to hold the file",
 }
+_REFUSALS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()
+}
+_LINES = (
+    "Lines of JSON, one a window as soon as it is found: `name`, `start`, `end`, `face`, `voice`, `level`, and what "
+    "`/predict` answers or, for a window that cannot be used, `reason`. Then one with `whole`, `windows`, `seconds`: "
+    "`whole` is true at the recording's end; where it is false, `detail` says why the rest is lacking."
+)
 
 
 def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Sequence[str] = ()) -> FastAPI:
@@ -114,6 +132,13 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
             plans = {name: limits.tighten(plan) for name, plan in predictor.plans().items()}
             return await decoders.decode(path, plans)
 
+    async def recording_decoder() -> AsyncIterator[RecordingDecoder]:
+        decoder = RecordingDecoder(limits.decode_seconds, root)
+        try:
+            yield decoder
+        finally:  # also when the caller has gone
+            await decoder.close()
+
     app = FastAPI(title="mer-pnao", lifespan=lifespan, docs_url=None, redoc_url=None)  # those pages load from a CDN
     app.add_middleware(Admission, limits=limits)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_HOSTS, *hosts], www_redirect=False)
@@ -133,7 +158,7 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
     async def model() -> ModelSummary:
         return _summary(current.predictor, limits)
 
-    @app.post("/predict", responses={code: {"model": Problem, "description": why} for code, why in _PROBLEMS.items()})
+    @app.post("/predict", responses=_REFUSALS)
     async def predict(
         request: Request, clip: Annotated[UploadFile, File()], text: Annotated[str, Form()] = ""
     ) -> Prediction:
@@ -142,7 +167,7 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
         record = request.scope.setdefault(RECORD, {})
         record["model_version"] = predictor.version
         if (clip.size or 0) > limits.max_bytes:
-            raise HTTPException(413, too_large(limits))
+            raise HTTPException(413, f"the clip is larger than {limits.max_bytes / MIB:g} MiB")
         if len(text) > MOST_TEXT:
             raise HTTPException(422, f"the field 'text' holds more than {MOST_TEXT:,} characters")
         if text.strip() and not predictor.reads_words:
@@ -152,7 +177,7 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
         except ClipError as reason:
             raise HTTPException(422, f"the clip {reason}") from reason
         except OSError as error:
-            raise _no_room(error) from error
+            raise _no_room(request, error) from error
         record["seconds"] = _seconds(contents, predictor)
         name = Path(clip.filename or "").stem
         loop = asyncio.get_running_loop()
@@ -161,12 +186,54 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
             raise HTTPException(422, f"the clip {answer.reason}")
         return answer
 
+    @app.post("/timeline", response_class=Lines, responses={200: {"description": _LINES}, **_REFUSALS})
+    async def timeline(
+        request: Request,
+        clip: Annotated[UploadFile, File()],
+        decoder: Annotated[RecordingDecoder, Depends(recording_decoder)],
+        window: Annotated[float, Form()] = 4.0,
+        hop: Annotated[float | None, Form()] = None,
+        speech_only: Annotated[bool, Form()] = False,
+    ) -> Lines:
+        """The emotions of a recording over time, sent as the multipart field `clip`.
+
+        Windows last `window` seconds, and begin `hop` seconds apart, half a window where it is left out; `speech_only`
+        leaves out those without a voice. Whoever goes away ends it.
+        """
+        predictor = current.predictor
+        record = request.scope.setdefault(RECORD, {})
+        record["model_version"] = predictor.version
+        plans = {name: limits.tighten(plan) for name, plan in predictor.plans().items()}
+        if (clip.size or 0) > limits.max_recording_bytes:
+            raise HTTPException(413, f"the recording is larger than {limits.max_recording_bytes / MIB:g} MiB")
+        if window > (most := min(plan.limits.max_seconds for plan in plans.values())):
+            raise HTTPException(422, f"a window is a clip, of {most:g} s at most, and {window:g} s were asked for")
+        try:
+            answers = DecodedTimeline(predictor, composed(Path(clip.filename or "").stem), window, hop, speech_only)
+            file = await asyncio.to_thread(_on_disk, clip)
+            coming = decoder.stretches(file, plans, answers.length, 60 * limits.max_minutes)
+            stretches = await begun(coming)
+        except InputError as error:
+            raise HTTPException(422, str(error)) from error
+        except ClipError as reason:
+            raise HTTPException(422, f"the recording {reason}") from reason
+        except OSError as error:
+            raise _no_room(request, error) from error
+        return Lines(lines(answers, stretches, networks, record))
+
     return app
 
 
 def _store(clip: UploadFile, path: Path) -> None:
     with path.open("xb") as file:
         shutil.copyfileobj(clip.file, file)
+
+
+def _on_disk(clip: UploadFile) -> int:
+    """The number of the open file without a name that holds an upload."""
+    number = clip.file.fileno()
+    clip.file.flush()
+    return number
 
 
 def _seconds(contents: dict[str, DecodedClip], predictor: Predictor) -> float | None:
@@ -204,23 +271,34 @@ def _summary(predictor: Predictor, limits: ServiceLimits) -> ModelSummary:
         max_bytes=limits.max_bytes,
         max_seconds=min(plan.max_seconds for plan in plans),
         max_pixels=min(plan.max_pixels for plan in plans),
+        max_recording_bytes=limits.max_recording_bytes,
+        max_minutes=limits.max_minutes,
     )
+
+
+_FIELDS = {
+    "clip": "no clip was sent: it goes into the multipart field 'clip', as a file",
+    "text": "the field 'text' takes words, and no file",
+    "window": "the field 'window' takes a number of seconds",
+    "hop": "the field 'hop' takes a number of seconds",
+    "speech_only": "the field 'speech_only' takes true or false",
+}
 
 
 async def _no_clip(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     wrong = {problem["loc"][-1] for problem in error.errors()}
-    detail = "no clip was sent: it goes into the multipart field 'clip', as a file"
-    return JSONResponse({"detail": detail if "clip" in wrong else "the field 'text' takes words, and no file"}, 422)
+    return JSONResponse({"detail": next(detail for field, detail in _FIELDS.items() if field in wrong)}, 422)
 
 
 async def _bad_form(request: Request, error: Exception) -> Response:
     """FastAPI takes what fails while a form arrives for a mistake of who sent it, and a full disk is none."""
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, OSError):
-        error = _no_room(error.__cause__)
+        error = _no_room(request, error.__cause__)
     return await http_exception_handler(request, error)
 
 
-def _no_room(error: OSError) -> HTTPException:
-    return HTTPException(507, f"the clip cannot be held here: {error.strerror}")
+def _no_room(request: Request, error: OSError) -> HTTPException:
+    what = "recording" if request.scope["path"].endswith("/timeline") else "clip"
+    return HTTPException(507, f"the {what} cannot be held here: {error.strerror}")

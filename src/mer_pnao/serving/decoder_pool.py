@@ -19,7 +19,7 @@ from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.serving.decoder import request_of
 
-_NO_ANSWER = (OSError, EOFError, ValueError, KeyError, TypeError)  # none, or nonsense
+NO_ANSWER = (OSError, EOFError, ValueError, KeyError, TypeError, OverflowError)  # none, or nonsense
 
 
 class DecoderPool:
@@ -36,10 +36,10 @@ class DecoderPool:
         async with self._places:
             try:
                 answer = await self._asked(path, plans)
-            except _NO_ANSWER:  # killed, perhaps, for the memory that others took
+            except NO_ANSWER:  # killed, perhaps, for the memory that others took
                 try:
                     answer = await self._asked(path, plans)
-                except _NO_ANSWER as error:
+                except NO_ANSWER as error:
                     raise ClipError("makes the decoder fail") from error
         if isinstance(answer, ClipError):
             raise answer
@@ -58,13 +58,13 @@ class DecoderPool:
             if sound:
                 self._idle.append(process)
             else:  # also when the service stops meanwhile
-                await _kill(process)
+                await kill(process)
         return answer
 
     async def close(self) -> None:
         """Ends every process."""
         while self._idle:
-            await _kill(self._idle.pop())
+            await kill(self._idle.pop())
 
     async def warm_up(self) -> None:
         """Starts the first process before the first clip comes."""
@@ -79,15 +79,21 @@ class DecoderPool:
         return await self._start()
 
     async def _start(self) -> Process:
-        # In a session of its own: Ctrl-C is for the service, which lets running requests end.
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "mer_pnao.serving.decoder"),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
-        )
+        return await start_decoder()
+
+
+async def start_decoder(*files: int) -> Process:
+    """A decoding process, which may read these open files as `/dev/fd/N`."""
+    # In a session of its own: Ctrl-C is for the service, which lets running requests end.
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "mer_pnao.serving.decoder"),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        start_new_session=True,
+        pass_fds=files,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+    )
 
 
 async def _ask(
@@ -127,9 +133,12 @@ def _form(plan: DecodingPlan, head: Mapping[str, Any]) -> tuple[np.dtype[Any], t
     return dtype, shape
 
 
-async def _kill(process: Process) -> None:
+async def kill(process: Process) -> None:
+    """End a decoding process, whatever it does and however much of its answer has been read."""
     # Not by process.kill(), which would take the exit status of one that has just died away from the event loop.
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
+    if process.stdout is not None:
+        await process.stdout.read()  # else the pipe's end is not seen behind what nobody reads, and wait() waits
     await process.wait()
