@@ -281,6 +281,17 @@ def start_service(environment: dict[str, str]) -> Callable[..., AbstractContextM
     return lambda project, folder, *options: serving(project, folder, environment, *options)
 
 
+@pytest.fixture(scope="session")
+def recordings_service(
+    demo_project: Path, tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]
+) -> Iterator[Service]:
+    """A service to which more than ten seconds are a recording, of half a minute at most."""
+    options = ["--model", "models/enf_pnao/round-00", "--max-seconds", "10"]
+    options += ["--max-recording-megabytes", "8", "--max-minutes", "0.5"]
+    with serving(demo_project, tmp_path_factory.mktemp("recordings"), environment, *options) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Not for longer: while it is open, nobody else in this process may start one."""

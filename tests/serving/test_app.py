@@ -150,7 +150,7 @@ def test_behind_a_proxy_under_a_path(service, kept):
     app = under(service.app, "/mer")
     assert asked(app, "GET", f"{kept}/")[0] == 200
     page = asked(app, "GET", f"{kept}/")[2].decode()
-    assert re.findall(r"fetch\(([^,)]+)", page) == ['"model"', '"predict"']
+    assert re.findall(r'(?:fetch|post)\(("[^"]+")', page) == ['"model"', '"predict"', '"timeline"']
     assert asked(app, "GET", f"{kept}/health")[0] == 200
     status, _, description = asked(app, "GET", f"{kept}/openapi.json")
     assert (status, json.loads(description)["servers"]) == (200, [{"url": "/mer"}])

@@ -56,7 +56,7 @@ def test_it_says_what_it_is(service):
     assert model["warnings"] == [DRAWN]
     assert (model["version"], model["system"], model["round"], model["max_seconds"]) == ("1", "enf_pnao", 0, 60.0)
     paths = requests.get(f"{service.url}/openapi.json", timeout=120).json()["paths"]
-    assert set(paths) == {"/health", "/model", "/predict"}
+    assert set(paths) == {"/health", "/model", "/predict", "/timeline"}
     assert {"200", "403", "408", "413", "422", "429"} <= set(paths["/predict"]["post"]["responses"])
 
 

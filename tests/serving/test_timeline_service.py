@@ -199,11 +199,11 @@ def service(tmp_path, monkeypatch):
 
         def take(self, stretch):
             answer = Prediction(self.name, "happy", {"happy": 1.0}, 0.0, 1.0, {}, self.version)
-            for start, end in ((stretch.start, stretch.end), (stretch.start + 8000, stretch.end + 8000)):
-                yield Window(start / SECOND, end / SECOND, answer, True, True, -20.0)
+            spans = (stretch.start, stretch.end), (stretch.start + 8000, stretch.end + 8000)
+            return [Window(start / SECOND, end / SECOND, answer, True, True, -20.0) for start, end in spans]
 
         def rest(self):
-            return iter(())
+            return []
 
     monkeypatch.setattr(DecoderPool, "warm_up", nothing)
     monkeypatch.setattr(the_app, "_warm_up", lambda predictor: None)
@@ -362,7 +362,7 @@ def test_one_recording_at_a_time_beside_the_clips(service):
         first = Caller(service.app)
         assert (await first.status())[0] == 200
         status, headers = await Caller(service.app).status()
-        assert (status, headers["retry-after"]) == (429, "10")
+        assert (status, headers["retry-after"]) == (429, "2")
         clips = [Caller(service.app, "/predict") for _ in range(4)]
         assert [(await clip.status())[0] for clip in clips] == [200] * 4
         service.current.predictor = service.current._loaded(service.current.predictor)
@@ -418,11 +418,9 @@ def test_fields_that_make_no_sense(service, field, value, detail):
 # --- a process of its own ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def served(demo_project, tmp_path_factory, start_service):
-    options = ["--model", MODEL, "--max-recording-megabytes", "8", "--max-minutes", "0.5"]
-    with start_service(demo_project, tmp_path_factory.mktemp("timeline"), *options) as running:
-        yield running
+@pytest.fixture
+def served(recordings_service):
+    return recordings_service
 
 
 def post(served, path, **fields):
@@ -466,7 +464,7 @@ def test_who_hangs_up_leaves_nothing_behind(served, recording, wait_for):
     assert 0 < record["windows"] < 120
     wait_for(lambda: len(served.process.children()) <= 1)
     wait_for(lambda: served.held() == 0)
-    assert post(served, recording, window=12).status_code == 200
+    assert post(served, recording, window=6).status_code == 200
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from mer_pnao.serving.limits import MIB, ServiceLimits
 RECORD = "mer_pnao.record"  # in a request's scope: what the log says of it
 _ENVELOPE = 2**16  # bytes of a multipart body beside the file
 _LINGER = 5.0  # seconds that a refused client may go on sending, so that it reads why
-_AGAIN = 10  # seconds after which who has a recording may ask again
+_AGAIN = 2  # seconds after which who has a recording may ask again
 
 
 @dataclass
