@@ -219,7 +219,8 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
             raise HTTPException(422, f"the recording {reason}") from reason
         except OSError as error:
             raise _no_room(request, error) from error
-        return Lines(lines(answers, stretches, networks, record))
+        # Or nginx would gather lines before it hands them on.
+        return Lines(lines(answers, stretches, networks, record), headers={"X-Accel-Buffering": "no"})
 
     return app
 
