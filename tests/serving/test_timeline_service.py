@@ -120,31 +120,57 @@ def test_a_decoder_that_hangs_or_dies_ends_it(recording):
     assert reason == f"makes the decoder fail after {2 * len(found):.1f} s"
 
 
+def test_who_leaves_in_the_middle_leaves_no_process(recording):
+    async def run():
+        decoder = RecordingDecoder(120, Path())
+        with recording.open("rb") as file:
+            stretches = decoder.stretches(file.fileno(), PLANS, 2 * SECOND, 3600.0)
+            await anext(stretches)
+            while not decoder._process.stdout._paused:  # the pipe is full, and its end is not to be seen
+                await asyncio.sleep(0.01)
+            async with asyncio.timeout(60):
+                await decoder.close()
+        return decoder._process.returncode
+
+    assert asyncio.run(run()) == -signal.SIGKILL
+
+
+NOTHING = {"end": SECOND, "samples": 0, "faces": {"faces": {"count": 0, "whole_frame": True}}, "remarks": []}
+
+
+def read(told, start=0):
+    """The stretch of a decoder that tells of one, and sends nought for all arrays."""
+
+    async def run():
+        process = SimpleNamespace(stdout=StreamReader())
+        process.stdout.feed_data(json.dumps(told).encode() + b"\n" + bytes(10**6))
+        process.stdout.feed_eof()
+        return await _read(process, PLANS, start, 2 * SECOND)
+
+    return asyncio.run(run())
+
+
 @pytest.mark.parametrize(
-    ("start", "told"),
+    ("told", "start"),
     [
-        (0, {"end": 0, "samples": 0}),
-        (0, {"end": 2 * SECOND + 1, "samples": 0}),
-        (0, {"end": SECOND, "samples": SECOND + 1}),
-        (0, {"end": SECOND, "samples": -1}),
-        (SECOND, {"end": 2 * SECOND, "samples": 0}),  # behind a short one, which is the last
-        (0, {"end": 1e999, "samples": 0}),
-        (0, {"end": SECOND, "samples": 0, "faces": {"faces": {"count": 4}}}),
-        (0, {"end": SECOND, "samples": 0, "faces": {"faces": {"count": -1}}}),
-        (0, {"end": SECOND, "samples": 0, "faces": {}}),
-        (0, {"end": SECOND, "samples": 4}),  # and then nothing
-        (0, []),
+        ({"end": 0}, 0),
+        ({"end": 2 * SECOND + 1}, 0),
+        ({"samples": SECOND + 1}, 0),
+        ({"samples": -1}, 0),
+        ({"samples": SECOND, "end": 10**6}, 0),
+        ({"end": 2 * SECOND}, SECOND),  # behind a short one, which is the last
+        ({"end": 1e999}, 0),
+        ({"faces": {"faces": {"count": 4, "whole_frame": True}}}, 0),
+        ({"faces": {"faces": {"count": -1, "whole_frame": True}}}, 0),
+        ({"faces": {}}, 0),
     ],
 )
-def test_a_stretch_that_no_recording_can_give_is_not_taken(start, told):
-    async def read():
-        process = SimpleNamespace(stdout=StreamReader())
-        process.stdout.feed_data(json.dumps(told).encode() + b"\n")
-        process.stdout.feed_eof()
-        await _read(process, PLANS, start, 2 * SECOND)
-
+def test_a_stretch_that_no_recording_can_give_is_not_taken(told, start):
+    assert read(NOTHING).end == SECOND
     with pytest.raises(NO_ANSWER):
-        asyncio.run(read())
+        read(NOTHING | told, start)
+    with pytest.raises(NO_ANSWER):
+        read([])
 
 
 # --- the application, with stand-ins for decoder and network ----------------------------------------------------------
