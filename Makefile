@@ -19,16 +19,19 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
 
-# Whoever comes second to a checkout waits until the first has installed, and finds it done. A kill frees the lock.
+# Whoever comes second to a checkout waits until the first has installed, and finds it done. The lock is free when all of
+# an installation's processes have ended; where files cannot be locked, two must not begin at once.
 define ALONE
 import fcntl, os, sys
-lock = os.open("Makefile", os.O_RDWR)
+lock = os.open("Makefile", os.O_RDWR if os.access("Makefile", os.W_OK) else os.O_RDONLY)
 os.set_inheritable(lock, True)
 try:
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 except BlockingIOError:
     print("another make installs here: waiting for it", file=sys.stderr)
     fcntl.flock(lock, fcntl.LOCK_EX)
+except OSError as error:
+    print(f"not locked: {error}", file=sys.stderr)
 os.execvp(sys.argv[1], sys.argv[1:])
 endef
 export ALONE
