@@ -199,11 +199,7 @@ def _in_threads(predictor: Predictor, reader: StretchReader, stretches: Iterable
     fault: ClipError | None = None
 
     def work(stretch: Stretch) -> _Encoded:
-        try:
-            decoded = reader.find_faces(stretch)
-        except ClipError as error:
-            bare = DecodedStretch(stretch.start, stretch.end, stretch.sound, {}, stretch.remarks)
-            return _Encoded(bare, {}, {}, str(error))
+        decoded = reader.find_faces(stretch)
         with turn:
             return _encoded(predictor, decoded)
 
@@ -227,6 +223,8 @@ def _in_threads(predictor: Predictor, reader: StretchReader, stretches: Iterable
 
 def _encoded(predictor: Predictor, stretch: DecodedStretch) -> _Encoded:
     """The vectors of all encoders; one that has nothing to encode has none."""
+    if stretch.reason:
+        return _Encoded(stretch, {}, {}, stretch.reason)
     vectors: dict[str, NDArray[np.float32]] = {}
     times: dict[str, NDArray[np.float64]] = {}
     reason = ""
@@ -272,7 +270,7 @@ def _decided(predictor: Predictor, name: str, spans: Sequence[_Span], asked: _As
         level = _level(sound)
         voice = level > asked.speech_level
         if voice or not asked.speech_only:
-            undecided, face = Refusal(name, ""), _face(parts, start, end)
+            undecided, face = Refusal(name, ""), _face(predictor, parts, start, end)
             wanted.append(Window(start / SAMPLE_RATE, end / SAMPLE_RATE, undecided, face, voice, level))
             found.append(_pooled(predictor, parts, sound, start, end))
     threads = torch.get_num_threads()
@@ -347,12 +345,13 @@ def _pooled(
     return Outcome(vectors, whole_frame=bool(whole) and all(whole), remarks=tuple(dict.fromkeys(remarks)))
 
 
-def _face(parts: Sequence[_Encoded], start: int, end: int) -> bool | None:
+def _face(predictor: Predictor, parts: Sequence[_Encoded], start: int, end: int) -> bool | None:
     """Whether enough of the searched frames show a face; None where no encoder sees any."""
-    faces = [faces for part in parts for faces in part.decoded.faces.values()]
-    if not faces:
+    if not any(plan.kind == "faces" for plan in predictor.plans().values()):
         return None
-    seen = np.concatenate([each.seen[(each.times[:, 0] < end) & (each.times[:, 1] >= start)] for each in faces])
+    faces = [faces for part in parts for faces in part.decoded.faces.values()]
+    own = [each.seen[(each.times[:, 0] < end) & (each.times[:, 1] >= start)] for each in faces]
+    seen = np.concatenate([np.zeros(0), *own])
     searched = seen[~np.isnan(seen)]
     return bool(len(searched) and searched.mean() >= LEAST_SHARE)
 

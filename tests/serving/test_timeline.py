@@ -240,6 +240,26 @@ def test_a_face_is_seen_where_there_is_one(predictor, tmp_path, write_recording,
     assert "no face was found in a part of it, so the whole frame was used there" in across.answer.warnings
 
 
+def test_a_stretch_whose_pictures_cannot_be_searched(told, tmp_path, write_recording, monkeypatch):
+    path = write_recording(tmp_path / "a.mkv", *steps(6), rate=20)
+    follow, calls = stretch_reader.follow_face, iter(range(9))
+
+    def second_fails(frames, detectors):
+        if next(calls) == 1:
+            raise ValueError("no")
+        return follow(frames, detectors)
+
+    monkeypatch.setattr(stretch_reader, "follow_face", second_fails)
+    model = told()
+    reader = stretch_reader.StretchReader(model.plans(), model.root)
+    answers = DecodedTimeline(model, "a", 2, 2)
+    decoded = map(reader.find_faces, reader.read(path, answers.length))
+    found = [window for stretch in decoded for window in answers.take(stretch)]
+    assert [window.face for window in found] == 3 * [False]
+    assert found[1].answer.reason == "cannot be decoded (ValueError: no)"
+    assert [list(vectors(window)) for window in (found[0], found[2])] == 2 * [["sound", "faces"]]
+
+
 def test_a_model_without_pictures_or_without_sound(tmp_path, write_recording, told):
     frames, sound = steps(4)
     path = write_recording(tmp_path / "a.mkv", frames, 0 * sound, rate=20)

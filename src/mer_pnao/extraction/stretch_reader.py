@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mer_pnao.extraction.clip_reader import DecodingPlan
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.container import reasons
+from mer_pnao.media.container import ClipError, reasons
 from mer_pnao.media.face_reader import face_reader
 from mer_pnao.media.faces import FacePath, cut_along, follow_face
 from mer_pnao.media.recording import Sampling, Stretch, stretches
@@ -40,6 +40,7 @@ class DecodedStretch:
     sound: NDArray[np.float32]  # mono at 16 kHz, full scale 1; ends before the stretch where the recording's sound does
     faces: Mapping[str, StretchFaces]  # by the encoder's name
     remarks: tuple[str, ...]
+    reason: str = ""  # why its pictures cannot be used, as a ClipError has it; then there are no faces
 
 
 class StretchReader:
@@ -67,14 +68,17 @@ class StretchReader:
     def find_faces(self, stretch: Stretch) -> DecodedStretch:
         """Search each frame once, whichever encoders see it, and cut the face out.
 
-        Called from several threads. Raises ClipError for pictures that cannot be searched.
+        Called from several threads.
         """
-        with reasons():
-            paths = {
-                sampling: follow_face(film.frames, self._detectors) if film.frames else FacePath(None, 0.0)
-                for sampling, film in stretch.films.items()
-            }
-            faces = {name: self._cut(stretch, name, paths[sampling]) for name, sampling in self._samplings.items()}
+        try:
+            with reasons():
+                paths = {
+                    sampling: follow_face(film.frames, self._detectors) if film.frames else FacePath(None, 0.0)
+                    for sampling, film in stretch.films.items()
+                }
+                faces = {name: self._cut(stretch, name, paths[sampling]) for name, sampling in self._samplings.items()}
+        except ClipError as error:
+            return DecodedStretch(stretch.start, stretch.end, stretch.sound, {}, stretch.remarks, str(error))
         most = max((path.faces for path in paths.values()), default=0)
         several = (f"{most} faces were seen in it, of which the largest was followed",) if most > 1 else ()
         return DecodedStretch(stretch.start, stretch.end, stretch.sound, faces, (*stretch.remarks, *several))
