@@ -41,6 +41,7 @@ from mer_pnao.predict import Prediction, Predictor, Refusal
 
 SPEECH_LEVEL = -50.0  # dBFS
 SHORTEST = 0.1  # s, of a window and a hop
+_MOST_WINDOWS = 40  # that begin within one: more would tell little, and hold up what else is answered
 _BLOCK = SAMPLE_RATE // 10  # samples: a tenth of a second, shorter than a syllable
 _FAINTEST = 2.0**-15  # what 16 bits hold, -90 dBFS
 _NO_SOUND, _NO_PICTURE = "has no sound", "has no picture that changes"
@@ -86,7 +87,8 @@ def timeline(
         predictor: a model and its encoders.
         path: the recording.
         window: seconds; at most what a clip of the model may last (60).
-        hop: seconds from one window's start to the next one's, at most `window`; half a window when omitted.
+        hop: seconds from one window's start to the next one's, from a fortieth of `window` to all of it; half of it
+            when omitted.
         speech_only: leave out the windows without a voice. By level alone: music is a voice, a whisper may be none.
         speech_level: dBFS, above which the loudest tenth of a second of a window must be for a voice to be there.
 
@@ -170,6 +172,9 @@ class _Asked:
             between("speech_level", self.speech_level, -90, 0)
         except ValueError as error:
             raise InputError(f"{error} s" if "level" not in str(error) else f"{error} dBFS") from error
+        if self.hop < self.window / _MOST_WINDOWS:
+            least = f"a fortieth of the window, {self.window / _MOST_WINDOWS:g} s"
+            raise InputError(f"hop must be at least {least}, got {self.hop:g} s")
         return plans
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.container import ClipError, check_clip
-from mer_pnao.media.decode import _matrix, choose_frames, mono, read_frames, read_sound
+from mer_pnao.media.decode import _matrix, choose_frames, is_silent, mono, read_frames, read_sound
 
 LIMITS = MediaLimits()
 REAL = Path(__file__).parents[3] / "shared" / "data" / "media"
@@ -449,3 +449,15 @@ def test_real_clips_decode_whole():
     waveform = read_sound(path, LIMITS)
     assert len(waveform) / 16_000 == pytest.approx(5.31, abs=0.05)
     assert decode_frames(path, 3, LIMITS).shape == (3, 720, 1280, 3)
+
+
+def test_sound_that_moves_is_told_without_a_median(monkeypatch):
+    medians = []
+    median = np.median
+    monkeypatch.setattr(np, "median", lambda values: medians.append(len(values)) or median(values))
+    moving = (0.5 + 0.1 * np.random.default_rng(0).standard_normal(60 * 16_000)).astype(np.float32)
+    assert not is_silent(moving, 1e-4)
+    assert is_silent(np.full(16_000, 1e-5, np.float32), 1e-4)
+    assert not medians
+    assert is_silent(np.full(16_000, 0.5, np.float32), 1e-4)
+    assert medians == [16_000]

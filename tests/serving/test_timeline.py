@@ -309,6 +309,7 @@ def test_stretches_decoded_elsewhere_get_the_same_answers(predictor, recording):
         ({"window": float("nan")}, "window must lie in [0.1, 60], got nan s"),
         ({"window": 4, "hop": 0}, "hop must lie in [0.1, 4], got 0 s"),
         ({"window": 4, "hop": 5}, "hop must lie in [0.1, 4], got 5 s"),
+        ({"window": 60, "hop": 0.5}, "hop must be at least a fortieth of the window, 1.5 s, got 0.5 s"),
         ({"speech_level": 3}, "speech_level must lie in [-90, 0], got 3 dBFS"),
     ],
 )

@@ -45,7 +45,8 @@ def predict(
         float | None, typer.Option(help="Answer recordings of any length in windows of so many seconds, such as 4.")
     ] = None,
     hop: Annotated[
-        float | None, typer.Option(help="Seconds from one window to the next; half a window when left out.")
+        float | None,
+        typer.Option(help="From one window to the next, in seconds: half a window, or from a fortieth of it up."),
     ] = None,
     speech_only: Annotated[bool, typer.Option("--speech-only", help="Leave out windows without a voice.")] = False,
     speech_level: Annotated[
