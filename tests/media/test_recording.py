@@ -99,6 +99,15 @@ def test_a_picture_stays_for_ten_seconds_and_no_longer(tmp_path, write_recording
     assert found[1].films[Sampling(4)].times == [(2.25 * SECOND, 3.75 * SECOND)]  # on screen all the time
 
 
+def test_the_last_frame_stays_no_longer_than_the_file(tmp_path, write_recording, numbered, speech):
+    path = write_recording(tmp_path / "a.mkv", numbered(3), speech(30), begins=[0, 9, 29.5])
+    found = list(stretches(path, 4 * SECOND, (Sampling(4),), LIMITS))
+    assert found[-1].end == 30 * SECOND
+    path = write_recording(tmp_path / "b.mkv", numbered(3), speech(25), begins=[0, 9, 29.5])
+    found = list(stretches(path, 4 * SECOND, (Sampling(4),), LIMITS))
+    assert 29.5 * SECOND < found[-1].end <= 29.6 * SECOND
+
+
 def test_sound_that_ends_before_the_picture_and_the_reverse(tmp_path, write_recording, numbered, speech):
     found = list(stretches(write_recording(tmp_path / "a.mkv", numbered(150), speech(2.5)), SECOND, (EACH,), LIMITS))
     assert [len(each.sound) for each in found] == [SECOND, SECOND, SECOND // 2, 0, 0, 0]

@@ -114,6 +114,7 @@ class _Reading:
         self._zero = Fraction(tracks.container.start_time or 0, av.time_base)
         # Some writers of Matroska count a file's length from 0, wherever it begins.
         self._counted_from = Fraction(0) if "matroska" in tracks.container.format.name else self._zero
+        self._by_header = (Fraction(tracks.end) + self._counted_from - self._zero) * SAMPLE_RATE  # its end
         self._length, self._number = length, 0  # of the stretch that comes next
         self._sound = _Sound(tracks.audio.channels)
         self._picture = _Picture(tracks.video, length, samplings, limits)
@@ -157,7 +158,7 @@ class _Reading:
     def rest(self) -> Iterator[Stretch]:
         """What is left in the end."""
         self._sound.flush()
-        self._picture.close()
+        self._picture.close(max(Fraction(self._sound.end), self._by_header))
         while self.clock > self._number * self._length:
             yield self._next(min((self._number + 1) * self._length, self.clock))
 
@@ -264,10 +265,11 @@ class _Picture:
         self._frame, self._pixels = frame, None
         self._since = self._taken = self.end = begin
 
-    def close(self) -> None:
-        """The last frame stays for as long as the one before it."""
+    def close(self, latest: Fraction) -> None:
+        """The last frame stays for as long as the one before it, but not past the latest end that there may be."""
         if self._frame:
-            self.end = max(self.end, self._since + self._usual)
+            left = latest - self._since
+            self.end = self._since + min(self._usual, left if left > 0 else SAMPLE_RATE)  # a header may be wrong
             self._show(self.end)
             self._frame = None
 
