@@ -127,6 +127,15 @@ def test_what_is_before_the_damage_is_handed_on(tmp_path, write_recording, numbe
     assert 4 <= len(found) <= 6
 
 
+def test_three_of_a_hundred_seconds_are_missed(tmp_path, write_recording, numbered, speech):
+    path = write_recording(tmp_path / "a.mkv", numbered(100), speech(100), rate=1)
+    content = path.read_bytes()
+    path.write_bytes(content[: round(len(content) * 0.97)])
+    found, reason = until_fault(path, 10 * SECOND)
+    assert reason.startswith(("is truncated: ", "is damaged or truncated"))
+    assert len(found) == 10
+
+
 def test_a_packet_that_cannot_be_decoded(tmp_path, write_recording, numbered, speech, monkeypatch):
     path = write_recording(tmp_path / "a.mkv", numbered(100), speech(4))
     taken = recording._Reading.take

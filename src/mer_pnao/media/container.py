@@ -1,5 +1,6 @@
 """A clip's file: opened within limits, its two tracks and when they end, and a reason for each refusal."""
 
+import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -203,9 +204,9 @@ def survey(path: Path, limits: MediaLimits, say: Say = lambda _: None) -> Timeli
     return Timeline(tuple(known), last, float((last - known[0]) * unit))
 
 
-def cut_short(end: float, seconds: float) -> str:
-    """What is wrong with a file that ends so much earlier than its header says; empty when nothing is."""
-    if end >= seconds - max(_MISSING_SECONDS, _MISSING_SHARE * seconds):
+def cut_short(end: float, seconds: float, most: float = math.inf) -> str:
+    """What is wrong with a file that ends too early, or by `most` seconds, by its header; empty when nothing is."""
+    if end >= seconds - max(_MISSING_SECONDS, min(_MISSING_SHARE * seconds, most)):
         return ""
     return f"is truncated: {end:.2f} of {seconds:.2f} s"
 

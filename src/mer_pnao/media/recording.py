@@ -27,6 +27,7 @@ from mer_pnao.media.decode import SAMPLE_RATE, Resampler, uncancelled, upright_r
 _JITTER = SAMPLE_RATE // 10  # by which a clock may be off before silence is put in or sound left out
 # How long a picture counts that does not change, how far apart a file may keep sound and picture, or its clock go back.
 _APART = 10 * SAMPLE_RATE
+_MISSING = 1.0  # s of the end: containers round, and codecs pad
 _LONGEST_JUMP = 3600 * SAMPLE_RATE  # of a clock; more is damage
 _HALF = Fraction(1, 2)
 
@@ -101,7 +102,7 @@ def stretches(path: Path, length: int, samplings: Sequence[Sampling], limits: Me
         yield from reading.rest()
         if fault:
             raise ClipError(f"{fault}, after {reading.clock / SAMPLE_RATE:.1f} s") from fault
-        if missing := cut_short(reading.passed, tracks.end):
+        if missing := cut_short(reading.passed, tracks.end, _MISSING):
             raise ClipError(missing)
         if not reading.clock:
             raise ClipError("has neither sound nor frames")
