@@ -151,10 +151,9 @@ class _Asked:
         """Of a window, in samples."""
         return round(self.window * SAMPLE_RATE)
 
-    @property
-    def step(self) -> int:
-        """From one window to the next, in samples."""
-        return round(self.hop * SAMPLE_RATE)
+    def start(self, number: int) -> int:
+        """Of the window of this number, in samples; a window that is a stretch stays one, however it is rounded."""
+        return round(number * self.hop / self.window * self.length)
 
     def plans(self, predictor: Predictor) -> Mapping[str, DecodingPlan]:
         """How the model takes a recording. Raises InputError where it cannot, or what is asked for is out of range."""
@@ -280,8 +279,10 @@ def _decided(predictor: Predictor, name: str, spans: Sequence[_Span], asked: _As
             found.append(_pooled(predictor, parts, sound, start, end))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more would wait for work on the cores that encode
-    answers = predictor.decided([name] * len(found), found)
-    torch.set_num_threads(threads)
+    try:
+        answers = predictor.decided([name] * len(found), found)
+    finally:
+        torch.set_num_threads(threads)
     return [replace(window, answer=answer) for window, answer in zip(wanted, answers, strict=True)]
 
 
@@ -291,26 +292,27 @@ class _Spans:
     def __init__(self, asked: _Asked) -> None:
         self._asked = asked
         self._held: deque[_Encoded] = deque()
-        self._start, self._total = 0, 0  # of the next window, and of all stretches
+        self._number, self._total = 0, 0  # of the next window, and of all stretches
 
     def take(self, stretch: _Encoded) -> list[_Span]:
         """The windows that the next stretch completes."""
         self._held.append(stretch)
         self._total = stretch.decoded.end
         whole: list[_Span] = []
-        while self._start + self._asked.length <= self._total:
-            whole.append((self._start, self._start + self._asked.length, tuple(self._held)))
-            self._start += self._asked.step
-            while self._held and self._held[0].decoded.end <= self._start:
+        while (end := self._asked.start(self._number) + self._asked.length) <= self._total:
+            whole.append((end - self._asked.length, end, tuple(self._held)))
+            self._number += 1
+            while self._held and self._held[0].decoded.end <= self._asked.start(self._number):
                 self._held.popleft()
         return whole
 
     def rest(self) -> list[_Span]:
         """The shorter window at the end, unless it is hardly longer than what others have reached."""
-        reached = self._start - self._asked.step + self._asked.length if self._start else 0
-        left = not self._start or self._total - reached >= self._asked.step / 2
-        if self._held and self._total > self._start and left:
-            return [(self._start, self._total, tuple(self._held))]
+        start = self._asked.start(self._number)
+        reached = self._asked.start(self._number - 1) + self._asked.length
+        left = not self._number or self._total - reached >= self._asked.hop * SAMPLE_RATE / 2
+        if self._held and self._total > start and left:
+            return [(start, self._total, tuple(self._held))]
         return []
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mer_pnao.extraction import stretch_reader
 from mer_pnao.extraction.clip_reader import DecodingPlan
@@ -198,6 +199,33 @@ def test_each_frame_is_searched_once_for_all_encoders(predictor, recording, monk
 def test_where_windows_lie(tmp_path, write_recording, told, seconds, window, hop, expected):
     path = write_recording(tmp_path / "a.mkv", *steps(seconds), rate=20)
     assert spans(list(timeline(told(), path, window, hop))) == expected
+
+
+@pytest.mark.parametrize(("window", "hop"), [(1.0, 1 / 3), (1 / 3, 1 / 3), (1 / 3, 1 / 6)])
+def test_windows_do_not_drift_off_their_grid(told, window, hop):
+    model = told(kinds=["sound"])
+    answers, starts = DecodedTimeline(model, "a", window, hop), []
+    for number in range(99):
+        begin = number * answers.length
+        heard = np.full(answers.length, 0.1, np.float32)
+        stretch = stretch_reader.DecodedStretch(begin, begin + answers.length, heard, {}, ())
+        starts += [round(SECOND * one.start) for one in answers.take(stretch)]
+    every = round(window / hop)
+    assert starts[::every] == [number * answers.length for number in range(99)]  # each stretch is a window
+    assert np.abs(np.array(starts) - np.arange(len(starts)) * answers.length / every).max() <= 0.5
+
+
+def test_the_threads_are_given_back(told, tmp_path, write_recording, monkeypatch):
+    path = write_recording(tmp_path / "a.mkv", *steps(2), rate=20)
+    monkeypatch.setattr(Told, "decided", lambda *_: 1 / 0)
+    given = []
+    monkeypatch.setattr(torch, "set_num_threads", given.append)
+    model = told()
+    reader = stretch_reader.StretchReader(model.plans(), model.root)
+    (stretch,) = reader.read(path, 2 * SECOND)
+    with pytest.raises(ZeroDivisionError):
+        DecodedTimeline(model, "a", 2, 2).take(reader.find_faces(stretch))
+    assert given == [1, torch.get_num_threads()]
 
 
 def test_windows_without_a_voice_or_a_picture(tmp_path, write_recording, told):
