@@ -98,7 +98,7 @@ def timeline(
             first step for a file that cannot be used, and after the windows before it for one that is damaged midway,
             is truncated, or whose clock jumps.
     """
-    asked = _Asked(window, window / 2 if hop is None else hop, speech_only, speech_level)
+    asked = _Asked(window, max(window / 2, SHORTEST) if hop is None else hop, speech_only, speech_level)
     reader = StretchReader(asked.plans(predictor), predictor.root)
     encoded = _in_threads(predictor, reader, reader.read(path, asked.length))
     return _answers(predictor, composed(path.stem), encoded, asked)
@@ -119,7 +119,7 @@ class DecodedTimeline:
         speech_only: bool = False,
         speech_level: float = SPEECH_LEVEL,
     ) -> None:
-        self._asked = _Asked(window, window / 2 if hop is None else hop, speech_only, speech_level)
+        self._asked = _Asked(window, max(window / 2, SHORTEST) if hop is None else hop, speech_only, speech_level)
         self._asked.plans(predictor)
         self.length = self._asked.length  # of a stretch, in samples
         self._predictor, self._name, self._spans = predictor, name, _Spans(self._asked)
@@ -326,7 +326,7 @@ def _pooled(
     for plan in plans.values():
         seconds = len(sound) / SAMPLE_RATE
         if plan.kind == "sound" and seconds < plan.limits.min_seconds:
-            return Outcome(skipped=f"has only {seconds:.3f} s of sound")
+            return Outcome(skipped=f"has only {seconds:.3f} s of sound" if seconds else _NO_SOUND)
         if plan.kind == "sound" and is_silent(sound, plan.limits.silence):
             return Outcome(skipped="is silent")
     vectors: dict[str, NDArray[np.float32]] = {}

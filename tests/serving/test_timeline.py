@@ -194,6 +194,7 @@ def test_each_frame_is_searched_once_for_all_encoders(predictor, recording, monk
         (5.5, 2, 1, [(0, 2), (1, 3), (2, 4), (3, 5), (4, 5.5)]),
         (0.5, 2, 1, [(0, 0.5)]),
         (5.0, 2, None, [(0, 2), (1, 3), (2, 4), (3, 5)]),
+        (0.4, 0.15, None, [(0, 0.15), (0.1, 0.25), (0.2, 0.35), (0.3, 0.4)]),
     ],
 )
 def test_where_windows_lie(tmp_path, write_recording, told, seconds, window, hop, expected):
@@ -294,6 +295,13 @@ def test_a_model_without_pictures_or_without_sound(tmp_path, write_recording, to
     assert {window.answer.reason for window in timeline(told(kinds=["sound"]), path, 2)} == {"is silent"}
     assert [window.face for window in timeline(told(kinds=["sound"]), path, 2)] == 3 * [None]
     assert [list(vectors(window)) for window in timeline(told(kinds=["faces"]), path, 2)] == 3 * [["faces"]]
+
+
+def test_what_lies_past_the_sound(told, tmp_path, write_recording):
+    frames, sound = steps(8)
+    path = write_recording(tmp_path / "a.mkv", frames, sound[: round(4.05 * SECOND)], rate=20)
+    found = list(timeline(told(), path, 2, 2))
+    assert [window.answer.reason for window in found[2:]] == ["has only 0.050 s of sound", "has no sound"]
 
 
 def test_what_is_before_the_damage_is_answered(told, tmp_path, write_recording):
