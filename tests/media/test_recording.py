@@ -60,6 +60,33 @@ def test_a_stretch_is_the_clip_cut_out_there(tmp_path, write_recording, numbered
             assert stretch.start / SECOND <= times.min() <= times.max() < stretch.end / SECOND
 
 
+@pytest.mark.parametrize("seconds", [1.6, 4.0, 14.0, 60.0])
+@pytest.mark.parametrize("offset", [0.0, 7.3])
+def test_a_stretch_that_ends_early_is_the_clip_cut_out_there(
+    tmp_path, write_recording, numbered, speech, seconds, offset
+):
+    frames, sound = numbered(51), speech(2.04)
+    path = write_recording(tmp_path / "short.mkv", frames, sound, offset=offset)
+    samplings = (Sampling(3), Sampling(8), Sampling(1000, 5.0), EACH)
+    *_, last = stretches(path, round(seconds * SECOND), samplings, LIMITS)
+    cut = write_recording(tmp_path / "cut.mkv", frames[last.start // 640 :], sound[last.start :])
+    for sampling in samplings:
+        chosen = choose_frames(cut, sampling.frames, LIMITS, sampling.per_second)
+        film = last.films[sampling]
+        np.testing.assert_array_equal(film.frames, list(read_frames(cut, chosen, LIMITS)))
+        assert last.start <= np.min(film.times) <= np.max(film.times) < last.end
+
+
+def test_a_stretch_that_ends_before_its_header_has_a_picture(tmp_path, write_recording, numbered, speech):
+    path = write_recording(tmp_path / "a.mkv", numbered(200), speech(8))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 8])
+    found, reason = until_fault(path, 60 * SECOND, (Sampling(2), Sampling(1)))
+    assert reason.startswith(("is truncated: ", "is damaged or truncated"))
+    assert [len(film.frames) for film in found[0].films.values()] == [1, 1]
+    assert 0 < found[0].films[Sampling(2)].times[0][0] < found[0].end
+
+
 @pytest.mark.parametrize(("rate", "channels"), [(44_100, 2), (16_000, 1)])
 def test_the_sound_of_all_stretches_is_that_of_the_file(make_clip, numbered, rate, channels):
     sound = 0.2 * np.random.default_rng(0).standard_normal((channels, 3 * rate)).clip(-3, 3).astype(np.float32)

@@ -181,7 +181,7 @@ def test_each_frame_is_searched_once_for_all_encoders(predictor, recording, monk
     manet = predictor.encoders["manet"]
     twice = replace(predictor, encoders={**predictor.encoders, "other": replace(manet, name="other", sets={})})
     assert len(list(timeline(twice, recording.path, window=2.4, hop=0.6))) >= 10
-    assert len(searched) == 3 * 3 + 1  # of three frames a stretch, the last one of which is a third as long
+    assert len(searched) == 4 * 3  # of three frames a stretch
     assert set(Counter(searched).values()) == {1}
 
 

@@ -118,7 +118,7 @@ def _checked_tracks(container: InputContainer, limits: MediaLimits, most_seconds
     video, of_picture = chosen(videos, "video")
     audio, of_sound = chosen(container.streams.audio, "audio")
     own, seconds = (audio, video), (container.duration or 0) / av.time_base
-    ends = [_end(track) - (container.start_time or 0) / av.time_base for track in own]
+    ends = [track_end(track) - (container.start_time or 0) / av.time_base for track in own]
     # The container's length may be another track's; in ASF it is given for each.
     if len(container.streams) > len(own) and min(ends) > 0 and container.format.name != "asf":
         judged: tuple[Stream, ...] = own
@@ -149,7 +149,7 @@ def chosen(tracks: Sequence[_Track], kind: str) -> tuple[_Track, tuple[str, ...]
     return taken, (several,) if len(tracks) > 1 else ()
 
 
-def _end(track: Stream) -> float:
+def track_end(track: Stream) -> float:
     """When a track ends by its header, in seconds; 0 where it does not say."""
     if track.duration and track.time_base:
         return float(((track.start_time or 0) + track.duration) * track.time_base)

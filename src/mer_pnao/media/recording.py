@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.container import ClipError, Tracks, cut_short, opened, reasons
+from mer_pnao.media.container import ClipError, Tracks, cut_short, opened, reasons, track_end
 from mer_pnao.media.decode import SAMPLE_RATE, Resampler, uncancelled, upright_rgb
 
 _JITTER = SAMPLE_RATE // 10  # by which a clock may be off before silence is put in or sound left out
@@ -82,8 +82,10 @@ class Stretch:
 def stretches(path: Path, length: int, samplings: Sequence[Sampling], limits: MediaLimits) -> Iterator[Stretch]:
     """The stretches of a recording, in order and without gaps, while it is decoded: sound and picture at once, once.
 
-    The frames of a stretch are those that `choose_frames` takes of the clip cut out there. Where there is no sound for
-    a while it is silent, and a picture that has not changed for ten seconds counts no longer.
+    The frames of a stretch are those that `choose_frames` takes of the clip cut out there; for the last one, the header
+    must tell when the pictures end. Where they end before that, or no header tells, they are the frames of a whole
+    stretch up to there, and one at least. Where there is no sound for a while it is silent, and a picture that has not
+    changed for ten seconds counts no longer.
 
     Raises ClipError as `check_clip` does, but for the length; and behind the stretches before it, and the rest up to
     there, for what is damaged or truncated, a clock that jumps, sound and picture that lie far apart in the file, or
@@ -115,10 +117,11 @@ class _Reading:
         self._zero = Fraction(tracks.container.start_time or 0, av.time_base)
         # Some writers of Matroska count a file's length from 0, wherever it begins.
         self._counted_from = Fraction(0) if "matroska" in tracks.container.format.name else self._zero
-        self._by_header = (Fraction(tracks.end) + self._counted_from - self._zero) * SAMPLE_RATE  # its end
+        self._by_header = round((Fraction(tracks.end) + self._counted_from - self._zero) * SAMPLE_RATE)  # its end
         self._length, self._number = length, 0  # of the stretch that comes next
         self._sound = _Sound(tracks.audio.channels)
-        self._picture = _Picture(tracks.video, length, samplings, limits)
+        shown = round((Fraction(track_end(tracks.video)) - self._zero) * SAMPLE_RATE)
+        self._picture = _Picture(tracks.video, length, samplings, limits, shown if shown > 0 else self._by_header)
         self._wanted = (tracks.audio, tracks.video) if samplings else (tracks.audio,)
         self._remarks = (*tracks.of_sound, *tracks.of_picture)
         self._most = limits.memory_mb * 2**20
@@ -159,7 +162,7 @@ class _Reading:
     def rest(self) -> Iterator[Stretch]:
         """What is left in the end."""
         self._sound.flush()
-        self._picture.close(max(Fraction(self._sound.end), self._by_header))
+        self._picture.close(max(self._sound.end, self._by_header))
         while self.clock > self._number * self._length:
             yield self._next(min((self._number + 1) * self._length, self.clock))
 
@@ -238,10 +241,11 @@ def _taken(held: deque[NDArray[np.float32]], samples: int) -> NDArray[np.float32
 class _Picture:
     """The track of pictures: how long a frame is on screen is known when the next one begins."""
 
-    def __init__(self, video: VideoStream, length: int, samplings: Sequence[Sampling], limits: MediaLimits) -> None:
-        self._video, self._limits = video, limits
-        self._counts = {sampling: sampling.of(length) for sampling in samplings}
-        self._steps = {sampling: Fraction(length, count) for sampling, count in self._counts.items()}
+    def __init__(
+        self, video: VideoStream, length: int, samplings: Sequence[Sampling], limits: MediaLimits, last: int
+    ) -> None:
+        self._video, self._length, self._samplings, self._limits = video, length, samplings, limits
+        self._last = last  # when it ends by the header; not above 0 where that is not known
         self._frame: VideoFrame | None = None  # that is on screen
         self._pixels: NDArray[np.uint8] | None = None  # of it, if a stretch has taken it
         self._since = self._taken = Fraction(0)  # when it came, and up to where it was taken for stretches
@@ -266,12 +270,17 @@ class _Picture:
         self._frame, self._pixels = frame, None
         self._since = self._taken = self.end = begin
 
-    def close(self, latest: Fraction) -> None:
+    def close(self, latest: int) -> None:
         """The last frame stays for as long as the one before it, but not past the latest end that there may be."""
         if self._frame:
             left = latest - self._since
             self.end = self._since + min(self._usual, left if left > 0 else SAMPLE_RATE)  # a header may be wrong
             self._show(self.end)
+            number = ceil(self.end / self._length) - 1
+            for sampling in self._samplings:  # of a stretch that ends before the header said, the last frame at least
+                if sampling not in self._films.get(number, {}):
+                    middle = float((max(self._since, Fraction(number * self._length)) + self.end) / 2)
+                    self._keep(self._frame, number, sampling, (middle, middle))
             self._frame = None
 
     def cut(self, number: int, end: int) -> dict[Sampling, Film]:
@@ -280,7 +289,7 @@ class _Picture:
         self._handed_on = end
         films = self._films.pop(number, {})
         self.bytes -= sum(film.bytes for film in films.values())
-        return {sampling: films.get(sampling, Film()) for sampling in self._steps}
+        return {sampling: films.get(sampling, Film()) for sampling in self._samplings}
 
     def _show(self, until: Fraction) -> None:
         """Keep the frame on screen for every middle up to this time, without it, that it was not yet kept for."""
@@ -288,17 +297,26 @@ class _Picture:
             return
         begin, self._taken = self._taken, until
         until = min(until, self._since + _APART)
-        for sampling, step in self._steps.items():
-            count = self._counts[sampling]
-            first, last = max(0, ceil(begin / step - _HALF)), ceil(until / step - _HALF) - 1  # middles
-            for number in range(first // count, last // count + 1) if first <= last else ():
-                films = self._films.setdefault(number, {})
-                pixels = self._rgb(self._frame, films)
-                film = films.setdefault(sampling, Film())
-                film.frames.append(pixels)
-                own = max(first, number * count), min(last, (number + 1) * count - 1)
-                film.times.append((float((own[0] + _HALF) * step), float((own[1] + _HALF) * step)))
-                self.bytes += pixels.nbytes
+        for number in range(begin // self._length, ceil(until / self._length)):
+            start = number * self._length
+            # Where the pictures end within it, the middles are those of the time up to there, as in a clip.
+            length = min(self._length, self._last - start) if self._last > start else self._length
+            for sampling in self._samplings:
+                count = sampling.of(length)
+                step = Fraction(length, count)
+                first = max(0, ceil((begin - start) / step - _HALF))
+                last = min(count, ceil((until - start) / step - _HALF)) - 1
+                if first <= last:
+                    times = float(start + (first + _HALF) * step), float(start + (last + _HALF) * step)
+                    self._keep(self._frame, number, sampling, times)
+
+    def _keep(self, frame: VideoFrame, number: int, sampling: Sampling, times: tuple[float, float]) -> None:
+        films = self._films.setdefault(number, {})
+        pixels = self._rgb(frame, films)
+        film = films.setdefault(sampling, Film())
+        film.frames.append(pixels)
+        film.times.append(times)
+        self.bytes += pixels.nbytes
 
     def _rgb(self, frame: VideoFrame, films: Mapping[Sampling, Film]) -> NDArray[np.uint8]:
         """The frame's pixels, of the first frame's shape in its stretch."""
