@@ -124,6 +124,9 @@ def test_a_picture_stays_for_ten_seconds_and_no_longer(tmp_path, write_recording
     assert [numbers(each, Sampling(4)) for each in found] == [[0, 1, 2], *[[2]] * 5, [], [], [3, 4]]
     assert [len(each.sound) for each in found] == 9 * [2 * SECOND]
     assert found[1].films[Sampling(4)].times == [(2.25 * SECOND, 3.75 * SECOND)]  # on screen all the time
+    path = write_recording(tmp_path / "b.mkv", numbered(2), speech(40), begins=[0, 20])  # the last one stays, too
+    found = list(stretches(path, 4 * SECOND, (Sampling(4),), LIMITS))
+    assert [numbers(each, Sampling(4)) for each in found] == [*[[0]] * 3, [], [], *[[1]] * 3, [], []]
 
 
 def test_the_last_frame_stays_no_longer_than_the_file(tmp_path, write_recording, numbered, speech):

@@ -245,7 +245,7 @@ class _Picture:
         self, video: VideoStream, length: int, samplings: Sequence[Sampling], limits: MediaLimits, last: int
     ) -> None:
         self._video, self._length, self._samplings, self._limits = video, length, samplings, limits
-        self._last = last  # when it ends by the header; not above 0 where that is not known
+        self._last = last  # when it ends by the header, not above 0 where that is not known
         self._frame: VideoFrame | None = None  # that is on screen
         self._pixels: NDArray[np.uint8] | None = None  # of it, if a stretch has taken it
         self._since = self._taken = Fraction(0)  # when it came, and up to where it was taken for stretches
@@ -276,11 +276,10 @@ class _Picture:
             left = latest - self._since
             self.end = self._since + min(self._usual, left if left > 0 else SAMPLE_RATE)  # a header may be wrong
             self._show(self.end)
-            number = ceil(self.end / self._length) - 1
+            number = self._since // self._length
             for sampling in self._samplings:  # of a stretch that ends before the header said, the last frame at least
-                if sampling not in self._films.get(number, {}):
-                    middle = float((max(self._since, Fraction(number * self._length)) + self.end) / 2)
-                    self._keep(self._frame, number, sampling, (middle, middle))
+                if sampling not in self._films.get(number, {}) and self._since >= self._handed_on:
+                    self._keep(self._frame, number, sampling, (float(self._since), float(self._since)))
             self._frame = None
 
     def cut(self, number: int, end: int) -> dict[Sampling, Film]:
