@@ -1,13 +1,14 @@
 """`mer serve` as its users meet it: a process of its own, over HTTP."""
 
 import json
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import cycle
 from pathlib import Path
 
@@ -145,6 +146,30 @@ def test_too_large_is_refused_before_it_is_stored(tight, odd_clips):
     assert (answer.status_code, answer.json()) == (413, {"detail": "the clip is larger than 0.5 MiB"})
     assert tight.stored() == []
     assert max(seen) <= 0.5 * 2**20 + 2**17  # the limit, and what was under way
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [("predict", "", 413), ("predict", "Origin: http://evil.example\r\n", 403), ("health", "", 405)],
+)
+def test_who_sends_without_end_is_not_read_for_ever(tight, path, sent, status):
+    host, port = tight.url.removeprefix("http://").split(":")
+    head = f"POST /{path} HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: chunked\r\n{sent}"
+    form = "Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    part = b'--x\r\nContent-Disposition: form-data; name="clip"; filename="a.mp4"\r\n\r\n'
+    with closing(socket.create_connection((host, int(port)), timeout=60)) as endless:
+        endless.sendall((head + form).encode() + b"%x\r\n%b\r\n" % (len(part), part))
+        piece, taken = b"100000\r\n%b\r\n" % bytes(2**20), 0
+        while not select.select([endless], [], [], 0)[0]:
+            endless.sendall(piece)
+        answer = endless.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 %d " % status)
+        assert b"connection: close" in answer.lower()
+        with suppress(ConnectionError):
+            while taken < 2**36:  # more than any machine takes in the while that it goes on reading
+                endless.sendall(piece)
+                taken += 2**20
+        assert taken < 2**36
 
 
 def test_too_long_and_too_many_pixels(tight, real_clips, demo_project):

@@ -1,16 +1,20 @@
 """The service on a socket."""
 
+import asyncio
 import re
 import socket
 import sys
+from contextlib import suppress
 
 import uvicorn
+from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mer_pnao.foundations.errors import InputError
 
 _GRACE = 30  # seconds that running requests have to end after Ctrl-C
+_LINGER = 5.0  # seconds that who has an answer may go on sending
 _ROOT_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 _HOST = re.compile(r"\*|(\*\.)?[A-Za-z0-9_-][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\]")
 
@@ -48,6 +52,47 @@ def under(app: ASGIApp, path: str) -> ASGIApp:
     return service
 
 
+def closing(app: ASGIApp) -> ASGIApp:
+    """The service, which ends the connection of a request that it has answered before all of it has arrived.
+
+    The server itself would read the rest for as long as somebody sends it. It is read for a while, so that who sends it
+    sees the answer: what is unread when a connection ends takes the answer along.
+    """
+
+    async def service(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        sent = Headers(scope=scope)
+        coming = "transfer-encoding" in sent or sent.get("content-length", "0") != "0"
+        early = answered = False
+
+        async def received() -> Message:
+            nonlocal coming
+            message = await receive()
+            coming = coming and message.get("more_body", False)
+            return message
+
+        async def answer(message: Message) -> None:
+            nonlocal early, answered
+            if message["type"] == "http.response.start":
+                if early := coming:
+                    message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            elif early and not message.get("more_body", False):
+                message, answered = {**message, "more_body": True}, True
+            await send(message)
+
+        await app(scope, received, answer)
+        if answered:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER):
+                    while coming:
+                        await received()
+            await send({"type": "http.response.body"})
+
+    return service
+
+
 def in_url(host: str) -> str:
     """A host as it stands in a URL and in a request's Host."""
     return f"[{host}]" if ":" in host else host
@@ -57,7 +102,7 @@ def run(app: ASGIApp, listening: socket.socket) -> None:
     """Serve until Ctrl-C or a termination; running requests end first."""
     # Uvicorn's own access log would hold addresses, and one line a request is written already.
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE
+        closing(app), log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE
     )
     host, port = listening.getsockname()[:2]
     print(f"clips are taken at http://{in_url(host)}:{port}; Ctrl-C ends it", file=sys.stderr)
