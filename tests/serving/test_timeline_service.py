@@ -21,6 +21,7 @@ from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.predict import Prediction, Predictor
 from mer_pnao.serving import app as the_app
+from mer_pnao.serving import timeline_lines
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import NO_ANSWER, DecoderPool
 from mer_pnao.serving.limits import ServiceLimits
@@ -179,14 +180,18 @@ def test_a_stretch_that_no_recording_can_give_is_not_taken(told, start):
 class Caller:
     """Somebody who asks; `said` are the messages of the answer."""
 
-    def __init__(self, app, path="/timeline", body=FORM, headers=()):
-        self.said: asyncio.Queue[dict] = asyncio.Queue()
+    def __init__(self, app, path="/timeline", body=FORM, headers=(), *, whole=True, ahead=0):
+        """`ahead` is how many messages of the answer are said before the first one is taken; 0: all."""
+        self.said: asyncio.Queue[dict] = asyncio.Queue(ahead)
         self._coming: asyncio.Queue[dict] = asyncio.Queue()
-        self._coming.put_nowait({"type": "http.request", "body": body, "more_body": False})
+        self.send(body, whole)
         sent = {"host": "127.0.0.1:8000", "content-type": "multipart/form-data; boundary=x", **dict(headers)}
         scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "http_version": "1.1"}
         scope["headers"] = [(key.encode(), value.encode()) for key, value in sent.items()]
         self.task = asyncio.create_task(app(scope, self._coming.get, self.said.put))
+
+    def send(self, body, whole=True):
+        self._coming.put_nowait({"type": "http.request", "body": body, "more_body": not whole})
 
     def leave(self):
         self._coming.put_nowait({"type": "http.disconnect"})
@@ -328,13 +333,86 @@ def test_a_caller_who_takes_nothing_is_given_up(service, tmp_path):
                 yield a_stretch(number)
 
         service.stretches = stretches
-        caller = Caller(service.app)
-        caller.said._maxsize = 5
+        caller = Caller(service.app, ahead=5)
         await caller.task
         return caller.said.qsize()
 
     assert running(service, use) == 5
     assert service.closed == 1
+
+
+def test_a_caller_who_takes_too_long_for_all_of_it_is_given_up(service, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(timeline_lines, "time", SimpleNamespace(monotonic=lambda: now))
+
+    async def use():
+        nonlocal now
+
+        async def stretches(*asked):
+            for number in range(10**6):
+                yield a_stretch(number)
+
+        service.stretches = stretches
+        caller = Caller(service.app, ahead=1)
+        await caller.status()
+        windows = [await caller.line() for _ in range(5)]
+        now = 3601.0
+        while "whole" not in (last := await caller.line()):
+            windows.append(last)
+        return windows, last, (await Caller(service.app).status())[0]
+
+    windows, last, next_status = running(service, use)
+    assert len(windows) == last["windows"] < 10
+    assert not last["whole"]
+    assert last["detail"] == "the recording takes more than 60 minutes to be answered"
+    assert next_status == 200
+
+
+def test_who_has_the_last_line_may_send_the_next_recording(service):
+    async def use():
+        async def stretches(*asked):
+            yield a_stretch(0)
+
+        service.stretches = stretches
+        for number in range(8):
+            caller = Caller(service.app, ahead=1)
+            assert (await caller.status())[0] == 200
+            while "whole" not in await caller.line():
+                pass
+            assert service.closed == number + 1
+
+    running(service, use)
+
+
+def test_recordings_that_arrive_slowly_keep_no_other_one_waiting(service):
+    async def use():
+        on = asyncio.Event()
+
+        async def stretches(*asked):
+            yield a_stretch(0)
+            await on.wait()
+
+        service.stretches = stretches
+        slow = [Caller(service.app, body=FORM[:40], whole=False) for _ in range(3)]
+        working = Caller(service.app)
+        assert (await working.status())[0] == 200
+        slow[0].send(FORM[40:])
+        status, headers = await slow[0].status()
+        assert (status, headers["retry-after"]) == (429, "2")
+        assert await slow[0].rest() == [{"detail": "another recording is being worked on"}]
+        on.set()
+        assert (await working.rest())[-1]["whole"]
+        slow += [Caller(service.app, body=FORM[:40], whole=False) for _ in range(2)]
+        status, headers = await Caller(service.app).status()
+        assert (status, headers["retry-after"]) == (429, "2")
+        slow[1].send(FORM[40:])
+        assert (await slow[1].status())[0] == 200
+        assert (await slow[1].rest())[-1]["whole"]
+        for caller in slow[2:]:
+            caller.leave()
+            await caller.task
+
+    running(service, use)
 
 
 def test_what_breaks_off_says_so(service):

@@ -16,8 +16,9 @@ from mer_pnao.serving.limits import MIB, ServiceLimits
 
 RECORD = "mer_pnao.record"  # in a request's scope: what the log says of it
 _ENVELOPE = 2**16  # bytes of a multipart body beside the file
-_LINGER = 5.0  # seconds that a refused client may go on sending, so that it reads why
-_AGAIN = 2  # seconds after which who has a recording may ask again
+_ARRIVING = 4  # recordings that are held here at a time, that which is worked on included
+RECORDING_BUSY = "another recording is being worked on"
+AGAIN = 2  # seconds after which who has a recording may ask again
 
 
 @dataclass
@@ -29,6 +30,7 @@ class _Door:
     seconds: float  # for all of them to arrive
     free: int  # places
     busy: JSONResponse  # when none is
+    alone: asyncio.Lock | None = None  # while it is held, nothing is taken
 
     @property
     def too_large(self) -> str:
@@ -42,15 +44,17 @@ class Admission:
     too slowly and 403 to a page of another origin; gives up a caller who takes nothing of an answer for as long as a
     clip may take to arrive; and logs a line of JSON a request to stderr.
 
-    A recording, of which one is worked on at a time, takes no clip's place.
+    A recording takes no clip's place. None is taken while one is worked on, as the lock `recording` says, which is the
+    business of whoever works on it: several may arrive at a time, and a slow one keeps no other one waiting.
     """
 
-    def __init__(self, app: ASGIApp, limits: ServiceLimits) -> None:
+    def __init__(self, app: ASGIApp, limits: ServiceLimits, recording: asyncio.Lock) -> None:
         self._app, self._patience = app, limits.upload_seconds
-        busy = "enough clips are being worked on; try again in a moment", "another recording is being worked on"
+        busy = [f"enough {what} are being worked on; try again in a moment" for what in ("clips", "recordings")]
         clip = _Door("clip", limits.max_bytes, limits.upload_seconds, limits.at_once, _busy(busy[0], 1))
         most, seconds = limits.max_recording_bytes, limits.recording_upload_seconds
-        self._doors = {"/predict": clip, "/timeline": _Door("recording", most, seconds, 1, _busy(busy[1], _AGAIN))}
+        long = _Door("recording", most, seconds, _ARRIVING, _busy(busy[1], AGAIN), recording)
+        self._doors = {"/predict": clip, "/timeline": long}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry."""
@@ -73,7 +77,6 @@ class Admission:
 
         try:
             if refusal := _refusal(door, Headers(scope=scope)):
-                await body.discard()
                 await refusal(scope, receive, watched)
                 return
             door.free -= 1
@@ -100,6 +103,8 @@ def _refusal(door: _Door, headers: Headers) -> JSONResponse | None:
     length = headers.get("content-length", "0")
     if length.isdecimal() and int(length) > door.most_bytes + _ENVELOPE:
         return _problem(413, door.too_large)
+    if door.alone and door.alone.locked():
+        return _busy(RECORDING_BUSY, AGAIN)
     return door.busy if door.free == 0 else None
 
 
@@ -121,24 +126,11 @@ class _Body:
         except TimeoutError as error:
             took = f"the {self._door.what} took more than {self._door.seconds:g} s to arrive"
             raise HTTPException(408, took) from error
-        self._count(message)
-        if self.received > self._door.most_bytes + _ENVELOPE:
-            await self.discard()
-            raise HTTPException(413, self._door.too_large)
-        return message
-
-    async def discard(self) -> None:
-        """Read the rest without keeping it, for a while."""
-        try:
-            async with asyncio.timeout(_LINGER):
-                while not self._whole:
-                    self._count(await self._receive())
-        except TimeoutError:
-            pass
-
-    def _count(self, message: Message) -> None:
         self.received += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
+        if self.received > self._door.most_bytes + _ENVELOPE:
+            raise HTTPException(413, self._door.too_large)
+        return message
 
 
 def _problem(status: int, detail: str, headers: dict[str, str] | None = None) -> JSONResponse:

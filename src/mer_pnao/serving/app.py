@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +30,7 @@ from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.predict import Prediction, Predictor, Refusal, caveats_of
-from mer_pnao.serving.admission import RECORD, Admission
+from mer_pnao.serving.admission import AGAIN, RECORD, RECORDING_BUSY, Admission
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
 from mer_pnao.serving.limits import MIB, MOST_TEXT, ServiceLimits
@@ -109,6 +109,7 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
     """
     decoders = DecoderPool(min(limits.at_once, usable_cores()), limits.decode_seconds, root)
     networks = ThreadPoolExecutor(1)  # which use every core themselves
+    recording = asyncio.Lock()  # while one is worked on; nobody waits for it
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -132,15 +133,15 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
             plans = {name: limits.tighten(plan) for name, plan in predictor.plans().items()}
             return await decoders.decode(path, plans)
 
-    async def recording_decoder() -> AsyncIterator[RecordingDecoder]:
-        decoder = RecordingDecoder(limits.decode_seconds, root)
-        try:
-            yield decoder
-        finally:  # also when the caller has gone
-            await decoder.close()
+    async def at_work() -> AsyncIterator[AsyncExitStack]:
+        if recording.locked():  # since this one began to arrive
+            raise HTTPException(429, RECORDING_BUSY, {"Retry-After": str(AGAIN)})
+        async with AsyncExitStack() as place:  # left also when the caller has gone
+            await place.enter_async_context(recording)
+            yield place
 
     app = FastAPI(title="mer-pnao", lifespan=lifespan, docs_url=None, redoc_url=None)  # those pages load from a CDN
-    app.add_middleware(Admission, limits=limits)
+    app.add_middleware(Admission, limits=limits, recording=recording)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*OWN_HOSTS, *hosts], www_redirect=False)
     app.add_exception_handler(RequestValidationError, _no_clip)
     app.add_exception_handler(400, _bad_form)
@@ -190,7 +191,7 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
     async def timeline(
         request: Request,
         clip: Annotated[UploadFile, File()],
-        decoder: Annotated[RecordingDecoder, Depends(recording_decoder)],
+        place: Annotated[AsyncExitStack, Depends(at_work)],
         window: Annotated[float, Form()] = 4.0,
         hop: Annotated[float | None, Form()] = None,
         speech_only: Annotated[bool, Form()] = False,
@@ -211,6 +212,8 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
         try:
             answers = DecodedTimeline(predictor, composed(Path(clip.filename or "").stem), window, hop, speech_only)
             file = await asyncio.to_thread(_on_disk, clip)
+            decoder = RecordingDecoder(limits.decode_seconds, root)
+            place.push_async_callback(decoder.close)
             coming = decoder.stretches(file, plans, answers.length, 60 * limits.max_minutes)
             stretches = await begun(coming)
         except InputError as error:
@@ -220,7 +223,8 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
         except OSError as error:
             raise _no_room(request, error) from error
         # Or nginx would gather lines before it hands them on.
-        return Lines(lines(answers, stretches, networks, record), headers={"X-Accel-Buffering": "no"})
+        written = lines(answers, stretches, networks, record, limits.answer_seconds, place.aclose)
+        return Lines(written, headers={"X-Accel-Buffering": "no"})
 
     return app
 

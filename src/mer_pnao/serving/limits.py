@@ -38,6 +38,11 @@ class ServiceLimits:
         """For a recording to arrive, no slower than a clip."""
         return self.upload_seconds * max(1.0, self.max_recording_bytes / self.max_bytes)
 
+    @property
+    def answer_seconds(self) -> float:
+        """For the answer to a recording: as long as the longest one plays, and never less than ten minutes."""
+        return 60 * max(10.0, self.max_minutes)
+
     def tighten(self, plan: DecodingPlan) -> DecodingPlan:
         """The plan with these bounds where they are lower: what a clip may be, never what becomes of it."""
         media = plan.limits

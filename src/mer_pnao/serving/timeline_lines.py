@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, MutableMapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -37,25 +38,37 @@ async def lines(
     stretches: AsyncIterator[DecodedStretch],
     networks: Executor,
     record: MutableMapping[str, Any],
+    most_seconds: float,
+    leave: Callable[[], Awaitable[None]],
 ) -> AsyncIterator[bytes]:
     """The windows, and whether they are all that the recording has; `record` tells how far they have come.
 
-    Each stretch waits for its turn among whatever else `networks` does.
+    Each stretch waits for its turn among whatever else `networks` does. After `most_seconds` it ends early, whether it
+    is work or the reader that takes so long. `leave` gives the recording's place back, before the last line is sent:
+    who has read that may come again at once.
     """
-    loop = asyncio.get_running_loop()
+    loop, until = asyncio.get_running_loop(), time.monotonic() + most_seconds
+
+    def refuse_late() -> None:
+        if time.monotonic() > until:
+            raise ClipError(f"takes more than {most_seconds / 60:g} minutes to be answered")
+
     record.update(seconds=0.0, windows=0, whole=False)
     detail = ""
     try:
         async for stretch in stretches:
             record["seconds"] = round(stretch.end / SAMPLE_RATE, 2)
             for window in await loop.run_in_executor(networks, answers.take, stretch):
+                refuse_late()
                 record["windows"] += 1
                 yield _line(window.plain())
+            refuse_late()
     except ClipError as reason:
         detail = f"the recording {reason}"
     for window in await loop.run_in_executor(networks, answers.rest):
         record["windows"] += 1
         yield _line(window.plain())
+    await leave()
     record["whole"] = not detail
     end = {key: record[key] for key in ("whole", "windows", "seconds")}
     yield _line(end | {"detail": detail} if detail else end)
