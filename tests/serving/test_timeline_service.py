@@ -1,11 +1,13 @@
 """POST /timeline: a recording's windows line by line while it is decoded elsewhere, and nothing left when it ends."""
 
 import asyncio
+import io
 import json
+import math
 import os
 import signal
 from asyncio import StreamReader
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,11 +19,11 @@ from mer_pnao.extraction.clip_reader import DecodingPlan
 from mer_pnao.extraction.stretch_reader import DecodedStretch, StretchReader
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.container import ClipError
+from mer_pnao.media.container import ClipError, opened
 from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.predict import Prediction, Predictor
 from mer_pnao.serving import app as the_app
-from mer_pnao.serving import timeline_lines
+from mer_pnao.serving import decoder, timeline_lines
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import NO_ANSWER, DecoderPool
 from mer_pnao.serving.limits import ServiceLimits
@@ -107,6 +109,35 @@ def test_what_cannot_be_used_has_its_reason(recording, damaged_midway, damaged):
     assert decoded(recording, plans={**PLANS, "sound": other})[1].startswith("its encoders were run with different")
 
 
+def test_a_recording_may_be_as_long_as_its_header_is_allowed_to_say(demo_project):
+    clip = sorted((demo_project / "data/clips").glob("*.mp4"))[0]
+    with opened(clip, MediaLimits(), math.inf) as tracks:
+        told = float(tracks.end)
+    found, reason = decoded(clip, most_seconds=told)
+    assert found[-1].end > told * SECOND, "the last block of sound is filled up"
+    assert reason == ""
+
+
+def test_a_stretch_whose_pictures_cannot_be_searched_says_why(recording, monkeypatch):
+    stretch = DecodedStretch(0, SECOND, np.ones(5, np.float32), {}, ("a remark",), "shows too much")
+    monkeypatch.setattr(StretchReader, "find_faces", lambda reader, read: replace(stretch, end=read.end))
+    out = io.BytesIO()
+    plans = {name: asdict(plan) for name, plan in PLANS.items()}
+    monkeypatch.setattr(os, "nice", lambda by: 0)
+    asked = {"path": str(recording), "root": ".", "plans": plans, "length": 2 * SECOND, "most_seconds": 60}
+    decoder._answer_recording(asked, out)
+
+    async def run():
+        process = SimpleNamespace(stdout=StreamReader())
+        process.stdout.feed_data(out.getvalue())
+        return await _read(process, PLANS, 0, 2 * SECOND), await process.stdout.readline()
+
+    found, following = asyncio.run(run())
+    assert found.sound.tolist() == [1.0] * 5
+    assert replace(found, sound=stretch.sound) == replace(stretch, end=2 * SECOND)
+    assert json.loads(following)["end"] == 4 * SECOND, "the next one"
+
+
 def test_a_decoder_that_hangs_or_dies_ends_it(recording):
     def hang(decoder):
         decoder._seconds = 0.2
@@ -136,7 +167,13 @@ def test_who_leaves_in_the_middle_leaves_no_process(recording):
     assert asyncio.run(run()) == -signal.SIGKILL
 
 
-NOTHING = {"end": SECOND, "samples": 0, "faces": {"faces": {"count": 0, "whole_frame": True}}, "remarks": []}
+NOTHING = {
+    "end": SECOND,
+    "samples": 0,
+    "faces": {"faces": {"count": 0, "whole_frame": True}},
+    "remarks": [],
+    "reason": "",
+}
 
 
 def read(told, start=0):

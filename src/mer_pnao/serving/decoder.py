@@ -102,7 +102,7 @@ def _answer_recording(request: Mapping[str, Any], out: BinaryIO) -> None:
                 arrays += [one.crops, one.times, one.seen]
                 faces[name] = {"count": len(one.crops), "whole_frame": one.whole_frame}
             head = {"end": stretch.end, "samples": len(stretch.sound), "faces": faces, "remarks": stretch.remarks}
-            out.write(_line(head))
+            out.write(_line({**head, "reason": stretch.reason}))
             for array in arrays:
                 out.write(array.tobytes())
             out.flush()

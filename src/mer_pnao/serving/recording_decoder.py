@@ -19,6 +19,8 @@ from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.serving.decoder import recording_request_of
 from mer_pnao.serving.decoder_pool import NO_ANSWER, kill, start_decoder
 
+_ROUNDED = 0.5  # seconds by which a recording may outlast its header: the last block of sound is filled up
+
 
 class RecordingDecoder:
     """Decodes a recording in a process of its own, which is one stretch ahead of whoever takes them."""
@@ -55,7 +57,7 @@ class RecordingDecoder:
                 raise ClipError(f"makes the decoder fail after {start / SAMPLE_RATE:.1f} s") from error
             if stretch is None:
                 return
-            if stretch.end > most_seconds * SAMPLE_RATE:  # its header may say less, or nothing
+            if stretch.end > (most_seconds + _ROUNDED) * SAMPLE_RATE:  # its header may say less, or nothing
                 raise ClipError(f"lasts more than {most_seconds:g} s")
             start = stretch.end
             yield stretch
@@ -70,7 +72,7 @@ async def _read(process: Process, plans: Mapping[str, DecodingPlan], start: int,
     """The next answer; None at the end. Raises one of NO_ANSWER for what no recording gives."""
     assert process.stdout is not None
     head = json.loads(await process.stdout.readline())  # a ValueError where it ends, or is longer than 64 KiB
-    if "reason" in head:
+    if "refused" in head:
         raise (ClipError if head["refused"] else InputError)(str(head["reason"]))
     if "whole" in head:
         return None
@@ -82,14 +84,14 @@ async def _read(process: Process, plans: Mapping[str, DecodingPlan], start: int,
         data = await process.stdout.readexactly(math.prod(shape) * np.dtype(dtype).itemsize)  # type: ignore[union-attr]
         return np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as PyTorch wants it
 
-    sound = await array(np.float32, samples)
+    sound, reason = await array(np.float32, samples), str(head["reason"])
     faces = {}
     for name, plan in plans.items():
-        if plan.kind == "faces":
+        if plan.kind == "faces" and not reason:
             count, side = int(head["faces"][name]["count"]), plan.crop_side
             if not 0 <= count <= plan.frames:
                 raise ValueError(f"no recording gives {count} faces")
             crops, times = await array(np.uint8, count, side, side, 3), await array(np.float64, count, 2)
             seen = await array(np.float64, count)
             faces[name] = StretchFaces(crops, times, seen, bool(head["faces"][name]["whole_frame"]))
-    return DecodedStretch(start, end, sound, faces, tuple(str(remark) for remark in head["remarks"]))
+    return DecodedStretch(start, end, sound, faces, tuple(str(remark) for remark in head["remarks"]), reason)
