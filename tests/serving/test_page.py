@@ -165,6 +165,29 @@ def test_a_busy_service_is_waited_for(page, real_clips):
 
 
 @pytest.mark.slow
+def test_another_file_that_is_chosen_meanwhile_is_sent_once(page, real_clips):
+    sent = []
+
+    def answer(route):
+        sent.append(route.request)
+        if len(sent) == 1:
+            route.fulfill(status=429, headers={"Retry-After": "1"}, json={"detail": "busy"})
+        else:
+            route.continue_()
+
+    page.route("**/predict", answer)
+    # The waiting ends when the test says so.
+    page.evaluate("() => { window.setTimeout = after => { window.again = after; } }")
+    page.set_input_files("#file", real_clips[0])
+    page.wait_for_function("() => window.again")
+    page.set_input_files("#file", real_clips[1])
+    page.locator("#prediction").wait_for()
+    page.evaluate("() => window.again()")
+    page.evaluate("() => fetch('health')")  # what was to be sent has been
+    assert len(sent) == 2
+
+
+@pytest.mark.slow
 def test_by_keyboard_and_by_name(page, real_clips):
     chooser = page.get_by_label("Drop a clip here, or choose one")
     # Listening for choosers reaches the page unawaited, and a key may overtake it. Questions answered by the page

@@ -180,6 +180,26 @@ def test_it_grows_line_by_line_and_shows_gaps(open_page, talk):
     page.wait_for_function("() => document.getElementById('status').textContent.startsWith('4 windows')")
 
 
+def test_what_is_left_out_at_the_end_is_grey(open_page, talk):
+    page = open_page(script=STREAM)
+    choose(page, talk)
+    send(page, text_of(line(0)))
+    listed(page, 1)
+    assert page.locator("#above .gap").count() == 0
+    ended(page, whole=True, seconds=14.0)
+    page.wait_for_function("() => document.getElementById('status').textContent.startsWith('1 windows')")
+    box, plot = (page.locator(name).bounding_box() for name in ("#above .gap", "#course"))
+    assert box["width"] / plot["width"] == pytest.approx(10 / 14, abs=0.02)
+
+
+def test_short_windows_have_tenths_of_seconds(open_page, talk):
+    page = open_page(script=STREAM)
+    page.evaluate("() => { document.getElementById('hop').value = '0.5' }")
+    choose(page, talk)
+    send(page, text_of(line(0, start=0.5, end=1.5), line(1, start=59.96, end=61.0)))
+    assert [row[0] for row in listed(page, 2)] == ["0:00.5 to 0:01.5", "1:00.0 to 1:01.0"]
+
+
 def test_what_breaks_off_is_said_and_what_was_drawn_stays(open_page, talk):
     page = open_page(script=STREAM)
     choose(page, talk)
