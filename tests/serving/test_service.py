@@ -63,8 +63,8 @@ def test_it_says_what_it_is(service):
 
 def test_eight_clients_with_good_and_damaged_clips(service, real_clips, odd_clips, damaged):
     bad = {**damaged, "no_audio": odd_clips.no_audio}
-    for clip in real_clips[:8]:  # what a warm service needs
-        service.patiently(clip)
+    with ThreadPoolExecutor(8) as clients:  # what a warm service needs, with all its decoders
+        list(clients.map(service.patiently, real_clips[:8]))
     before = service.memory()
     jobs = [*zip(real_clips, cycle(bad.values()), strict=False)]
     clips = [clip for pair in jobs for clip in pair] * 2
