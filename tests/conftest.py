@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -243,19 +242,22 @@ def _write_recording(
         video.codec_context.time_base = Fraction(1, 1000)
         audio = out.add_stream("pcm_s16le", rate=16_000, layout="mono")
         pcm = np.round(sound * 32768).clip(-32768, 32767).astype(np.int16)
-        events: list[tuple[float, Any, Any]] = []
-        for begin, image in zip(begins, frames, strict=True):
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
-            picture.pts, picture.time_base = round(1000 * (begin + offset)), Fraction(1, 1000)
-            events.append((begin, video, picture))
-        for start in range(0, len(pcm), block):
-            begin = start / 16_000 + (gap[1] if start / 16_000 >= gap[0] else 0)
-            part = av.AudioFrame.from_ndarray(pcm[None, start : start + block], format="s16", layout="mono")
-            part.sample_rate, part.pts = 16_000, round(16_000 * (begin + offset))
-            part.time_base = Fraction(1, 16_000)
-            events.append((begin, audio, part))
-        for _, stream, frame in sorted(events, key=lambda event: event[0]):
-            out.mux(stream.encode(frame))
+        shown = [(begin, video, number) for number, begin in enumerate(begins)]
+        heard = [
+            (start / 16_000 + (gap[1] if start / 16_000 >= gap[0] else 0), audio, start)
+            for start in range(0, len(pcm), block)
+        ]
+        assert len(shown) == len(frames)
+        for begin, stream, place in sorted([*shown, *heard], key=lambda event: event[0]):
+            if stream is video:  # made now, for minutes of them are gigabytes
+                picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frames[place]), format="rgb24")
+                picture.pts, picture.time_base = round(1000 * (begin + offset)), Fraction(1, 1000)
+                out.mux(stream.encode(picture))
+            else:
+                part = av.AudioFrame.from_ndarray(pcm[None, place : place + block], format="s16", layout="mono")
+                part.sample_rate, part.pts = 16_000, round(16_000 * (begin + offset))
+                part.time_base = Fraction(1, 16_000)
+                out.mux(stream.encode(part))
         out.mux(video.encode())
         out.mux(audio.encode())
     return path
