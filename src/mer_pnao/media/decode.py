@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
+from av.sidedata.sidedata import SideDataContainer
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
@@ -204,7 +205,8 @@ def upright_rgb(
 def _matrix(frame: VideoFrame) -> tuple[float, float, float, float]:
     """a, b, c, d: a player shows what is at x, y in the direction of ax + cy to the right and bx + dy downwards."""
     try:
-        data = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]
+        # Not by frame.side_data, which keeps what keeps the frame: until the garbage is collected, all are in memory.
+        data = bytes(SideDataContainer(frame)["DISPLAYMATRIX"])  # type: ignore[call-arg]
         a, b, _, c, d, *_ = np.frombuffer(data, np.int32).tolist()
     except (KeyError, ValueError):  # none, or beside it something that PyAV has no name for; this it tells all the same
         angle = math.radians(frame.rotation)
