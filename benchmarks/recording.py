@@ -35,7 +35,7 @@ from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.networks import RoundModel
 from mer_pnao.outs.record import best_round_directory
 from mer_pnao.predict import Predictor
-from mer_pnao.timeline import timeline
+from mer_pnao.recordings.timeline import timeline
 
 RATE, FACES = 25, 8
 LIMITS = MediaLimits()

@@ -25,7 +25,8 @@ from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.predict import Prediction, Predictor, Refusal
-from mer_pnao.timeline import DecodedTimeline, Window, timeline
+from mer_pnao.recordings.timeline import DecodedTimeline, Window, timeline
+from mer_pnao.recordings.windows import Windows
 
 MODEL = "models/enf_pnao/round-00"
 SECOND = 16_000
@@ -206,7 +207,7 @@ def test_where_windows_lie(tmp_path, write_recording, told, seconds, window, hop
 @pytest.mark.parametrize(("window", "hop"), [(1.0, 1 / 3), (1 / 3, 1 / 3), (1 / 3, 1 / 6)])
 def test_windows_do_not_drift_off_their_grid(told, window, hop):
     model = told(kinds=["sound"])
-    answers, starts = DecodedTimeline(model, "a", window, hop), []
+    answers, starts = DecodedTimeline(model, "a", Windows(window, hop)), []
     for number in range(99):
         begin = number * answers.length
         heard = np.full(answers.length, 0.1, np.float32)
@@ -226,7 +227,7 @@ def test_the_threads_are_given_back(told, tmp_path, write_recording, monkeypatch
     reader = stretch_reader.StretchReader(model.plans(), model.root)
     (stretch,) = reader.read(path, 2 * SECOND)
     with pytest.raises(ZeroDivisionError):
-        DecodedTimeline(model, "a", 2, 2).take(reader.find_faces(stretch))
+        DecodedTimeline(model, "a", Windows(2, 2)).take(reader.find_faces(stretch))
     assert given == [1, torch.get_num_threads()]
 
 
@@ -282,7 +283,7 @@ def test_a_stretch_whose_pictures_cannot_be_searched(told, tmp_path, write_recor
     monkeypatch.setattr(stretch_reader, "follow_face", second_fails)
     model = told()
     reader = stretch_reader.StretchReader(model.plans(), model.root)
-    answers = DecodedTimeline(model, "a", 2, 2)
+    answers = DecodedTimeline(model, "a", Windows(2, 2))
     decoded = map(reader.find_faces, reader.read(path, answers.length))
     found = [window for stretch in decoded for window in answers.take(stretch)]
     assert [window.face for window in found] == 3 * [False]
@@ -329,7 +330,7 @@ def test_a_caller_who_leaves_ends_the_work(told, tmp_path, write_recording):
 def test_stretches_decoded_elsewhere_get_the_same_answers(predictor, recording):
     reader = stretch_reader.StretchReader(predictor.plans(), predictor.root)
     here = list(timeline(predictor, recording.path, 2.4))
-    answers = DecodedTimeline(predictor, "talk", 2.4)
+    answers = DecodedTimeline(predictor, "talk", Windows(2.4))
     decoded = map(reader.find_faces, reader.read(recording.path, answers.length))
     there = [window for stretch in decoded for window in answers.take(stretch)] + list(answers.rest())
     assert spans(here) == spans(there)
@@ -478,7 +479,7 @@ import sys
 from pathlib import Path
 import psutil
 from mer_pnao.predict import Predictor
-from mer_pnao.timeline import timeline
+from mer_pnao.recordings.timeline import timeline
 predictor = Predictor.load(Path("models/enf_pnao/round-00"))
 held = [psutil.Process().memory_info().rss for _ in timeline(predictor, Path(sys.argv[1]))]
 print(len(held), max(held) // 2**20)

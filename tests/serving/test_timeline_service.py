@@ -22,6 +22,7 @@ from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.container import ClipError, opened
 from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.predict import Prediction, Predictor
+from mer_pnao.recordings.timeline import Window, timeline
 from mer_pnao.serving import app as the_app
 from mer_pnao.serving import decoder, timeline_lines
 from mer_pnao.serving.current_model import CurrentModel
@@ -29,7 +30,6 @@ from mer_pnao.serving.decoder_pool import NO_ANSWER, DecoderPool
 from mer_pnao.serving.limits import ServiceLimits
 from mer_pnao.serving.recording_decoder import RecordingDecoder, _read
 from mer_pnao.serving.server import under
-from mer_pnao.timeline import Window, timeline
 
 MODEL = "models/enf_pnao/round-00"
 SECOND = 16_000
@@ -262,8 +262,8 @@ def service(tmp_path, monkeypatch):
     class Answers:
         length = SECOND
 
-        def __init__(self, predictor, name, window, hop, speech_only):
-            self.version, self.name, self.asked = predictor.version, name, (window, hop, speech_only)
+        def __init__(self, predictor, name, asked):
+            self.version, self.name = predictor.version, name
 
         def take(self, stretch):
             answer = Prediction(self.name, "happy", {"happy": 1.0}, 0.0, 1.0, {}, self.version)
@@ -421,15 +421,21 @@ def test_who_has_the_last_line_may_send_the_next_recording(service):
     running(service, use)
 
 
+def held_after_a_stretch(service):
+    """The decoder gives one stretch, and the next thing when the event is set that this returns."""
+    on = asyncio.Event()
+
+    async def stretches(*asked):
+        yield a_stretch(0)
+        await on.wait()
+
+    service.stretches = stretches
+    return on
+
+
 def test_recordings_that_arrive_slowly_keep_no_other_one_waiting(service):
     async def use():
-        on = asyncio.Event()
-
-        async def stretches(*asked):
-            yield a_stretch(0)
-            await on.wait()
-
-        service.stretches = stretches
+        on = held_after_a_stretch(service)
         slow = [Caller(service.app, body=FORM[:40], whole=False) for _ in range(3)]
         working = Caller(service.app)
         assert (await working.status())[0] == 200
@@ -493,13 +499,7 @@ def test_a_refusal_before_the_first_window_is_a_status(service, fault, status, d
 
 def test_one_recording_at_a_time_beside_the_clips(service):
     async def use():
-        on = asyncio.Event()
-
-        async def stretches(*asked):
-            yield a_stretch(0)
-            await on.wait()
-
-        service.stretches = stretches
+        on = held_after_a_stretch(service)
         first = Caller(service.app)
         assert (await first.status())[0] == 200
         status, headers = await Caller(service.app).status()

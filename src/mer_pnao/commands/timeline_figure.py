@@ -13,8 +13,8 @@ from mer_pnao.commands.timelines import clock
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import write_bytes
 from mer_pnao.predict import Prediction
+from mer_pnao.recordings.timeline import Window
 from mer_pnao.report.style import BLUE, INK, MUTED, ORANGE, RULE, SHARES, as_png, drawable
-from mer_pnao.timeline import Window
 
 _TICKS, _MOST_TICKS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600), 12  # s, and how many
 _NOBODY = "#eceff3"

@@ -14,7 +14,8 @@ from mer_pnao.foundations.console import plain_console, progress
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.container import ClipError
 from mer_pnao.predict import Prediction, Predictor, caveats_of
-from mer_pnao.timeline import SPEECH_LEVEL, Window, timeline
+from mer_pnao.recordings.timeline import Window, timeline
+from mer_pnao.recordings.windows import SPEECH_LEVEL
 
 Taker = Callable[[Window], None]
 

@@ -30,6 +30,8 @@ from mer_pnao.foundations.ports import OWN_HOSTS
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.predict import Prediction, Predictor, Refusal, caveats_of
+from mer_pnao.recordings.timeline import DecodedTimeline
+from mer_pnao.recordings.windows import Windows
 from mer_pnao.serving.admission import AGAIN, RECORD, RECORDING_BUSY, Admission
 from mer_pnao.serving.current_model import CurrentModel
 from mer_pnao.serving.decoder_pool import DecoderPool
@@ -37,7 +39,6 @@ from mer_pnao.serving.limits import MIB, MOST_TEXT, ServiceLimits
 from mer_pnao.serving.page import the_page
 from mer_pnao.serving.recording_decoder import RecordingDecoder
 from mer_pnao.serving.timeline_lines import Lines, begun, lines
-from mer_pnao.timeline import DecodedTimeline
 
 
 class Problem(BaseModel):
@@ -210,7 +211,8 @@ def make_app(current: CurrentModel, root: Path, limits: ServiceLimits, hosts: Se
         if window > (most := min(plan.limits.max_seconds for plan in plans.values())):
             raise HTTPException(422, f"a window is a clip, of {most:g} s at most, and {window:g} s were asked for")
         try:
-            answers = DecodedTimeline(predictor, composed(Path(clip.filename or "").stem), window, hop, speech_only)
+            asked = Windows(window, hop, speech_only)
+            answers = DecodedTimeline(predictor, composed(Path(clip.filename or "").stem), asked)
             file = await asyncio.to_thread(_on_disk, clip)
             decoder = RecordingDecoder(limits.decode_seconds, root)
             place.push_async_callback(decoder.close)

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from mer_pnao.extraction.stretch_reader import DecodedStretch
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
-from mer_pnao.timeline import DecodedTimeline
+from mer_pnao.recordings.timeline import DecodedTimeline
 
 
 class Lines(StreamingResponse):

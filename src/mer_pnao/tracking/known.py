@@ -64,10 +64,12 @@ def log_changed(store: Store, run: Run, metrics: Mapping[str, float], step: int)
     those before by more than what the clock says, which may have been set back since.
     """
     changed = {name: value for name, value in metrics.items() if run.data.metrics.get(name) != value}
+    if not changed:
+        return False
     before = [each.timestamp for name in changed for each in store.client.get_metric_history(run.info.run_id, name)]
-    now = max(time.time_ns() // 1_000_000, max(before, default=0) + 1)
+    now = max(time.time_ns() // 1_000_000, 1 + max(before, default=0))
     store.client.log_batch(run.info.run_id, [Metric(name, value, now, step) for name, value in changed.items()])
-    return bool(changed)
+    return True
 
 
 def find_run_of(store: Store, version: ModelVersion) -> Run | None:

@@ -13,35 +13,25 @@ Legend of shapes: n vectors of a stretch over time, D the width of a set.
 """
 
 import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
 from mer_pnao.extraction.engine import Outcome
 from mer_pnao.extraction.stretch_reader import DecodedStretch, StretchReader
-from mer_pnao.foundations.checks import between
-from mer_pnao.foundations.errors import InputError
 from mer_pnao.foundations.files import composed
-from mer_pnao.foundations.parallel import usable_cores
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE, is_silent
 from mer_pnao.media.faces import LEAST_SHARE
-from mer_pnao.media.recording import Stretch
 from mer_pnao.predict import Prediction, Predictor, Refusal
+from mer_pnao.recordings.encoding import EncodedStretch, encode_in_threads, encode_stretch
+from mer_pnao.recordings.windows import SPEECH_LEVEL, Span, Spans, Windows
 
-SPEECH_LEVEL = -50.0  # dBFS
-SHORTEST = 0.1  # s, of a window and a hop
-_MOST_WINDOWS = 40  # that begin within one: more would tell little, and hold up what else is answered
 _BLOCK = SAMPLE_RATE // 10  # samples: a tenth of a second, shorter than a syllable
 _FAINTEST = 2.0**-15  # what 16 bits hold, -90 dBFS
 _NO_SOUND, _NO_PICTURE = "has no sound", "has no picture that changes"
@@ -98,9 +88,9 @@ def timeline(
             first step for a file that cannot be used, and after the windows before it for one that is damaged midway,
             is truncated, or whose clock jumps.
     """
-    asked = _Asked(window, max(window / 2, SHORTEST) if hop is None else hop, speech_only, speech_level)
+    asked = Windows(window, hop, speech_only, speech_level)
     reader = StretchReader(asked.plans(predictor), predictor.root)
-    encoded = _in_threads(predictor, reader, reader.read(path, asked.length))
+    encoded = encode_in_threads(predictor, reader, reader.read(path, asked.length))
     return _answers(predictor, composed(path.stem), encoded, asked)
 
 
@@ -110,26 +100,18 @@ class DecodedTimeline:
     Whoever hands a stretch over encodes it; nothing waits for the next one here. Raises InputError as `timeline` does.
     """
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        name: str,
-        window: float = 4.0,
-        hop: float | None = None,
-        speech_only: bool = False,
-        speech_level: float = SPEECH_LEVEL,
-    ) -> None:
-        self._asked = _Asked(window, max(window / 2, SHORTEST) if hop is None else hop, speech_only, speech_level)
+    def __init__(self, predictor: Predictor, name: str, asked: Windows) -> None:
+        self._asked = asked
         self._asked.plans(predictor)
         self.length = self._asked.length  # of a stretch, in samples
-        self._predictor, self._name, self._spans = predictor, name, _Spans(self._asked)
+        self._predictor, self._name, self._spans = predictor, name, Spans(self._asked)
 
     def take(self, stretch: DecodedStretch) -> list[Window]:
         """The windows that the next stretch completes.
 
         The stretches are those of `length` that a `StretchReader` of `predictor.plans()` reads and finds the faces of.
         """
-        spans = self._spans.take(_encoded(self._predictor, stretch))
+        spans = self._spans.take(encode_stretch(self._predictor, stretch))
         return _decided(self._predictor, self._name, spans, self._asked)
 
     def rest(self) -> list[Window]:
@@ -137,123 +119,9 @@ class DecodedTimeline:
         return _decided(self._predictor, self._name, self._spans.rest(), self._asked)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Which windows are wanted."""
-
-    window: float
-    hop: float
-    speech_only: bool
-    speech_level: float
-
-    @property
-    def length(self) -> int:
-        """Of a window, in samples."""
-        return round(self.window * SAMPLE_RATE)
-
-    def start(self, number: int) -> int:
-        """Of the window of this number, in samples; a window that is a stretch stays one, however it is rounded."""
-        return round(number * self.hop / self.window * self.length)
-
-    def plans(self, predictor: Predictor) -> Mapping[str, DecodingPlan]:
-        """How the model takes a recording. Raises InputError where it cannot, or what is asked for is out of range."""
-        if predictor.reads_words:
-            raise InputError(
-                f"model {predictor.version} reads words, and what is said when in a recording is not known: "
-                "cut it into clips, and give their transcripts"
-            )
-        plans = predictor.plans()
-        longest = min(plan.limits.max_seconds for plan in plans.values())
-        shortest = max(SHORTEST, *(plan.limits.min_seconds for plan in plans.values()))
-        try:
-            between("window", self.window, shortest, longest)
-            between("hop", self.hop, SHORTEST, self.window)
-            between("speech_level", self.speech_level, -90, 0)
-        except ValueError as error:
-            raise InputError(f"{error} s" if "level" not in str(error) else f"{error} dBFS") from error
-        if self.hop < self.window / _MOST_WINDOWS:
-            least = f"a fortieth of the window, {self.window / _MOST_WINDOWS:g} s"
-            raise InputError(f"hop must be at least {least}, got {self.hop:g} s")
-        return plans
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """A stretch and its vectors over time; times are numbers of samples."""
-
-    decoded: DecodedStretch  # without the crops
-    vectors: Mapping[str, NDArray[np.float32]]  # set -> (n, D)
-    times: Mapping[str, NDArray[np.float64]]  # set -> (n, 2): when each begins to count, and when it last does
-    reason: str = ""  # why there are none
-
-
-_Span = tuple[int, int, Sequence[_Encoded]]  # start and end of a window, and the stretches that it lies in
-
-
-def _in_threads(predictor: Predictor, reader: StretchReader, stretches: Iterable[Stretch]) -> Iterator[_Encoded]:
-    """The stretches in order, a thread a core, each of which searches and encodes one after another.
-
-    Only as many are decoded ahead as there are threads and memory for them. See `engine.outcomes` on threads and GPUs.
-    """
-    threads = usable_cores()
-    turn: AbstractContextManager[Any] = Lock() if torch.cuda.is_available() else nullcontext()
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
-    running: deque[tuple[Future[_Encoded], int]] = deque()
-    fault: ClipError | None = None
-
-    def work(stretch: Stretch) -> _Encoded:
-        decoded = reader.find_faces(stretch)
-        with turn:
-            return _encoded(predictor, decoded)
-
-    try:
-        most = reader.limits.memory_mb * 2**20
-        try:
-            for stretch in stretches:
-                while running and (len(running) > threads or sum(size for _, size in running) + stretch.bytes > most):
-                    yield running.popleft()[0].result()
-                running.append((pool.submit(work, stretch), stretch.bytes))
-        except ClipError as error:
-            fault = error
-        while running:
-            yield running.popleft()[0].result()
-        if fault:
-            raise fault
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-
-
-def _encoded(predictor: Predictor, stretch: DecodedStretch) -> _Encoded:
-    """The vectors of all encoders; one that has nothing to encode has none."""
-    if stretch.reason:
-        return _Encoded(stretch, {}, {}, stretch.reason)
-    vectors: dict[str, NDArray[np.float32]] = {}
-    times: dict[str, NDArray[np.float64]] = {}
-    reason = ""
-    for name, encoder in predictor.encoders.items():
-        faces = stretch.faces.get(name)
-        content = stretch.sound if faces is None else faces.crops
-        least = round(predictor.plans()[name].limits.min_seconds * SAMPLE_RATE) if faces is None else 1
-        if len(content) < least or encoder.over_time is None:
-            continue
-        try:
-            made = encoder.over_time(DecodedClip(content))
-        except InputError as error:
-            reason = f"cannot be encoded: {error}"
-            break
-        for key, block in made.items():
-            begins = stretch.start + encoder.hop * np.arange(len(block), dtype=np.float64)
-            vectors[key], times[key] = block, np.stack([begins, begins], axis=1) if faces is None else faces.times
-    # The crops are done with; when there were faces is still to be told.
-    bare = {name: replace(faces, crops=faces.crops[:0]) for name, faces in stretch.faces.items()}
-    return _Encoded(replace(stretch, faces=bare), vectors, times, reason)
-
-
-def _answers(predictor: Predictor, name: str, encoded: Iterator[_Encoded], asked: _Asked) -> Iterator[Window]:
+def _answers(predictor: Predictor, name: str, encoded: Iterator[EncodedStretch], asked: Windows) -> Iterator[Window]:
     """The windows wanted, from all stretches; then what has ended the stretches early."""
-    spans = _Spans(asked)
+    spans = Spans(asked)
     fault: ClipError | None = None
     try:
         for stretch in encoded:
@@ -265,7 +133,7 @@ def _answers(predictor: Predictor, name: str, encoded: Iterator[_Encoded], asked
         raise fault
 
 
-def _decided(predictor: Predictor, name: str, spans: Sequence[_Span], asked: _Asked) -> list[Window]:
+def _decided(predictor: Predictor, name: str, spans: Sequence[Span], asked: Windows) -> list[Window]:
     """Those of the windows that are wanted, decided together."""
     wanted: list[Window] = []
     found: list[Outcome] = []
@@ -286,38 +154,8 @@ def _decided(predictor: Predictor, name: str, spans: Sequence[_Span], asked: _As
     return [replace(window, answer=answer) for window, answer in zip(wanted, answers, strict=True)]
 
 
-class _Spans:
-    """Where the windows lie, from stretches that come one by one."""
-
-    def __init__(self, asked: _Asked) -> None:
-        self._asked = asked
-        self._held: deque[_Encoded] = deque()
-        self._number, self._total = 0, 0  # of the next window, and of all stretches
-
-    def take(self, stretch: _Encoded) -> list[_Span]:
-        """The windows that the next stretch completes."""
-        self._held.append(stretch)
-        self._total = stretch.decoded.end
-        whole: list[_Span] = []
-        while (end := self._asked.start(self._number) + self._asked.length) <= self._total:
-            whole.append((end - self._asked.length, end, tuple(self._held)))
-            self._number += 1
-            while self._held and self._held[0].decoded.end <= self._asked.start(self._number):
-                self._held.popleft()
-        return whole
-
-    def rest(self) -> list[_Span]:
-        """The shorter window at the end, unless it is hardly longer than what others have reached."""
-        start = self._asked.start(self._number)
-        reached = self._asked.start(self._number - 1) + self._asked.length
-        left = not self._number or self._total - reached >= self._asked.hop * SAMPLE_RATE / 2
-        if self._held and self._total > start and left:
-            return [(start, self._total, tuple(self._held))]
-        return []
-
-
 def _pooled(
-    predictor: Predictor, parts: Sequence[_Encoded], sound: NDArray[np.float32], start: int, end: int
+    predictor: Predictor, parts: Sequence[EncodedStretch], sound: NDArray[np.float32], start: int, end: int
 ) -> Outcome:
     """What becomes of a window, as of a clip."""
     plans = predictor.plans()
@@ -352,7 +190,7 @@ def _pooled(
     return Outcome(vectors, whole_frame=bool(whole) and all(whole), remarks=tuple(dict.fromkeys(remarks)))
 
 
-def _face(predictor: Predictor, parts: Sequence[_Encoded], start: int, end: int) -> bool | None:
+def _face(predictor: Predictor, parts: Sequence[EncodedStretch], start: int, end: int) -> bool | None:
     """Whether enough of the searched frames show a face; None where no encoder sees any."""
     if not any(plan.kind == "faces" for plan in predictor.plans().values()):
         return None
