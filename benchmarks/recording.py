@@ -1,12 +1,14 @@
 """What a recording costs: windows that overlap, against the same seconds as separate clips that do not.
 
     python benchmarks/recording.py CLIPS [MODEL] [--seconds 120] [--window 4] [--hop 2] [--repeats 3] [--real-size]
+    python benchmarks/recording.py CLIPS [MODEL] [--seconds 120] [--window 4] [--hop 2] --agreement
 
 CLIPS is a folder of clips, which are put together to a recording of so many seconds and cut into clips of a window's
 length, in the same codecs. MODEL is the folder of a model whose encoders are there (default: the best round of
 enf_pnao, in the project's root, after `make run`); with --real-size it is an untrained network with HuBERT-large,
 MA-Net and ResNet-50 of random weights, which see eight faces a clip. Both sides run in one process in turns, encoders
-loaded.
+loaded. The agreement is that of each window with the clip cut out there, and, to compare with, that of this clip with
+one cut out half a second later; the clips are encoded again, so a little of it is the codecs'.
 """
 
 import argparse
@@ -34,7 +36,7 @@ from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.networks import RoundModel
 from mer_pnao.outs.record import best_round_directory
-from mer_pnao.predict import Predictor
+from mer_pnao.predict import Prediction, Predictor, Refusal
 from mer_pnao.recordings.timeline import timeline
 
 RATE, FACES = 25, 8
@@ -51,6 +53,9 @@ def main(clips: Path, predictor: Predictor, asked: argparse.Namespace) -> None:
             write(Path(folder) / f"{at:06d}.mp4", frames[at : at + length], sound[at * 640 : (at + length) * 640])
             for at in range(0, len(frames) - length + 1, length)
         ]
+        if asked.agreement:
+            agreement(predictor, recording, frames, sound, asked)
+            return
         del frames, sound
         held: list[int] = []
 
@@ -79,6 +84,37 @@ def main(clips: Path, predictor: Predictor, asked: argparse.Namespace) -> None:
             print(f"{name}: clips {rounded(apart)} s, windows {rounded(over)} s, ratio of medians {ratio:.2f}")
         fifth = held[: answered // 5]
         print(f"memory: at most {max(fifth)} MiB in the first fifth of the recording, {max(held)} MiB ever")
+
+
+def agreement(
+    predictor: Predictor,
+    recording: Path,
+    frames: Sequence[NDArray[np.uint8]],
+    sound: NDArray[np.float32],
+    asked: argparse.Namespace,
+) -> None:
+    """Print how windows, apart by whether they lie in one stretch or two, agree with their clips."""
+
+    def cut(seconds: float) -> Prediction | Refusal:
+        at, length = round(seconds * RATE), round(asked.window * RATE)
+        own = frames[at : at + length], sound[at * 640 : (at + length) * 640]
+        return next(predictor.predict([write(recording.with_name("cut.mp4"), *own)]))
+
+    pairs: dict[str, list[tuple[Prediction | Refusal, Prediction | Refusal]]] = {}
+    for each in timeline(predictor, recording, asked.window, asked.hop):
+        if each.end + 0.5 <= asked.seconds:
+            clip = cut(each.start)
+            kind = "windows in one stretch" if each.start % asked.window == 0 else "windows across two stretches"
+            pairs.setdefault(kind, []).append((each.answer, clip))
+            pairs.setdefault("clips half a second later", []).append((cut(each.start + 0.5), clip))
+    for kind, both in pairs.items():
+        known = [(a, b) for a, b in both if isinstance(a, Prediction) and isinstance(b, Prediction)]
+        same = statistics.mean(a.emotion == b.emotion for a, b in known)
+        largest = [max(abs(a.posteriors[label] - b.posteriors[label]) for label in a.posteriors) for a, b in known]
+        print(
+            f"{len(known)} {kind}: {same:.0%} keep the clip's emotion, largest difference of a posterior "
+            f"{statistics.median(largest):.2f} in the median, {max(largest):.2f} at most"
+        )
 
 
 def rounded(times: Sequence[float]) -> str:
@@ -149,6 +185,7 @@ if __name__ == "__main__":
     parser.add_argument("--hop", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--real-size", action="store_true")
+    parser.add_argument("--agreement", action="store_true", help="of windows with the clips cut out there")
     options = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
     with tempfile.TemporaryDirectory() as place:
