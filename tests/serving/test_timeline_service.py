@@ -257,6 +257,8 @@ def service(tmp_path, monkeypatch):
         pass
 
     async def close(decoder):
+        for _ in range(9):  # others have their turns before its process has ended
+            await asyncio.sleep(0)
         parts.closed += 1
 
     class Answers:
