@@ -27,7 +27,7 @@ def checkpoint(request, tmp_path_factory) -> Path:
         intermediate_size=48,
         conv_dim=(16,) * 7,
         num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
+        num_conv_pos_embedding_groups=2,  # of 16 channels: narrower ones oneDNN 3.12 gets wrong in bfloat16 on AMX
         feat_extract_norm=request.param,
         do_stable_layer_norm=large,
         conv_bias=large,
