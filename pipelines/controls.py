@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from mer_pnao.controls.run import run_controls, total_segments
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.foundations.files import work_folder
-from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.foundations.parallel import one_thread, parallel_map, usable_cores
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
 from mer_pnao.report.controls import controls_table, print_controls, write_controls
@@ -18,7 +17,7 @@ from mer_pnao.systems.dataset import dataset_of
 def main() -> None:
     """Train every method on the profile's features and write `reports/controls.csv` and `reports/controls.png`."""
     params = load_params()
-    torch.set_num_threads(1)
+    one_thread()
     dataset = dataset_of(params)
     store = DiskRoundStore(work_folder() / "rounds")
     with progress("training controls", total_segments(params)) as done:

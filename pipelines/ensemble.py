@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from mer_pnao.foundations.console import input_errors
+from mer_pnao.foundations.parallel import one_thread
 from mer_pnao.outs.names import FINAL
 from mer_pnao.params.profile import load_params
 from mer_pnao.systems.dataset import dataset_of
@@ -16,6 +17,7 @@ MODELS = Path("models")
 def main() -> None:
     """Choose the weight on out-of-fold predictions and write `models/final/`."""
     params = load_params()
+    one_thread()
     dataset = dataset_of(params)
     tracker = StageTracker(Path())
     shutil.rmtree(MODELS / FINAL, ignore_errors=True)

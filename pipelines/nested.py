@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.foundations.files import work_folder
-from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.foundations.parallel import one_thread, parallel_map, usable_cores
 from mer_pnao.nested.run import run_nested, total_rounds
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
@@ -18,7 +17,7 @@ from mer_pnao.systems.dataset import whole_dataset_of
 def main() -> None:
     """Train on the profile's features and write `reports/nested.csv` and `reports/nested/`."""
     params = load_params()
-    torch.set_num_threads(1)
+    one_thread()
     dataset, work = whole_dataset_of(params), work_folder()
     store = DiskRoundStore(work / "rounds")
     with progress("nested rounds", total_rounds(params)) as done:

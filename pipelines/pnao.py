@@ -3,11 +3,9 @@
 import shutil
 from pathlib import Path
 
-import torch
-
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.foundations.files import work_folder
-from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.foundations.parallel import one_thread, parallel_map, usable_cores
 from mer_pnao.outs.names import MEMBERS
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
@@ -21,7 +19,7 @@ MODELS = Path("models")
 def main() -> None:
     """Prune on the profile's features and write `models/{pnao,enf_pnao}/`."""
     params = load_params()
-    torch.set_num_threads(1)
+    one_thread()
     dataset = dataset_of(params)
     tracker = StageTracker(Path())
     store = DiskRoundStore(work_folder() / "rounds")

@@ -4,11 +4,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import torch
-
 from mer_pnao.foundations.console import input_errors, progress
 from mer_pnao.foundations.files import work_folder
-from mer_pnao.foundations.parallel import parallel_map, usable_cores
+from mer_pnao.foundations.parallel import one_thread, parallel_map, usable_cores
 from mer_pnao.outs.names import DENSE, PROBE
 from mer_pnao.params.profile import load_params
 from mer_pnao.pruning.round_store import DiskRoundStore
@@ -23,7 +21,7 @@ MODELS = Path("models")
 def main() -> None:
     """Train on the profile's features and write `models/{linear_probe,baseline,enf}/`."""
     params = load_params()
-    torch.set_num_threads(1)
+    one_thread()
     whole = whole_dataset_of(params)
     for remark in remarks_on(whole, params):
         print(f"warning: {remark}", file=sys.stderr)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
+from threadpoolctl import threadpool_limits
 
 from mer_pnao.foundations.errors import InputError
 
@@ -26,12 +27,16 @@ def usable_cores() -> int:
     return int(cpu_count())  # knows affinities and limits of containers
 
 
-def single_threaded(function: Callable[[Task], Result], task: Task) -> Result:
-    """Call the function with one torch thread: sums in another order give other last digits."""
+def one_thread() -> None:
+    """Let this process compute with one thread, in torch and in the BLAS libraries that it has loaded.
+
+    Sums in another order give other last digits, and on matrices as small as a fold's threads wait for each other: the
+    linear probe of the demo takes six times as long with two.
+    """
     import torch  # not at the top: who renders clips counts cores, too, and needs no torch
 
     torch.set_num_threads(1)
-    return function(task)
+    threadpool_limits(1)
 
 
 def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> Callable[..., Iterator[Any]]:
@@ -42,7 +47,7 @@ def parallel_map(workers: int, done: Callable[[int], None] = lambda _: None) -> 
         # No memory-mapped arguments: a killed run would leave them behind.
         with parallel_config(backend="loky", inner_max_num_threads=1):
             results = Parallel(n_jobs=workers, return_as="generator", max_nbytes=None)(
-                delayed(single_threaded)(function, task) for task in tasks
+                delayed(function)(task) for task in tasks
             )
             for result in results:
                 done(1)
