@@ -18,8 +18,8 @@ def main() -> None:
     """Choose the weight on out-of-fold predictions and write `models/final/`."""
     params = load_params()
     one_thread()
+    tracker = StageTracker(Path())  # first: it needs seconds to be ready, and this stage no more
     dataset = dataset_of(params)
-    tracker = StageTracker(Path())
     shutil.rmtree(MODELS / FINAL, ignore_errors=True)
     combine_final(dataset, params.features.acoustic, MODELS, MODELS / FINAL, params.final)
     tracker.finished(MODELS / FINAL)

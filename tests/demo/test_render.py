@@ -84,7 +84,7 @@ def test_a_clip_has_the_promised_format(tmp_path: Path) -> None:
     path = render_clip(clip, tmp_path)
     with av.open(str(path)) as container:
         picture, sound = container.streams.video[0], container.streams.audio[0]
-        assert (picture.codec_context.name, picture.pix_fmt, picture.average_rate) == ("h264", "yuv420p", 25)
+        assert (picture.codec_context.name, picture.pix_fmt, picture.average_rate) == ("h264", "yuv420p", 12)
         assert (picture.width, picture.height) == (192, 192)
         assert (sound.codec_context.name, sound.rate, sound.channels) == ("aac", 16000, 1)
     images, samples = _decoded(path)
@@ -94,19 +94,23 @@ def test_a_clip_has_the_promised_format(tmp_path: Path) -> None:
 
 
 def test_the_mouth_opens_with_the_voice(tmp_path: Path) -> None:
-    # A calm face whose head hardly moves, so that the picture of the mouth changes by speech alone.
-    clip = replace(plan_corpus(SMALL)[0], frames=75, face=FaceExpression(sway=-3.0, blink=-2.0))
-    images, samples = _decoded(render_clip(clip, tmp_path))
-    grey = np.array([cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in images], dtype=float)
-    mouths = grey[:, 124:150, 84:108]
-    cavity = (mouths < mouths.min() + 40).mean(axis=(1, 2))
-    # Below 1 kHz there are vowels only: consonants are loud with a closed mouth.
-    around = [samples[640 * frame - 320 : 640 * frame + 320] for frame in range(1, 74)]
-    loudness = np.array([10 ** (_level(wave, 100, 1000) / 20) for wave in around])
-    together = np.corrcoef(cavity[1:74], loudness)[0, 1]
-    shifted = [np.corrcoef(np.roll(cavity[1:74], lag), loudness)[0, 1] for lag in (-3, -2, 2, 3)]
-    assert together > 0.4
-    assert together > max(shifted)
+    lags = (0, -2, -1, 1, 2)  # frames
+    correlations = []
+    for clip in plan_corpus(SMALL):
+        # A calm face whose head hardly moves, so that the picture of the mouth changes by speech alone.
+        calm = replace(clip, frames=60, face=FaceExpression(sway=-3.0, blink=-2.0))
+        images, samples = _decoded(render_clip(calm, tmp_path))
+        grey = np.array([cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) for image in images], dtype=float)
+        mouths = grey[:, 124:150, 84:108]
+        cavity = (mouths < mouths.min() + 40).mean(axis=(1, 2))[1:59]
+        # Below 1 kHz there are vowels only: consonants are loud with a closed mouth.
+        moments = [round(16000 / 12 * frame) for frame in range(1, 59)]
+        around = [samples[moment - 320 : moment + 320] for moment in moments]
+        loudness = np.array([10 ** (_level(wave, 100, 1000) / 20) for wave in around])
+        correlations.append([np.corrcoef(np.roll(cavity, lag), loudness)[0, 1] for lag in lags])
+    together, *shifted = np.mean(correlations, axis=0)
+    assert together > 0.3
+    assert together > max(shifted) + 0.15
 
 
 def _one_clip_for_each_speaker(clips: tuple[ClipPlan, ...]) -> list[ClipPlan]:
@@ -127,7 +131,7 @@ def test_the_haar_cascade_finds_the_faces(tmp_path: Path) -> None:
     found = []
     for clip in _one_clip_for_each_speaker(plan_corpus(SyntheticConfig())):
         images, _ = _decoded(render_clip(clip, tmp_path))
-        for image in images[::10]:
+        for image in images[::5]:
             grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
             found.append(len(cascade.detectMultiScale(grey, 1.1, 5)) > 0)
     assert len(found) > 90

@@ -19,8 +19,6 @@ SYSTEMS = ["linear_probe", "baseline", "enf", "pnao", "enf_pnao", "final"]
 def tiny_profile() -> dict[str, dict[str, object]]:
     params = YAML(typ="safe", pure=True).load((ROOT / "profiles/demo.yaml").read_text())
     params["synthetic"] |= {"train_clips": TRAIN_CLIPS, "test_clips": TEST_CLIPS, "speakers": 8, "test_speakers": 2}
-    for encoder in params["encoders"].values():
-        encoder["frames"] = 2
     params["folds"] = 2
     params["network"] |= {"hidden": 16, "width": 8}
     params["training"] |= {"epochs": 3, "patience": 3}

@@ -23,7 +23,7 @@ def render_corpus(
 ) -> None:
     """Write `<name>.mp4` of every planned clip, then `labels.csv`, into `directory`, whose parent exists.
 
-    Clips are H.264 (SIZE x SIZE, yuv420p, 25 fps) and AAC (mono, 16 kHz). The bytes depend on `config`
+    Clips are H.264 (SIZE x SIZE, yuv420p, FRAME_RATE) and AAC (mono, 16 kHz). The bytes depend on `config`
     only, not on `workers`. No file has its final name before it is whole.
     """
     directory.mkdir(exist_ok=True)
