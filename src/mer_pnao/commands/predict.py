@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,6 @@ def predict(
     """
     from mer_pnao.commands.answers import Taker, Warned, csv_writer, print_json, print_table, take_answers
     from mer_pnao.commands.clips import clip_name, clips_of
-    from mer_pnao.commands.timelines import Asked, answer_recordings
     from mer_pnao.predict import Predictor, caveats_of, read_model
 
     if as_json + wide + (as_csv is not None) > 1:
@@ -69,16 +69,25 @@ def predict(
         raise InputError("no clips are named: give clips, folders of clips or patterns")
     if features is not None and (text is not None or transcripts is not None):
         raise InputError("with --features no clip is encoded: words go into its feature sets, not into this command")
-    asked = Asked(window, hop, speech_only, speech_level, plot)
-    if windows := asked.check():
-        _refuse_with_window(wide, features, text or transcripts)
+    of_windows = {"--hop": hop, "--speech-only": speech_only or None, "--speech-level": speech_level, "--plot": plot}
+    of_clips = {"--wide": wide or None, "--features": features, "--text and --transcripts": text or transcripts}
+    for option, given in (of_windows if window is None else of_clips).items():
+        if given is not None:
+            only = "is for recordings: give --window, the seconds of a window, too"
+            raise InputError(f"{option} {only if window is None else 'cannot be given with --window'}")
     paths = clips_of(clips or []) if features is None else {}
     words = _words(paths, text, transcripts, column)
     directory, version = find_model(model)
     if features is None:
         predictor = Predictor.load(directory, version, ROOT)
-        if windows:
-            if not answer_recordings(predictor, paths, asked, as_json, as_csv):
+        if window is not None:
+            from mer_pnao.commands.timelines import answer_recordings
+            from mer_pnao.recordings.timeline import timeline
+            from mer_pnao.recordings.windows import SPEECH_LEVEL
+
+            level = SPEECH_LEVEL if speech_level is None else speech_level
+            ask = partial(timeline, predictor, window=window, hop=hop, speech_only=speech_only, speech_level=level)
+            if not answer_recordings(predictor, paths, ask, plot, as_json, as_csv):
                 raise typer.Exit(BAD_INPUT)
             return
         loaded, total = predictor.model, len(paths)
@@ -106,17 +115,6 @@ def predict(
         print_table(shown, wide)
     if refused:
         raise typer.Exit(BAD_INPUT)
-
-
-def _refuse_with_window(wide: bool, features: Path | None, words: object) -> None:
-    """Refuse what has no meaning for windows of a recording."""
-    for option, given in (
-        ("--wide", wide),
-        ("--features", features is not None),
-        ("--text and --transcripts", words is not None),
-    ):
-        if given:
-            raise InputError(f"{option} cannot be given with --window")
 
 
 def _words(clips: Mapping[str, Path], text: str | None, transcripts: Path | None, column: str) -> Mapping[str, str]:

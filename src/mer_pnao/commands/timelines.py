@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
@@ -14,49 +13,27 @@ from mer_pnao.foundations.console import plain_console, progress
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.container import ClipError
 from mer_pnao.predict import Prediction, Predictor, caveats_of
-from mer_pnao.recordings.timeline import Window, timeline
-from mer_pnao.recordings.windows import SPEECH_LEVEL
+from mer_pnao.recordings.timeline import Window
 
 Taker = Callable[[Window], None]
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What the options of the command say of windows; None where one was not given."""
-
-    window: float | None = None
-    hop: float | None = None
-    speech_only: bool = False
-    speech_level: float | None = None
-    plot: Path | None = None
-
-    def check(self) -> bool:
-        """Whether windows are asked for. Raises InputError for what has no meaning without them."""
-        if self.window is not None:
-            return True
-        given = {
-            "--hop": self.hop is not None,
-            "--speech-only": self.speech_only,
-            "--speech-level": self.speech_level is not None,
-            "--plot": self.plot is not None,
-        }
-        for option, there in given.items():
-            if there:
-                raise InputError(f"{option} is for recordings: give --window, the seconds of a window, too")
-        return False
-
-
 def answer_recordings(
-    predictor: Predictor, paths: Mapping[str, Path], asked: Asked, as_json: bool, as_csv: Path | None
+    predictor: Predictor,
+    paths: Mapping[str, Path],
+    ask: Callable[[Path], Iterator[Window]],
+    plot: Path | None,
+    as_json: bool,
+    as_csv: Path | None,
 ) -> bool:
-    """Answer each recording window by window, as it goes; whether each could be used up to its end.
+    """Answer each recording window by window, as `ask` gives them; whether each could be used up to its end.
 
     Raises InputError for an output that cannot be written, options out of range, or a model that takes no recordings.
     """
-    if asked.plot is not None:
+    if plot is not None:
         from mer_pnao.commands.timeline_figure import check_figure_path, draw_timeline  # matplotlib takes a second
 
-        check_figure_path(asked.plot)
+        check_figure_path(plot)
         if len(paths) > 1:
             raise InputError(f"--plot draws one recording, and {len(paths)} are named")
     labels = predictor.model.labels
@@ -69,20 +46,12 @@ def answer_recordings(
             takers.append(_csv_taker(opened, as_csv, predictor))
         elif not as_json:
             takers.append(_Table(labels, predictor.version))
-        if asked.plot is not None:
+        if plot is not None:
             takers.append(kept.append)
         with progress("predicting windows", None) as done:
             for path in paths.values():
-                windows = timeline(
-                    predictor,
-                    path,
-                    asked.window or 0.0,
-                    asked.hop,
-                    asked.speech_only,
-                    SPEECH_LEVEL if asked.speech_level is None else asked.speech_level,
-                )
                 try:
-                    for window in windows:
+                    for window in ask(path):
                         done(1)
                         for take in takers:
                             take(window)
@@ -93,8 +62,8 @@ def answer_recordings(
         warned.print(caveats_of(predictor.model))
     if as_csv is not None:
         print(f"{warned.windows} windows of {len(paths)} recordings: {as_csv}")
-    if asked.plot is not None:
-        draw_timeline(kept, labels, asked.plot)
+    if plot is not None:
+        draw_timeline(kept, labels, plot)
     return not failed
 
 
