@@ -104,7 +104,7 @@ def take_answers(
 
 
 class Warned:
-    """Gathers which clips each warning is about."""
+    """Gathers which clips, or windows of recordings, each warning is about."""
 
     def __init__(self) -> None:
         self._about: dict[str, list[str]] = {}
@@ -114,14 +114,15 @@ class Warned:
         for warning in answer.warnings:
             self._about.setdefault(warning, []).append(answer.name)
 
-    def print(self, caveats: Sequence[str], total: int) -> None:
-        """On stderr: the model's caveats and, each once, what else is to be known of which of all clips."""
+    def print(self, caveats: Sequence[str], total: int, what: str = "clips") -> None:
+        """On stderr: the model's caveats and, each once, what else is to be known of which of all clips or windows."""
         for caveat in caveats:
             print(f"warning: {caveat}", file=sys.stderr)
         for warning, names in self._about.items():
             if warning not in caveats:
-                clips = ", ".join(names) if len(names) <= _NAMED else f"{len(names)} of {total} clips"
-                print(f"{clips}: {warning}", file=sys.stderr)
+                few = what == "clips" and len(names) <= _NAMED
+                about = ", ".join(names) if few else f"{len(names)} of {total} {what}"
+                print(f"{about}: {warning}", file=sys.stderr)
 
 
 def print_table(predictions: Sequence[Prediction], wide: bool) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.cells import cell_len, set_cell_size
 
-from mer_pnao.commands.answers import answer_columns, answer_row, csv_rows, next_best, share, shown_valence
+from mer_pnao.commands.answers import Warned, answer_columns, answer_row, csv_rows, next_best, share, shown_valence
 from mer_pnao.foundations.console import plain_console, progress
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.container import ClipError
@@ -38,10 +38,9 @@ def answer_recordings(
             raise InputError(f"--plot draws one recording, and {len(paths)} are named")
     labels = predictor.model.labels
     kept: list[Window] = []
-    warned = _Warned()
-    failed = False
+    warned, count, failed = Warned(), 0, False
     with ExitStack() as opened:
-        takers: list[Taker] = [_print_json] if as_json else [warned]
+        takers: list[Taker] = [_print_json] if as_json else []
         if as_csv is not None:
             takers.append(_csv_taker(opened, as_csv, predictor))
         elif not as_json:
@@ -53,15 +52,18 @@ def answer_recordings(
                 try:
                     for window in ask(path):
                         done(1)
+                        count += 1
+                        if isinstance(window.answer, Prediction):
+                            warned(window.answer)
                         for take in takers:
                             take(window)
                 except ClipError as reason:
                     failed = True
                     print(f"{path}: {reason}", file=sys.stderr)
-    if not as_json:
-        warned.print(caveats_of(predictor.model))
+    if count and not as_json:
+        warned.print(caveats_of(predictor.model), count, "windows")
     if as_csv is not None:
-        print(f"{warned.windows} windows of {len(paths)} recordings: {as_csv}")
+        print(f"{count} windows of {len(paths)} recordings: {as_csv}")
     if plot is not None:
         draw_timeline(kept, labels, plot)
     return not failed
@@ -130,25 +132,3 @@ class _Table:
 
     def _say(self, line: str) -> None:
         self._console.print(line, highlight=False, soft_wrap=True)
-
-
-class _Warned:
-    """Counts the windows that each warning is about."""
-
-    def __init__(self) -> None:
-        self._about: dict[str, int] = {}
-        self.windows = 0
-
-    def __call__(self, window: Window) -> None:
-        self.windows += 1
-        for warning in window.answer.warnings if isinstance(window.answer, Prediction) else ():
-            self._about[warning] = self._about.get(warning, 0) + 1
-
-    def print(self, caveats: Sequence[str]) -> None:
-        """On stderr: the model's caveats and, each once, of how many windows what else is to be known."""
-        if self.windows:
-            for caveat in caveats:
-                print(f"warning: {caveat}", file=sys.stderr)
-        for warning, windows in self._about.items():
-            if warning not in caveats:
-                print(f"{windows} of {self.windows} windows: {warning}", file=sys.stderr)
