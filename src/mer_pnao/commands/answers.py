@@ -5,7 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mer_pnao.media.container import TOO_LONG
 from mer_pnao.outs.names import POSTERIOR, WEIGHT
 from mer_pnao.predict import Prediction, Refusal
 
-Taker = Callable[[Prediction], None]
+Taker = Callable[[Prediction], object]
 _WIDEST = 10_000  # columns; more than a table of any model needs
 _NAMED = 3  # clips at most that a warning names
 
@@ -53,30 +53,15 @@ def answer_row(one: Prediction) -> list[Any]:
 
 
 @contextmanager
-def csv_rows(path: Path, header: Sequence[str]) -> Iterator[Callable[[Sequence[Any]], None]]:
+def csv_rows(path: Path, header: Sequence[str]) -> Iterator[Callable[[Sequence[Any]], object]]:
     """Writes a header and rows to a file that is there whole or not at all. Raises InputError where none can be."""
     if path.is_dir():
         raise InputError(f"{path} is a folder, and --csv names a file")
-    with ExitStack() as opened:
-        with _writing(path):
-            beside = opened.enter_context(replacing(path))
-            text = beside.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-            writer = csv.writer(opened.enter_context(text), lineterminator="\n")
-            writer.writerow(header)
-
-        def write(row: Sequence[Any]) -> None:
-            with _writing(path):
-                writer.writerow(row)
-
-        yield write
-        with _writing(path):
-            opened.close()
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
     try:
-        yield
+        with replacing(path) as part, part.open("w", newline="", encoding="utf-8", errors="backslashreplace") as text:
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(header)
+            yield writer.writerow
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
