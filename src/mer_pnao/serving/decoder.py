@@ -30,20 +30,13 @@ _MEMORY = 4 * 2**30  # of address space: several 4K frames fit, a bomb does not
 _POLITE = 5  # by how much a recording's decoder stands back behind those of clips
 
 
-def request_of(path: Path, root: Path, plans: Mapping[str, DecodingPlan]) -> bytes:
-    """The message that asks for a clip to be decoded in several ways."""
-    return _line(_asked(path, root, plans))
+def request_of(path: Path, root: Path, plans: Mapping[str, DecodingPlan], **recording: float) -> bytes:
+    """The message that asks for a clip to be decoded in several ways.
 
-
-def recording_request_of(
-    path: Path, root: Path, plans: Mapping[str, DecodingPlan], length: int, most_seconds: float
-) -> bytes:
-    """The message that asks for the stretches, of so many samples, of a recording that lasts no longer than that."""
-    return _line({**_asked(path, root, plans), "length": length, "most_seconds": most_seconds})
-
-
-def _asked(path: Path, root: Path, plans: Mapping[str, DecodingPlan]) -> dict[str, Any]:
-    return {"path": str(path), "root": str(root), "plans": {name: asdict(plan) for name, plan in plans.items()}}
+    Or for the stretches of a recording, of `length` samples each, which lasts no longer than `most_seconds`.
+    """
+    said = {name: asdict(plan) for name, plan in plans.items()}
+    return _line({"path": str(path), "root": str(root), "plans": said, **recording})
 
 
 def _line(content: Mapping[str, Any]) -> bytes:

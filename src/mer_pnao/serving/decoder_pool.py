@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from mer_pnao.extraction.clip_reader import DecodedClip, DecodingPlan
+from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
 from mer_pnao.serving.decoder import request_of
@@ -35,25 +37,25 @@ class DecoderPool:
         """A clip, decoded once for each plan. Raises ClipError with the reason for a useless clip."""
         async with self._places:
             try:
-                answer = await self._asked(path, plans)
+                return await self._asked(path, plans)
             except NO_ANSWER:  # killed, perhaps, for the memory that others took
                 try:
-                    answer = await self._asked(path, plans)
+                    return await self._asked(path, plans)
                 except NO_ANSWER as error:
                     raise ClipError("makes the decoder fail") from error
-        if isinstance(answer, ClipError):
-            raise answer
-        return answer
 
-    async def _asked(self, path: Path, plans: Mapping[str, DecodingPlan]) -> dict[str, DecodedClip] | ClipError:
+    async def _asked(self, path: Path, plans: Mapping[str, DecodingPlan]) -> dict[str, DecodedClip]:
         """What one process says, which is killed unless it may be asked again."""
         process = await self._take()
         sound = False  # whether it may
         try:
             answer = await asyncio.wait_for(_ask(process, request_of(path, self._root, plans), plans), self._seconds)
             sound = True
-        except TimeoutError:
-            return ClipError(f"takes more than {self._seconds:g} s to decode")
+        except ClipError:  # an answer, too
+            sound = True
+            raise
+        except TimeoutError as error:
+            raise ClipError(f"takes more than {self._seconds:g} s to decode") from error
         finally:
             if sound:
                 self._idle.append(process)
@@ -96,27 +98,33 @@ async def start_decoder(*files: int) -> Process:
     )
 
 
-async def _ask(
-    process: Process, request: bytes, plans: Mapping[str, DecodingPlan]
-) -> dict[str, DecodedClip] | ClipError:
+async def _ask(process: Process, request: bytes, plans: Mapping[str, DecodingPlan]) -> dict[str, DecodedClip]:
     assert process.stdin is not None
-    assert process.stdout is not None
     process.stdin.write(request)
     await process.stdin.drain()
-    answer = json.loads(await process.stdout.readline())  # a ValueError where it ends, or is longer than 64 KiB
-    if "reason" in answer:
-        if not answer["refused"]:
-            raise ValueError(answer["reason"])
-        return ClipError(answer["reason"])
-    contents = {}
+    answer, contents = await read_head(process), {}
     for name, plan in plans.items():
         head = answer["contents"][name]
-        dtype, shape = _form(plan, head)
-        data = await process.stdout.readexactly(math.prod(shape) * dtype.itemsize)
-        array = np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as PyTorch wants it
+        array = await read_array(process, *_form(plan, head))
         remarks = tuple(str(remark) for remark in head["remarks"])
         contents[name] = DecodedClip(array, bool(head["whole_frame"]), remarks=remarks)
     return contents
+
+
+async def read_head(process: Process) -> Any:
+    """An answer's line of JSON. Raises what it says, a ClipError or InputError, and else one of NO_ANSWER."""
+    assert process.stdout is not None
+    head = json.loads(await process.stdout.readline())  # a ValueError where it ends, or is longer than 64 KiB
+    if "refused" in head:
+        raise (ClipError if head["refused"] else InputError)(str(head["reason"]))
+    return head
+
+
+async def read_array(process: Process, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
+    """One of the arrays that follow."""
+    assert process.stdout is not None
+    data = await process.stdout.readexactly(math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as PyTorch wants it
 
 
 def _form(plan: DecodingPlan, head: Mapping[str, Any]) -> tuple[np.dtype[Any], tuple[int, ...]]:

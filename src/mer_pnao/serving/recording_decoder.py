@@ -1,23 +1,19 @@
 """The decoding process of one recording: read stretch by stretch, and killed when it takes too long or nobody asks."""
 
 import asyncio
-import json
-import math
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mer_pnao.extraction.clip_reader import DecodingPlan
 from mer_pnao.extraction.stretch_reader import DecodedStretch, StretchFaces
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.container import ClipError
 from mer_pnao.media.decode import SAMPLE_RATE
-from mer_pnao.serving.decoder import recording_request_of
-from mer_pnao.serving.decoder_pool import NO_ANSWER, kill, start_decoder
+from mer_pnao.serving.decoder import request_of
+from mer_pnao.serving.decoder_pool import NO_ANSWER, kill, read_array, read_head, start_decoder
 
 _ROUNDED = 0.5  # seconds by which a recording may outlast its header: the last block of sound is filled up
 
@@ -41,9 +37,8 @@ class RecordingDecoder:
         start = 0
         self._process = await start_decoder(file)
         assert self._process.stdin is not None
-        self._process.stdin.write(
-            recording_request_of(Path(f"/dev/fd/{file}"), self._root, plans, length, most_seconds)
-        )
+        asked = request_of(Path(f"/dev/fd/{file}"), self._root, plans, length=length, most_seconds=most_seconds)
+        self._process.stdin.write(asked)
         while True:
             try:
                 async with asyncio.timeout(self._seconds):
@@ -70,28 +65,21 @@ class RecordingDecoder:
 
 async def _read(process: Process, plans: Mapping[str, DecodingPlan], start: int, length: int) -> DecodedStretch | None:
     """The next answer; None at the end. Raises one of NO_ANSWER for what no recording gives."""
-    assert process.stdout is not None
-    head = json.loads(await process.stdout.readline())  # a ValueError where it ends, or is longer than 64 KiB
-    if "refused" in head:
-        raise (ClipError if head["refused"] else InputError)(str(head["reason"]))
+    head = await read_head(process)
     if "whole" in head:
         return None
     end, samples = int(head["end"]), int(head["samples"])
     if start % length or not start < end <= start + length or not 0 <= samples <= end - start:
         raise ValueError(f"no recording gives the stretch {head}")
-
-    async def array(dtype: type[np.generic], *shape: int) -> NDArray[Any]:
-        data = await process.stdout.readexactly(math.prod(shape) * np.dtype(dtype).itemsize)  # type: ignore[union-attr]
-        return np.frombuffer(bytearray(data), dtype).reshape(shape)  # writable, as PyTorch wants it
-
-    sound, reason = await array(np.float32, samples), str(head["reason"])
+    sound, reason = await read_array(process, np.float32, (samples,)), str(head["reason"])
     faces = {}
     for name, plan in plans.items():
         if plan.kind == "faces" and not reason:
             count, side = int(head["faces"][name]["count"]), plan.crop_side
             if not 0 <= count <= plan.frames:
                 raise ValueError(f"no recording gives {count} faces")
-            crops, times = await array(np.uint8, count, side, side, 3), await array(np.float64, count, 2)
-            seen = await array(np.float64, count)
+            crops = await read_array(process, np.uint8, (count, side, side, 3))
+            times = await read_array(process, np.float64, (count, 2))
+            seen = await read_array(process, np.float64, (count,))
             faces[name] = StretchFaces(crops, times, seen, bool(head["faces"][name]["whole_frame"]))
     return DecodedStretch(start, end, sound, faces, tuple(str(remark) for remark in head["remarks"]), reason)
