@@ -12,7 +12,7 @@ from mer_pnao.evaluation.scores import recognition
 from mer_pnao.outs.names import BASELINE, FINAL, PROBE, PRUNED, SYSTEMS
 from mer_pnao.report.calibration import Calibration
 from mer_pnao.report.evidence import Evidence, System
-from mer_pnao.report.seeds import OverSeeds, over_seeds, trainval_scores
+from mer_pnao.report.seeds import over_seeds, spread, trainval_scores
 
 SEEDS = 3  # trainings of each system that a verdict asks for at least: one tells of one trained model
 CONFIDENT = 0.95  # the P that a verdict of better or worse asks for; promotion has a limit of its own
@@ -116,7 +116,7 @@ def results_table(evidence: Evidence, compared: Compared, further: Sequence[Furt
 
 def _rows(evidence: Evidence, compared: Compared) -> list[dict[str, Any]]:
     """The six rows of one split."""
-    spreads = over_seeds(evidence) if compared.baseline else {}
+    seeds = over_seeds(evidence) if compared.baseline else {}
 
     def row(name: str) -> dict[str, Any]:
         if name not in compared.baseline:
@@ -144,16 +144,16 @@ def _rows(evidence: Evidence, compared: Compared) -> list[dict[str, Any]]:
             "p_sign_flip_over_probe": over_probe.p_sign_flip,
             "parameters_total": system.parameters_total,  # of all fold networks, whose mean decides
             "single_com": system.single and system.single.scores.com,  # of a fold network by itself, mean over them
-            **(_seed_columns(name, spreads[name], compared) if name in spreads else {}),
+            **(_seed_columns(name, seeds[name], compared) if name in seeds else {}),
         }
 
     return [row(name) for name in SYSTEMS]
 
 
-def _seed_columns(name: str, over: OverSeeds, compared: Compared) -> dict[str, float | None]:
-    columns: dict[str, float | None] = {"seeds": len(over.seeds)}
-    for measure, spread in over.spreads.items():
-        columns[f"{measure}_mean"], columns[f"{measure}_std"] = spread or (None, None)
+def _seed_columns(name: str, over: pd.DataFrame, compared: Compared) -> dict[str, float | None]:
+    columns: dict[str, float | None] = {"seeds": len(over)}
+    for measure, scores in over.items():
+        columns[f"{measure}_mean"], columns[f"{measure}_std"] = spread(scores)
     for column, (rival, field) in _OVER_SEEDS.items():
         columns[column] = getattr(getattr(compared, rival).get(name), field, None)
     return columns

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mer_pnao.evaluation.scores import DIM_WEIGHT
 from mer_pnao.outs.names import BASELINE, FUSION
-from mer_pnao.report.seeds import Spread
+from mer_pnao.report.seeds import spread
 from mer_pnao.report.table import CONFIDENT
 from mer_pnao.report.words import NONE, number, percent, plus_minus, probability, short_count, signed
 
@@ -45,9 +46,9 @@ def _templates() -> Environment:
     return templates
 
 
-def _spread(spread: Spread | None) -> str:
+def _spread(scores: "pd.Series[float]") -> str:
     """Mean and standard deviation, with true minus signs."""
-    return plus_minus(*spread or (None, None)).replace("-", "\N{MINUS SIGN}")
+    return plus_minus(*spread(scores)).replace("-", "\N{MINUS SIGN}")
 
 
 def _layer_name(layer: str) -> str:

@@ -34,8 +34,8 @@ def short_count(count: float) -> str:
     return f"{count:.0f}"
 
 
-def plus_minus(mean: float | None, std: float | None) -> str:
-    """A mean and, where there are several values, their standard deviation; both may be missing or NaN."""
-    if mean is None or pd.isna(mean):
+def plus_minus(mean: float, std: float) -> str:
+    """A mean and, where there are several values, their standard deviation; both may be NaN."""
+    if pd.isna(mean):
         return NONE
-    return f"{mean:.3f}" if std is None or pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
+    return f"{mean:.3f}" if pd.isna(std) else f"{mean:.3f} ± {std:.3f}"
