@@ -18,7 +18,6 @@ from mer_pnao.corpus.manifest import (
     write_manifest,
 )
 from mer_pnao.corpus.readers.labelled_folder import read_folder
-from mer_pnao.corpus.readers.mertools import read_features_folder
 from mer_pnao.foundations.errors import InputError
 
 LABELS = ("neutral", "angry", "happy")
@@ -190,7 +189,7 @@ def test_manifest_round_trip_and_shared_speakers(tmp_path: Path) -> None:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the real data in ../shared/data is not here")
 def test_real_label_tables() -> None:
     emotions = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
-    ravdess = read_features_folder(SHARED / "ravdess", emotions)
+    ravdess = read_labels(SHARED / "ravdess/labels.csv", emotions)
     assert ravdess["split"].value_counts().to_dict() == {"train": 1080, "test": 360}
     assert ravdess["valence"].isna().all()
     assert ravdess["speaker"].nunique() == 24

@@ -12,7 +12,6 @@ import pytest
 from mer_pnao.corpus.config import CorpusConfig
 from mer_pnao.corpus.readers import label_archive
 from mer_pnao.corpus.readers.label_archive import read_archive
-from mer_pnao.corpus.readers.mertools import read_features_folder
 from mer_pnao.corpus.readers.sources import read_corpus
 from mer_pnao.foundations.errors import InputError
 
@@ -44,12 +43,11 @@ def whole(tmp_path: Path) -> Path:
 
 
 def test_all_parts_are_read_as_numpy_wrote_them(whole: Path) -> None:
-    table = read_features_folder(whole.parent, LABELS, whole.name)
+    table = read_archive(whole, LABELS)
     assert table["name"].tolist() == list("abcdef")
     assert table["discrete"].tolist() == ["happy", "angry", "neutral", "happy", "angry", ""]
     assert table["split"].tolist() == ["train", "train", "test", "noise", "semi", "semi"]
     np.testing.assert_array_equal(table["valence"], [0.5, -1.25, np.nan, np.nan, np.nan, np.nan])
-    assert set(table["path"]) == {""}
 
 
 def test_numpy_itself_reads_the_same(whole: Path) -> None:
@@ -119,12 +117,12 @@ def meld(tmp_path: Path) -> Path:
 
 
 def test_all_parts_of_meld_are_read_and_its_numbers_are_words(meld: Path) -> None:
-    table = read_features_folder(meld.parent, MELD, meld.name, MELD)
+    table = read_archive(meld, MELD, MELD)
     assert table["discrete"].tolist() == ["neutral", "anger", "surprise", "sadness", "joy", "disgust"]
     assert table["split"].tolist() == ["train", "train", "train", "dev", "test", "test"]
     assert table["name"].tolist()[3] == "val_dia0_utt0"
     assert table["valence"].isna().all()
-    trained = read_features_folder(meld.parent, (), meld.name, MELD, "train")
+    trained = read_archive(meld, (), MELD, "train")
     assert trained["split"].tolist() == ["train"] * 4 + ["test"] * 2
 
 
@@ -187,6 +185,7 @@ def test_stand_ins_for_labels_that_are_not_out_are_no_labels(tmp_path: Path) -> 
     corpus = CorpusConfig(kind="mertools", root="x", labels=LABELS, label_file="label.npz")
     table = read_corpus(corpus, tmp_path, 0)
     assert table["split"].value_counts().to_dict() == {"train": 8, "test": 2, "candidates": 3}
+    assert set(table["path"]) == {""}
     assert set(table.loc[table["split"] == "candidates", "discrete"]) == {""}
     parts["test1_corpus"]["b1"]["emo"] = "angry"
     archive(tmp_path / "label.npz", **parts)

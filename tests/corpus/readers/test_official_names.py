@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -43,6 +44,10 @@ def test_other_names_are_not_of_cremad(name: str) -> None:
         cremad.parse(name)
 
 
+def corpus_of(kind: str, **taken: Any) -> CorpusConfig:
+    return CorpusConfig(kind=kind, root="x", **{"labels": (), **taken})  # type: ignore[arg-type]
+
+
 def plant(root: Path, *places: str) -> Path:
     for place in places:
         (root / place).parent.mkdir(parents=True, exist_ok=True)
@@ -58,16 +63,14 @@ def test_all_of_ravdess_as_the_ready_features_have_it(tmp_path: Path) -> None:
         plant(
             tmp_path, f"{place}/{name}.mp4", f"{place}/02{name[2:]}.mp4", f"Song/Actor_{name[-2:]}/01-02{name[5:]}.mp4"
         )
-    table = read_corpus(CorpusConfig(kind="ravdess", root="x", labels=(), test_speakers=TEST_ACTORS), tmp_path, 0)
+    table = read_corpus(corpus_of("ravdess", test_speakers=TEST_ACTORS), tmp_path, 0)
     write_manifest(table, tmp_path / "manifest.csv")
     columns = ["name", "discrete", "speaker", "split"]
     ours, theirs = (part[columns].sort_values("name", ignore_index=True) for part in (table, known))
     pd.testing.assert_frame_equal(ours, theirs, check_dtype=False)
     # Neutral has no strong version: 24 actors, 2 sentences, 2 repetitions, of 7 emotions twice and of one once.
     assert Counter(table["intensity"]) == {"normal": 24 * 4 * 8, "strong": 24 * 4 * 7}
-    corpus = CorpusConfig(
-        kind="ravdess", root="x", labels=("happy", "sad"), intensities=("strong",), test_speakers=TEST_ACTORS
-    )
+    corpus = corpus_of("ravdess", labels=("happy", "sad"), intensities=("strong",), test_speakers=TEST_ACTORS)
     strong = read_corpus(corpus, tmp_path, 0)
     assert Counter(strong["discrete"]) == {"happy": 96, "sad": 96}
 
@@ -76,7 +79,7 @@ def test_all_of_ravdess_as_the_ready_features_have_it(tmp_path: Path) -> None:
 def test_all_of_cremad_as_its_table_of_votes_has_it(tmp_path: Path) -> None:
     known = pd.read_csv(SHARED / "cremad/votes.csv", dtype=str)
     plant(tmp_path, *(f"VideoFlash/{name}.flv" for name in known["name"]), "AudioWAV/1001_DFA_ANG_XX.wav")
-    table = read_corpus(CorpusConfig(kind="cremad", root="x", labels=()), tmp_path, 0)
+    table = read_corpus(corpus_of("cremad"), tmp_path, 0)
     acted = dict(zip(known["name"], known["acted"], strict=True))
     assert all(
         cremad.EMOTIONS[acted[name]] == label for name, label in zip(table["name"], table["discrete"], strict=True)
@@ -96,7 +99,7 @@ def test_all_of_cremad_as_its_table_of_votes_has_it(tmp_path: Path) -> None:
 def test_what_is_not_an_official_name_is_refused_file_by_file(tmp_path: Path) -> None:
     plant(tmp_path, "Actor_01/01-01-01-01-01-01-01.mp4", "mine.mp4", "Actor_01/01-01-01-01-01-01.mp4")
     with pytest.raises(CorpusError, match=r"01-01-01-01-01-01\.mp4: .* is not a name of RAVDESS") as raised:
-        ravdess.read_ravdess(tmp_path, ())
+        read_corpus(corpus_of("ravdess"), tmp_path, 0)
     assert len(raised.value.faults) == 2
 
 
@@ -111,7 +114,7 @@ def test_few_misnamed_clips_are_skipped_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, wrong: str, right: str, start: int
 ) -> None:
     plant(tmp_path, wrong, *(right.format(actor) for actor in range(start, start + 10)))
-    corpus = CorpusConfig(kind=kind, root="x", labels=(), max_skipped=0.1)  # type: ignore[arg-type]
+    corpus = corpus_of(kind, max_skipped=0.1)
     assert len(read_corpus(corpus, tmp_path, 0)) == 10
     assert capsys.readouterr().err.startswith(f"{wrong} is skipped: '{Path(wrong).stem}' is not a name of ")
     with pytest.raises(CorpusError, match=rf"{wrong}: .* is not a name of "):
@@ -121,15 +124,15 @@ def test_few_misnamed_clips_are_skipped_and_said(
 def test_unknown_words_and_empty_choices_are_refused(tmp_path: Path) -> None:
     plant(tmp_path, "01-01-01-01-01-01-01.mp4")
     with pytest.raises(InputError, match=r"corpus\.labels names 'worried'; this corpus has neutral, calm, happy"):
-        ravdess.read_ravdess(tmp_path, ("neutral", "worried"))
+        read_corpus(corpus_of("ravdess", labels=("neutral", "worried")), tmp_path, 0)
     with pytest.raises(InputError, match=r"corpus\.intensities names 'loud'; this corpus has normal, strong"):
-        ravdess.read_ravdess(tmp_path, (), ("loud",))
+        read_corpus(corpus_of("ravdess", intensities=("loud",)), tmp_path, 0)
     with pytest.raises(InputError, match="holds no clip of the wanted kind"):
-        ravdess.read_ravdess(tmp_path, (), ("strong",))
+        read_corpus(corpus_of("ravdess", intensities=("strong",)), tmp_path, 0)
 
 
 def test_a_clone_without_its_videos_is_named_as_that(tmp_path: Path) -> None:
     plant(tmp_path, "1001_DFA_ANG_XX.flv", "1001_DFA_SAD_XX.flv")
     (tmp_path / "1001_DFA_SAD_XX.flv").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(CorpusError, match=r"1001_DFA_SAD_XX\.flv is a pointer and no clip: `git lfs pull`"):
-        cremad.read_cremad(tmp_path, ())
+        read_corpus(corpus_of("cremad"), tmp_path, 0)

@@ -5,12 +5,8 @@ intensity, statement, repetition, actor.
 """
 
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
-import pandas as pd
-
-from mer_pnao.corpus.readers.official_names import Skip, Take, read_takes, tell
+from mer_pnao.corpus.readers.official_names import Naming, Take
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 INTENSITIES = ("normal", "strong")
@@ -28,8 +24,4 @@ def parse(name: str) -> Take | None:
     return Take(EMOTIONS[int(emotion) - 1], INTENSITIES[int(intensity) - 1], f"actor{actor}")
 
 
-def read_ravdess(
-    root: Path, labels: Sequence[str], intensities: Sequence[str] = (), max_skipped: float = 0.0, skip: Skip = tell
-) -> pd.DataFrame:
-    """The clips of speech with picture, as `read_takes` finds and refuses them; there is no official split."""
-    return read_takes(root, parse, EMOTIONS, labels, INTENSITIES, intensities, max_skipped=max_skipped, skip=skip)
+RAVDESS = Naming(parse, EMOTIONS, INTENSITIES)  # no official split
