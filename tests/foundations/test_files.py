@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mer_pnao.foundations.errors import InputError
-from mer_pnao.foundations.files import composed, read_json, replacing, write_json, write_text
+from mer_pnao.foundations.files import composed, read_json, replacing, work_folder, write_json, write_text
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,3 +49,15 @@ def test_names_are_composed_and_files_replaced_in_one_place() -> None:
     texts = {path.relative_to(source).as_posix(): path.read_text() for path in source.rglob("*.py")}
     for words in ('normalize("NFC"', "getpid()}"):
         assert [name for name, text in texts.items() if words in text] == ["foundations/files.py"]
+
+
+@pytest.mark.parametrize(
+    ("root", "folder"), [(None, "project/work"), ("", "project/work"), ("/checkout", "/checkout/work")]
+)
+def test_work_lies_in_the_checkout_that_dvc_names(
+    monkeypatch: pytest.MonkeyPatch, root: str | None, folder: str
+) -> None:
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    if root is not None:
+        monkeypatch.setenv("DVC_ROOT", root)
+    assert work_folder(Path("project")) == Path(folder)

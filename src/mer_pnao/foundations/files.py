@@ -14,7 +14,7 @@ from mer_pnao.foundations.errors import InputError
 
 def work_folder(project: Path = Path()) -> Path:
     """`work/` of the project, also from the copy without git-ignored files in which `dvc exp run --temp` runs."""
-    return Path(os.environ.get("DVC_ROOT", project)) / "work"
+    return Path(os.environ.get("DVC_ROOT") or project) / "work"
 
 
 def composed(name: str) -> str:

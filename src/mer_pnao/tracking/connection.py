@@ -23,6 +23,7 @@ from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
 from sqlalchemy.exc import SQLAlchemyError
 
 from mer_pnao.foundations.errors import InputError
+from mer_pnao.foundations.files import work_folder
 from mer_pnao.tracking.database import connected, keep_artifacts_relative
 
 NAME = "mer-pnao"  # of the experiment and of the registered model
@@ -42,8 +43,8 @@ class Store:
 
 
 def tracking_root(project: Path) -> Path:
-    """The folder that holds mlruns/: DVC_ROOT where set (an experiment runs in a copy), else the project."""
-    return Path(os.environ.get("DVC_ROOT") or project).resolve()
+    """The folder that holds mlruns/ and work/: the project, also from the copy in which an experiment runs."""
+    return work_folder(project).parent.resolve()
 
 
 def own_uri(root: Path) -> str:
