@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from mer_pnao.evaluation.scores import combine, score
 
@@ -48,7 +49,7 @@ def test_hand_worked() -> None:
 
 
 def test_random_decisions_by_hand() -> None:
-    """F1 of each class from its counts, averaged by the class's share of the truth; a class never found counts 0."""
+    """F1 of each class from its counts, averaged by the class's share of the truth; scikit-learn's is the same."""
     draw = np.random.default_rng(0)
     for _ in range(30):
         clips, classes = int(draw.integers(1, 40)), int(draw.integers(1, 6))
@@ -63,6 +64,7 @@ def test_random_decisions_by_hand() -> None:
         errors = [(v - e) ** 2 for v, e in zip(valence, estimate, strict=True) if not np.isnan(v)]
         got = score(true, pred, valence, estimate)
         assert got.dis == pytest.approx(dis)
+        assert got.dis == pytest.approx(f1_score(true, pred, average="weighted", zero_division=0))
         if errors:
             assert got.dim == pytest.approx(sum(errors) / len(errors))
             assert got.com == pytest.approx(dis - sum(errors) / len(errors) / 4)

@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mer_pnao.demo.plan import FRAME_RATE
 from mer_pnao.extraction import stretch_reader
 from mer_pnao.extraction.clip_reader import DecodingPlan
 from mer_pnao.foundations.errors import InputError
@@ -51,7 +52,8 @@ def spoken(demo_project):
     """The frames and the sound of the rendered clips, one after another, 8 seconds of them."""
     frames, sound = [], []
     for clip in sorted((demo_project / "data/clips").glob("*.mp4")):
-        shown = list(read_frames(clip, range(10**4), MediaLimits()))
+        drawn = list(read_frames(clip, range(10**4), MediaLimits()))
+        shown = [drawn[number * FRAME_RATE // 25] for number in range(len(drawn) * 25 // FRAME_RATE)]
         frames += shown
         sound.append(np.resize(read_sound(clip, MediaLimits()), 640 * len(shown)))
     return np.stack(frames[:200]), np.concatenate(sound)[: 8 * SECOND]

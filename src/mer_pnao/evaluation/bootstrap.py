@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, mean_scores, score
+from mer_pnao.evaluation.scores import DIM_WEIGHT, Scores, mean_scores, score, weighted_f1
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -152,7 +152,7 @@ class _Tally(NamedTuple):
     def com(self, drawn: NDArray[Any]) -> tuple[Floats, NDArray[np.bool_]]:
         """Com (R,) of resamples that take each unit so many times (R, U), and where there is one."""
         classes = math.isqrt(self.confusions.shape[1])
-        dis = _weighted_f1((drawn @ self.confusions).reshape(-1, classes, classes))
+        dis = weighted_f1((drawn @ self.confusions).reshape(-1, classes, classes))
         known = drawn @ self.known
         com = dis - DIM_WEIGHT * (drawn @ self.errors) / np.maximum(known, 1)
         # Where valences are rare, a resample may draw none; its Com would be another quantity.
@@ -200,11 +200,3 @@ def draws_of(units: int, resamples: int, seed: int) -> Iterator[Floats]:
         drawn = generator.integers(units, size=(min(rows, resamples - start), units))
         shifted = drawn + units * np.arange(len(drawn))[:, None]
         yield np.bincount(shifted.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(float)
-
-
-def _weighted_f1(confusions: NDArray[Any]) -> Floats:
-    """F1 = 2 TP / (true + predicted) of each class, averaged by the share of its true clips, (R',)."""
-    hits = np.diagonal(confusions, axis1=1, axis2=2)
-    support, chosen = confusions.sum(axis=2), confusions.sum(axis=1)
-    f1 = 2 * hits / np.maximum(support + chosen, 1)
-    return np.asarray((f1 * support).sum(axis=1) / support.sum(axis=1), dtype=float)
