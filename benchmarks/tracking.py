@@ -37,7 +37,7 @@ from mer_pnao.training.examples import Examples
 
 PROFILES = Path(__file__).parents[1] / "profiles"
 # clips of train and test, width of every feature set, rounds after round 0, epochs
-SIZES = {"demo": (480, 120, 128, 5, 24), "mer2023": (2698, 411, 1024, 1, 18)}
+SIZES = {"demo": (360, 120, 128, 5, 16), "mer2023": (2698, 411, 1024, 1, 18)}
 
 
 def examples(first: int, clips: int, width: int, sets: tuple[str, ...], classes: int) -> Examples:
