@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from mer_pnao.foundations.console import ROOT, plain_console, progress
+from mer_pnao.foundations.console import ROOT, plain_console
 
 INTERRUPTED = 130  # as a shell calls what Ctrl-C ended
 _STORAGE = typer.Option(
@@ -38,31 +38,17 @@ def run(
         return
     from mer_pnao.foundations.parallel import usable_cores
     from mer_pnao.params.profile import load_params
-    from mer_pnao.report.search import REPORT, SearchProgress, print_search, write_search
-    from mer_pnao.search.run import Budget, search_profile
-    from mer_pnao.search.study import OBJECTIVES
+    from mer_pnao.report.search import search_and_report
+    from mer_pnao.search.run import Budget
     from mer_pnao.tracking.search_runs import search_tracker
 
     params, console = load_params(ROOT / "params.yaml"), plain_console()
     budget = Budget(trials or params.search.trials, workers or usable_cores(), resume, storage)
-    track = search_tracker()
     try:
-        with progress("searching", min(budget.trials, params.search.points)) as done:
-            shown = SearchProgress(console, done)
-            record = search_profile(
-                params,
-                OBJECTIVES[objectives],
-                budget,
-                say=shown.say,
-                finished=shown.finished,
-                known=done,
-                found=track,
-            )
+        search_and_report(params, objectives, budget, console, search_tracker())
     except KeyboardInterrupt:
         console.print("Stopped; what is finished is kept, and `mer search --resume` goes on.", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
-    write_search(record, REPORT)
-    print_search(record, console)
     said = "reports/search/ has the figures; `mer search apply` writes the chosen values into params.yaml."
     console.print(said, soft_wrap=True)
 

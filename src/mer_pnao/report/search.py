@@ -1,23 +1,49 @@
 """`reports/search/`: every trial as a table, the study in a file, the figures, and a page of all of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from rich.console import Console
 
-from mer_pnao.foundations.console import narrow_table
+from mer_pnao.foundations.console import narrow_table, progress
 from mer_pnao.foundations.files import write_bytes, write_json, write_text
+from mer_pnao.params.profile import Params
 from mer_pnao.report.search_figures import draw_search, short
 from mer_pnao.report.templates import render
 from mer_pnao.report.words import short_count
 from mer_pnao.search.record import StudyRecord, TrialRecord
+from mer_pnao.search.run import Budget, search_profile
+from mer_pnao.search.study import OBJECTIVES
 
 REPORT = Path("reports/search")
 SHOWN = 5  # trials in the terminal and on the page
 _NEAR = 0.01  # Com; a seed moves it by more
+
+
+def search_and_report(
+    params: Params, objectives: str, budget: Budget, console: Console, found: Callable[[StudyRecord], None]
+) -> None:
+    """Search as the profile says, telling a person of each trial, and write and print what was found.
+
+    `objectives` is one of OBJECTIVES; `found` and what is raised are those of `search_profile`.
+    """
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, soft_wrap=True)
+
+    with progress("searching", min(budget.trials, params.search.points)) as done:
+
+        def finished(trial: TrialRecord) -> None:
+            say(line(trial))
+            done(1)
+
+        record = search_profile(
+            params, OBJECTIVES[objectives], budget, say=say, finished=finished, known=done, found=found
+        )
+    write_search(record, REPORT)
+    print_search(record, console)
 
 
 def write_search(record: StudyRecord, out: Path) -> None:
@@ -35,22 +61,6 @@ def write_search(record: StudyRecord, out: Path) -> None:
     for path in out.glob("*.png"):
         if path.stem not in pictures:
             path.unlink()
-
-
-@dataclass(frozen=True)
-class SearchProgress:
-    """What a person reads while a search runs."""
-
-    console: Console
-    done: Callable[[int], None]  # moves the progress bar
-
-    def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
-
-    def finished(self, trial: TrialRecord) -> None:
-        """Print a finished trial, and move the bar by one."""
-        self.say(line(trial))
-        self.done(1)
 
 
 def trials_table(record: StudyRecord) -> pd.DataFrame:
