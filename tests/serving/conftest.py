@@ -22,7 +22,7 @@ import requests
 import torch
 
 from mer_pnao.demo.checkpoints import write_demo_checkpoints
-from mer_pnao.demo.plan import SyntheticConfig, plan_corpus
+from mer_pnao.demo.plan import FRAME_RATE, SyntheticConfig, plan_corpus
 from mer_pnao.demo.render import render_clip
 from mer_pnao.encoders.config import EncoderConfig
 from mer_pnao.extraction.clip_encoders import build_encoder
@@ -32,6 +32,7 @@ from mer_pnao.features.provenance import read_provenance, write_settings
 from mer_pnao.features.sets import load_sets
 from mer_pnao.foundations.files import write_json
 from mer_pnao.media.config import MediaLimits
+from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.network.blueprint import Blueprint, NetworkConfig
 from mer_pnao.network.emotion_network import EmotionNetwork
 from mer_pnao.outs.decisions import predictions_table
@@ -95,6 +96,18 @@ def demo_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(project, 0, seed=1)
     write_model(project, 1, seed=2)
     return project
+
+
+@pytest.fixture(scope="session")
+def filmed() -> Callable[[Path], tuple[list[np.ndarray], np.ndarray]]:
+    """The frames of a rendered clip at 25 a second, as a camera takes them, and as much of its sound."""
+
+    def read(clip: Path) -> tuple[list[np.ndarray], np.ndarray]:
+        drawn = list(read_frames(clip, range(10**4), MediaLimits()))
+        frames = [drawn[number * FRAME_RATE // 25] for number in range(len(drawn) * 25 // FRAME_RATE)]
+        return frames, np.resize(read_sound(clip, MediaLimits()), 640 * len(frames))
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -18,13 +18,11 @@ import pandas as pd
 import pytest
 import torch
 
-from mer_pnao.demo.plan import FRAME_RATE
 from mer_pnao.extraction import stretch_reader
 from mer_pnao.extraction.clip_reader import DecodingPlan
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.container import ClipError
-from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.predict import Prediction, Predictor, Refusal
 from mer_pnao.recordings.timeline import DecodedTimeline, Window, timeline
 from mer_pnao.recordings.windows import Windows
@@ -48,14 +46,13 @@ def predictor(demo_project):
 
 
 @pytest.fixture(scope="module")
-def spoken(demo_project):
+def spoken(demo_project, filmed):
     """The frames and the sound of the rendered clips, one after another, 8 seconds of them."""
     frames, sound = [], []
     for clip in sorted((demo_project / "data/clips").glob("*.mp4")):
-        drawn = list(read_frames(clip, range(10**4), MediaLimits()))
-        shown = [drawn[number * FRAME_RATE // 25] for number in range(len(drawn) * 25 // FRAME_RATE)]
+        shown, heard = filmed(clip)
         frames += shown
-        sound.append(np.resize(read_sound(clip, MediaLimits()), 640 * len(shown)))
+        sound.append(heard)
     return np.stack(frames[:200]), np.concatenate(sound)[: 8 * SECOND]
 
 

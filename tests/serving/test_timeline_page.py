@@ -8,19 +8,19 @@ import pytest
 import requests
 
 from mer_pnao.media.config import MediaLimits
-from mer_pnao.media.decode import read_frames, read_sound
+from mer_pnao.media.decode import read_sound
 
 pytestmark = pytest.mark.slow
 SECONDS = 14
 
 
 @pytest.fixture(scope="module")
-def talk(demo_project, tmp_path_factory) -> Path:
+def talk(demo_project, filmed, tmp_path_factory) -> Path:
     """A recording that a browser plays, with two seconds in which nobody speaks."""
     import av
 
     clips = sorted((demo_project / "data/clips").glob("*.mp4"))
-    frames = [frame for clip in clips for frame in list(read_frames(clip, range(75), MediaLimits()))]
+    frames = [frame for clip in clips for frame in filmed(clip)[0]]
     sound = np.concatenate([np.resize(read_sound(clip, MediaLimits()), 48_000) for clip in clips])[: SECONDS * 16_000]
     sound[6 * 16_000 : 9 * 16_000] = 0
     path = tmp_path_factory.mktemp("talk") / "talk.mp4"

@@ -20,7 +20,6 @@ from mer_pnao.extraction.stretch_reader import DecodedStretch, StretchReader
 from mer_pnao.foundations.errors import InputError
 from mer_pnao.media.config import MediaLimits
 from mer_pnao.media.container import ClipError, opened
-from mer_pnao.media.decode import read_frames, read_sound
 from mer_pnao.predict import Prediction, Predictor
 from mer_pnao.recordings.timeline import Window, timeline
 from mer_pnao.serving import app as the_app
@@ -41,11 +40,10 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="clip"; filename="talk.mkv"
 
 
 @pytest.fixture(scope="module")
-def shown(demo_project):
+def shown(demo_project, filmed):
     """Frames and sound of a rendered clip, over and over for twelve seconds."""
-    clip = next((demo_project / "data/clips").glob("*.mp4"))
-    frames, sound = list(read_frames(clip, range(50), MediaLimits())), read_sound(clip, MediaLimits())
-    return [frame for _ in range(6) for frame in frames], np.tile(sound[: 2 * SECOND], 6)
+    frames, sound = filmed(min((demo_project / "data/clips").glob("*.mp4")))
+    return (frames * 12)[:300], np.resize(sound, 12 * SECOND)
 
 
 @pytest.fixture
