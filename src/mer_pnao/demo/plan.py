@@ -8,7 +8,7 @@ from mer_pnao.demo.expression import EMOTIONS, FACE, VOICE, FaceExpression, Voic
 from mer_pnao.demo.speakers import Speaker, plan_speakers
 from mer_pnao.foundations.checks import between
 
-FRAME_RATE = 12  # half of what cameras take: drawn on twos, as cartoons are, in half the time
+FRAME_RATE = 12  # half of what cameras take: drawn on twos, as cartoons are
 
 # Clips a class in MER 2023's `train` and `test1`, in the order of EMOTIONS.
 CLASS_COUNTS = {"train": (871, 822, 689, 383, 462, 146), "test": (88, 105, 93, 50, 57, 18)}

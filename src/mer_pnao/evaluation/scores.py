@@ -78,7 +78,7 @@ class Recognition:
 
 def recognition(emotion_true: ArrayLike, emotion_pred: ArrayLike) -> Recognition:
     """Score N decisions: labels (N,) of any kind. Classes without a clip do not count."""
-    # Not at the top: a third of a start, and most processes need none of it.
+    # Not at the top: it is slow to import, and only reports need it.
     from sklearn.metrics import accuracy_score, f1_score, recall_score
 
     true, pred = np.asarray(emotion_true), np.asarray(emotion_pred)
